@@ -1,0 +1,56 @@
+# `make walkthrough` runs every notebook, `make test` every test. Both install what they need into .venv first.
+
+PYTHON ?= python3
+PROFILE ?= embedded
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+
+# glibc: large pages, and no return of large blocks to the system. Page faults on fresh tensors otherwise cost
+# memory-bound layers several times over. Read before the first allocation, so it must stand here.
+export THP_MEM_ALLOC_ENABLE := 1
+export MALLOC_MMAP_MAX_ := 0
+export MALLOC_TRIM_THRESHOLD_ := -1
+export MALLOC_TOP_PAD_ := 268435456
+
+# Idle OpenMP threads that spin cost several times the run time where tests share the cores.
+test baseline: export OMP_NUM_THREADS := 1
+PYTEST := $(RUN) -m pytest -q -n auto --maxprocesses 4
+NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300
+
+.PHONY: walkthrough test lab bench baseline clean
+.DELETE_ON_ERROR:
+
+walkthrough: $(INSTALLED)
+	$(RUN) -m alexnet_lib.walkthrough --profile "$(PROFILE)"
+
+test: $(INSTALLED)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(PYTEST) --dist loadfile tests
+	$(NBVAL) notebooks
+
+lab: $(INSTALLED)
+	$(RUN) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
+
+bench: $(INSTALLED)
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script"; done
+
+# Runs the notebooks as they are and commits nothing: look at `git diff` afterwards.
+baseline: $(INSTALLED)
+	$(RUN) tests/baseline.py --run notebooks/*.ipynb
+
+# What was trained (runs/) and prepared (data/) stays.
+clean:
+	rm -rf $(VENV) build docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf __pycache__ */__pycache__ .ipynb_checkpoints */.ipynb_checkpoints
+
+# The stamp is the last step, so an interrupted install is taken up again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; say: make PYTHON=/path/to/python3")'
+	rm -f $@
+	@echo "Installing into $(VENV): some minutes and gigabytes, once."
+	"$(PYTHON)" -m venv $(VENV)
+	$(RUN) -m pip install -qq --require-hashes -r requirements.lock
+	$(RUN) -m pip install -qq --no-deps --no-build-isolation -e .
+	touch $@

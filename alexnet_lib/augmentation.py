@@ -1,0 +1,155 @@
+"""§4.1, data augmentation: random crops and reflections, colour noise along the principal axes, ten views at test.
+
+Images are uint8 (N, H, W, 3), numpy arrays or torch tensors; what comes back is of the kind that went in.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+OFFSETS = ("code2012", "printed")
+NOISE_UNITS = ("code2012", "deviation", "printed", "torch")
+
+
+def offset_count(border: int, offsets: str = "code2012") -> int:
+    """How many places a crop may start at on each axis, for images `border` pixels larger than the crop.
+
+    The 2012 program draws from 0 to the border inclusive (convdata_jpeg.py), 33 for 256 and 224. The paper counts
+    32 · 32 · 2 = 2048 views, which leaves out the last place: "printed".
+    """
+    if offsets not in OFFSETS:
+        raise ValueError(f"offsets = {offsets!r}; accepted are {', '.join(OFFSETS)}")
+    if border < 0:
+        raise ValueError(f"the crop is {-border} pixels larger than the images")
+    return border + 1 if offsets == "code2012" else max(border, 1)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which crop of each image is seen, and whether mirrored: three arrays of N."""
+
+    top: np.ndarray
+    left: np.ndarray
+    mirrored: np.ndarray
+
+    def __getitem__(self, rows) -> "Views":
+        return Views(self.top[rows], self.left[rows], self.mirrored[rows])
+
+
+def draw_views(generator, count: int, borders: tuple[int, int], offsets: str = "code2012") -> Views:
+    """Draw `count` crops and reflections, each uniformly and on its own, for borders below and to the right (§4.1)."""
+    top, left = (generator.integers(offset_count(border, offsets), size=count) for border in borders)
+    return Views(top, left, generator.random(count) < 0.5)
+
+
+def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
+    """Cut one view an image: (N, size, size, 3) uint8. `rows` picks images from a larger array without a copy."""
+    rows = range(len(images)) if rows is None else rows
+    crops = np.empty((len(rows), size, size, 3), np.uint8)
+    for i, row in enumerate(rows):
+        top, left = views.top[i], views.left[i]
+        crops[i] = images[row, top : top + size, left : left + size]
+    pixels = crops.view("V3")  # three bytes that move as one: numpy mirrors them ten times faster so
+    pixels[views.mirrored] = pixels[views.mirrored, :, ::-1]
+    return crops
+
+
+def random_crops(images, size: int = 224, offsets: str = "code2012", generator=None):
+    """One random crop and, for half of them, its reflection, for each image (§4.1).
+
+    Args:
+        images: uint8 (N, H, W, 3), a numpy array or torch tensor.
+        size: side of the crop in pixels.
+        offsets: "code2012" (33 places an axis for 224 of 256) or "printed" (32).
+        generator: a numpy or torch generator; a fresh one unless given.
+
+    Returns:
+        uint8 (N, size, size, 3).
+
+    Raises:
+        ValueError: images of another kind or smaller than the crop, or an unknown `offsets`.
+    """
+    pixels = _checked(images, size)
+    borders = (pixels.shape[1] - size, pixels.shape[2] - size)
+    views = draw_views(numpy_generator(generator), len(pixels), borders, offsets)
+    return _like(images, cut_views(pixels, views, size))
+
+
+def ten_views(images, size: int = 224):
+    """The paper's test views (§4.1): four corners and the centre, then the mirror images of these five.
+
+    uint8 (N, H, W, 3) to uint8 (N, 10, size, size, 3).
+    """
+    pixels = _checked(images, size)
+    bottom, right = pixels.shape[1] - size, pixels.shape[2] - size
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    five = np.stack([pixels[:, t : t + size, left : left + size] for t, left in corners], axis=1)
+    return _like(images, np.concatenate([five, five[:, :, :, ::-1]], axis=1))
+
+
+def centre_crops(images, size: int = 224):
+    """The central size × size pixels of each image, (N, size, size, 3); any dtype."""
+    top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
+    return images[:, top : top + size, left : left + size]
+
+
+def colour_shifts(pca, standard_normals: np.ndarray, std: float = 0.1, units: str = "code2012") -> np.ndarray:
+    """What is added to every pixel of an image: (N, 3) grey levels of red, green and blue, from (N, 3) normals.
+
+    The paper adds Σ α·λ·p over the three principal axes p with eigenvalues λ, α normal with deviation 0.1. With λ
+    the eigenvalue, the shift depends on the unit of the pixels; the 2012 program has the deviation √λ there
+    (convdata_jpeg.py). Readings by name:
+
+        code2012, deviation   √λ
+        printed               λ of pixels on the 0-255 scale
+        torch                 λ of pixels on the 0-1 scale, as in the constants that are passed around
+    """
+    if units not in NOISE_UNITS:
+        raise ValueError(f"units = {units!r}; accepted are {', '.join(NOISE_UNITS)}")
+    size = {"printed": pca.eigenvalues, "torch": pca.eigenvalues / 255}.get(units, np.sqrt(pca.eigenvalues))
+    return (standard_normals * std * size @ pca.eigenvectors.T).astype(np.float32)
+
+
+def noise_divisor(std: float, units: str) -> float:
+    """By what the noisy image is divided: 1 + std in the 2012 program, else 1."""
+    return 1 + std if units == "code2012" else 1.0
+
+
+def add_colour_noise(images, pca, std: float = 0.1, units: str = "code2012", generator=None):
+    """Shift the colour of each image along the principal axes of RGB (§4.1).
+
+    Args:
+        images: (N, H, W, 3) on the 0-255 scale, uint8 or float, with or without the mean subtracted.
+        pca: what `colour_pca` returns.
+        std: standard deviation of α; the paper's 0.1.
+        units: which reading of λ, as in `colour_shifts`; "code2012" also divides the image by 1 + std.
+        generator: a numpy or torch generator; a fresh one unless given.
+
+    Returns:
+        float32 (N, H, W, 3).
+    """
+    normals = numpy_generator(generator).standard_normal((len(images), 3))
+    shifts = colour_shifts(pca, normals, std, units)[:, None, None]
+    return _like(images, (np.asarray(images, np.float32) + shifts) / np.float32(noise_divisor(std, units)))
+
+
+def numpy_generator(generator=None) -> np.random.Generator:
+    """A numpy generator from numpy's own, torch's, or nothing (a fresh one)."""
+    if isinstance(generator, torch.Generator):
+        return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    return np.random.default_rng(generator)
+
+
+def _checked(images, size: int) -> np.ndarray:
+    """The images as a numpy array, if they are uint8 (N, H, W, 3) and no smaller than the crop."""
+    pixels = images.cpu().numpy() if isinstance(images, torch.Tensor) else np.asarray(images)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+        raise ValueError(f"images are {pixels.dtype} {pixels.shape}; accepted is uint8 (N, H, W, 3)")
+    if not 1 <= size <= min(pixels.shape[1:3]):
+        raise ValueError(f"size = {size} for images of {pixels.shape[1]} × {pixels.shape[2]} pixels")
+    return pixels
+
+
+def _like(images, result: np.ndarray):
+    return torch.from_numpy(np.ascontiguousarray(result)) if isinstance(images, torch.Tensor) else result

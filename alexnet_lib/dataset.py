@@ -1,0 +1,230 @@
+"""§2, the dataset: prepared stores, the names of the data sets, and where they are found.
+
+A prepared store is a folder that `prepare` makes from a folder of pictures:
+
+    images.npy   uint8 (N, 256, 256, 3), read without loading it
+    labels.npy   int64 (N,)
+    index.csv    where each image came from: file, class, sha256
+    mean.npy     float32 (256, 256, 3), the mean image
+    meta.json    classes in order, colour axes, counts, versions, fingerprint, and every rejected file with its reason
+"""
+
+import argparse
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .embedded import CLASSES, small_pictures
+from .paths import REPOSITORY, data_dir
+from .preparation import ColourPCA, prepare_folder, write_store
+
+SPLITS = ("train", "val")
+EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
+# the side of the stored images, where it is not the paper's 256
+STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32}
+ONE_FOLDER_EACH = "so that {folder}/train and {folder}/val hold one folder for each class"
+HOW_TO_GET = {
+    "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
+    "embedded32": "it is generated",
+    "cifar10": f"unpack its pictures {ONE_FOLDER_EACH}",
+    "imagenette": f"unpack its pictures {ONE_FOLDER_EACH}",
+    "ilsvrc2010": f"unpack the archives {ONE_FOLDER_EACH}",
+    "ilsvrc2012": f"unpack the archives {ONE_FOLDER_EACH}",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prepared split, open for reading. The module's docstring gives the shapes."""
+
+    folder: Path
+    images: np.ndarray
+    labels: np.ndarray
+    mean: np.ndarray
+    pca: ColourPCA
+    classes: list[str]
+    meta: dict
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> int:
+        """Side of the stored images in pixels."""
+        return self.images.shape[1]
+
+    @property
+    def crop(self) -> int:
+        """Side of the crops that a net sees: in proportion to the paper's 224 of 256."""
+        return round(self.size * 224 / 256)
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """Where each image came from: file, class, sha256."""
+        return pd.read_csv(self.folder / "index.csv", keep_default_na=False)
+
+
+def prepare(source, destination, size=256, workers=None, progress=True, part=None) -> Store:
+    """Turn a folder with one sub-folder for each class into a prepared store (§2).
+
+    Each picture is scaled until its shorter side has `size` pixels and the central square is kept. Killed at any
+    moment and called again, it goes on where it was and ends with the same bytes. A destination that is already
+    prepared from the same files is opened, not made again. Files that cannot be images are listed with their reasons
+    in `meta["rejected"]`, and the run goes on.
+
+    Args:
+        source: the folder; classes are its sub-folders in sorted order, files are taken from any depth below them.
+        destination: the store's folder; it appears whole or not at all.
+        size: side of the stored images in pixels.
+        workers: threads that decode; one a core unless given.
+        progress: whether to show a progress bar.
+        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names.
+
+    Raises:
+        FileNotFoundError: no source folder.
+        ValueError: no class folders, a class left without an image, or an impossible size.
+        FileExistsError: the destination holds something else.
+    """
+    return open_store(prepare_folder(Path(source), Path(destination), size, workers, progress, part))
+
+
+def open_store(folder) -> Store:
+    """Open a prepared store; the images stay on disk until they are read.
+
+    Raises:
+        FileNotFoundError: no store there.
+    """
+    folder = Path(folder)
+    if not (folder / "meta.json").is_file():
+        raise FileNotFoundError(
+            f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one"
+        )
+    meta = json.loads((folder / "meta.json").read_text())
+    pca = ColourPCA(*(np.array(meta["colour_pca"][name]) for name in ("eigenvalues", "eigenvectors")))
+    # "c": writable in memory and never on disk, so that torch shares the pages without a warning
+    images = np.load(folder / "images.npy", mmap_mode="c")
+    labels, mean = np.load(folder / "labels.npy"), np.load(folder / "mean.npy")
+    return Store(folder, images, labels, mean, pca, meta["classes"], meta)
+
+
+def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
+    """The training and validation stores of a data set, prepared on first use: {"train": store, "val": store}.
+
+    Args:
+        name: "embedded", "embedded32", "cifar10", "imagenette", "ilsvrc2010", "ilsvrc2012", "auto" (the largest that
+            is prepared), or the path of a folder that has one sub-folder for each class, itself or in its train/ and
+            val/.
+        data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
+
+    Raises:
+        ValueError: an unknown name.
+        FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
+    """
+    root = _root(data_dir)
+    name = choose_dataset(name, root)[0]
+    size = STORE_SIZES.get(name, 256)
+    prepared = root / "prepared" / f"{_folder_name(name)}-{size}"
+    if all((prepared / split / "meta.json").is_file() for split in SPLITS):
+        return {split: open_store(prepared / split) for split in SPLITS}
+    if name == "embedded32":
+        return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
+    found = _sources(name, root)
+    return {split: prepare(found[split][0], prepared / split, size, part=found[split][1]) for split in SPLITS}
+
+
+def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
+    """Which data set a name means, and why in a sentence; "auto" means the largest prepared one.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name != "auto":
+        if name not in HOW_TO_GET and not Path(name).expanduser().is_dir():
+            raise ValueError(
+                f"dataset = {name!r}; accepted are auto, {', '.join(HOW_TO_GET)}, or a folder's path"
+            )
+        return name, f"{name}, as asked"
+    sizes = {}
+    for known in HOW_TO_GET:
+        meta = _root(data_dir) / "prepared" / f"{known}-{STORE_SIZES.get(known, 256)}" / "train" / "meta.json"
+        if meta.is_file() and known != "embedded32":
+            sizes[known] = json.loads(meta.read_text())["images"]
+    largest = max(sizes, key=sizes.get, default="embedded")
+    if largest == "embedded":
+        return largest, "embedded, the built-in collection: no larger data set is prepared here"
+    return (
+        largest,
+        f"{largest}: with {sizes[largest]:,} training images the largest data set that is prepared here",
+    )
+
+
+def _root(folder) -> Path:
+    return data_dir() if folder is None else Path(folder).expanduser().resolve()
+
+
+def _folder_name(name: str) -> str:
+    """What a data set is called under prepared/: its name, or a path's last part and a hash of the whole."""
+    if name in HOW_TO_GET:
+        return name
+    path = Path(name).expanduser().resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def source_folders(name: str, data_dir=None) -> dict[str, Path]:
+    """For each split the folder that its files were taken from; `Store.index` names them from there."""
+    root = _root(data_dir)
+    return {split: folder for split, (folder, _) in _sources(choose_dataset(name, root)[0], root).items()}
+
+
+def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
+    """For each split its folder of class folders, and which part of it is meant."""
+    if name not in HOW_TO_GET:
+        folder = Path(name).expanduser().resolve()
+    else:
+        folder = REPOSITORY / "data" / name if name == "embedded" else root / name
+    if all((folder / split).is_dir() for split in SPLITS):
+        return {split: (folder / split, None) for split in SPLITS}
+    if name in HOW_TO_GET:
+        how = HOW_TO_GET[name].format(folder=folder)
+        raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how}")
+    return {split: (folder, split) for split in SPLITS}
+
+
+def _generate_small(destination: Path, split: str) -> Path:
+    """The 32-pixel collection: the two splits have seeds of their own."""
+    images, labels = small_pictures(SPLITS.index(split), EMBEDDED32_COUNTS[split])
+    return write_store(destination, images, labels, CLASSES, {"source": "embedded32"})
+
+
+def main(arguments=None) -> None:
+    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`: prepare a store and print what became of the files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0]
+    )
+    command = parser.add_subparsers(required=True).add_parser(
+        "prepare", help="make a store from a folder of pictures"
+    )
+    command.add_argument("source", type=Path, help="a folder with one sub-folder for each class")
+    command.add_argument("destination", type=Path, help="the store to make")
+    command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
+    command.add_argument("--workers", type=int, help="decoding threads (one a core)")
+    given = parser.parse_args(arguments)
+    try:
+        store = prepare(given.source, given.destination, given.size, given.workers)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    rejected = store.meta["rejected"]
+    print(
+        f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected"
+    )
+    for entry in rejected:
+        print(f"  {entry['file']}: {entry['reason']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""§6, results: error rates as they were counted in 2012, from one view of each image or ten."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .augmentation import centre_crops, ten_views
+
+
+def top_k_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """How far each label is among the k highest scores: (N,) from 0 to 1.
+
+    A label that ties with others for the last places gets the fraction of the places that are left for them, as in
+    the 2012 program (src/layer_kernels.cu), so that a net that says nothing scores as chance does.
+    """
+    of_label = scores.gather(1, labels[:, None])
+    above = (scores > of_label).sum(1)
+    level = (scores == of_label).sum(1).clamp(min=1)
+    return ((k - above) / level).clamp(0, 1)
+
+
+def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
+    """The share of images whose label is not among the k highest scores, for each k (§2).
+
+    Args:
+        scores: (N, classes), logits or probabilities; a tensor or array.
+        labels: (N,) whole numbers.
+
+    Raises:
+        ValueError: shapes that do not belong together, or scores that are not numbers.
+    """
+    scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
+    if scores.dim() != 2 or labels.shape != scores.shape[:1] or not len(labels):
+        raise ValueError(
+            f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}; wants (N, C) and (N,)"
+        )
+    if scores.isnan().any():
+        raise ValueError("scores hold NaN, which has no rank")
+    return {k: 1 - top_k_credit(scores, labels, k).double().mean().item() for k in ks}
+
+
+def to_input(crops_nhwc: np.ndarray, mean: Tensor, device="cpu") -> Tensor:
+    """uint8 (N, H, W, 3) to what a net takes: float32 (N, 3, H, W) less the mean (3, H, W), channels last in memory."""
+    pixels = torch.from_numpy(crops_nhwc).to(device, non_blocking=True)
+    return pixels.permute(0, 3, 1, 2) - mean.to(device)
+
+
+def mean_of(store, crop: int) -> Tensor:
+    """The centre of a store's mean image, (3, crop, crop) float32: what is taken off every crop, wherever it lies."""
+    return torch.from_numpy(centre_crops(store.mean[None], crop)[0].copy()).permute(2, 0, 1)
+
+
+@torch.no_grad()
+def predict(net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: int = 128) -> Tensor:
+    """The probabilities of each image's classes, (N, classes) float32 on the CPU, averaged over its views (§4.1).
+
+    In float32, whatever precision the net was trained in.
+
+    Args:
+        images: uint8 (N, S, S, 3); crops of the mean's size are cut from them.
+        mean: (3, crop, crop), what `mean_of` gives for the training store.
+        views: 1, the centre, or 10, the corners and centre and their reflections.
+    """
+    if views not in (1, 10):
+        raise ValueError(f"views = {views}; accepted are 1 and 10")
+    device, crop, batch_size = next(net.parameters()).device, mean.shape[1], max(1, batch_size // views)
+    net.eval()
+    probabilities = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        crops = ten_views(batch, crop) if views == 10 else centre_crops(batch, crop)[:, None]
+        x = to_input(np.ascontiguousarray(crops).reshape(-1, crop, crop, 3), mean, device)
+        probabilities.append(net(x).softmax(1).unflatten(0, (len(batch), views)).mean(1).cpu())
+    return torch.cat(probabilities)
+
+
+def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1) -> dict[str, float]:
+    """Loss (the mean negative log-probability), top-1 and top-5 error of a net on a store."""
+    probabilities = predict(net, store.images, mean, views)
+    labels = torch.from_numpy(store.labels)
+    errors = top_k_error(probabilities, labels)
+    loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().mean().item()
+    return {"loss": loss, "top1": errors[1], "top5": errors[5]}

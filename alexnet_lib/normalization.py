@@ -1,0 +1,116 @@
+"""§3.3, local response normalisation: a unit is divided by the energy of its neighbours in depth.
+
+    b[i] = a[i] · (k + α·Σ a[j]²)^(−β),   j in a window of n maps about map i
+
+Three conventions are in use for the sum and for k. They agree in form and differ in the numbers:
+
+    name        k   the sum               where
+    paper       2   α·Σ over the window   the printed formula (§3.3)
+    code2012    2   (α/n)·Σ               the program that made the paper's numbers (layer.py divides `scale` by n)
+    caffe       1   (α/n)·Σ               Caffe's bvlc_alexnet, and torch.nn.LocalResponseNorm's own default k
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+K_OF_CONVENTION = {"paper": 2.0, "code2012": 2.0, "caffe": 1.0}
+
+
+def window_band(maps: int, n: int, convention: str = "paper") -> Tensor:
+    """The 0/1 matrix W with W[j, i] = 1 where map j is summed for map i, (maps, maps) float64.
+
+    The printed window runs from i − n/2 to i + n/2, which is n + 1 maps for an even n; the programs take n maps
+    from i − ⌊n/2⌋ on. For odd n, the paper's 5 included, they are the same. Windows are cut at the first and last map.
+    """
+    last = n // 2 if convention == "paper" else n - 1 - n // 2
+    distance = torch.arange(maps)[:, None] - torch.arange(maps)[None, :]
+    return ((distance >= -(n // 2)) & (distance <= last)).double()
+
+
+def _power(denominator: Tensor, beta: float) -> Tensor:
+    """denominator^(−β); for the paper's β = 3/4 by square roots, which are many times faster than pow."""
+    if beta != 0.75:
+        return denominator.pow(-beta)
+    root = denominator.rsqrt()
+    return root * root.sqrt()
+
+
+def _window_sum(x: Tensor, band: Tensor) -> Tensor:
+    """Sum x (N, C, ...) over each map's window, inside columns of band.shape[0] maps, as one matrix product."""
+    columns = x.shape[1] // band.shape[0]
+    by_column = x.movedim(1, -1).unflatten(-1, (columns, band.shape[0]))
+    return (by_column @ band).flatten(-2).movedim(-1, 1)
+
+
+class _Normalise(torch.autograd.Function):
+    """The response and its analytic gradient; autograd's own would keep and walk five tensors of the layer's size.
+
+    With d = k + s·Σ a² and y = a·d^(−β), the gradient is
+        ∂L/∂a[j] = g[j]·d[j]^(−β) − 2·s·β·a[j]·Σ g[i]·y[i]/d[i]   over the maps i whose window holds j.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, band: Tensor, k: float, scale: float, beta: float) -> Tensor:
+        denominator = _window_sum(x * x, band).mul_(scale).add_(k)
+        ctx.save_for_backward(x, band, denominator)
+        ctx.scale, ctx.beta = scale, beta
+        return x * _power(denominator, beta)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, band, denominator = ctx.saved_tensors
+        direct = grad * _power(denominator, ctx.beta)
+        shared = _window_sum(direct * x / denominator, band.T).mul_(x)
+        return direct.sub_(shared, alpha=2 * ctx.scale * ctx.beta), None, None, None, None
+
+
+class LocalResponseNorm(nn.Module):
+    """Local response normalisation across maps (§3.3). Input and output (N, C, ...), of one shape.
+
+    Args:
+        convention: "paper", "code2012" or "caffe": whether the sum is divided by n, and k where none is given.
+        n: width of the window in maps.
+        k, alpha, beta: the constants of the formula; the paper's values by default.
+        columns: how many columns (GPUs) the maps are split over; a window never reaches into another column.
+
+    Raises:
+        ValueError: an unknown convention, an impossible constant, or maps that do not divide into the columns.
+    """
+
+    def __init__(self, convention="paper", n=5, k=None, alpha=1e-4, beta=0.75, columns=1):
+        super().__init__()
+        if convention not in K_OF_CONVENTION:
+            raise ValueError(f"convention = {convention!r}; accepted are {', '.join(K_OF_CONVENTION)}")
+        if n < 1 or columns < 1:
+            raise ValueError(f"n = {n} and columns = {columns}; both must be at least 1")
+        self.convention, self.n, self.columns = convention, n, columns
+        self.k = K_OF_CONVENTION[convention] if k is None else k
+        self.alpha, self.beta = alpha, beta
+        if self.k <= 0 or alpha < 0:
+            raise ValueError(f"k = {self.k} and alpha = {alpha}; k must be above 0 and alpha not below 0")
+        self._bands: dict[tuple, Tensor] = {}
+
+    def _band(self, x: Tensor) -> Tensor:
+        """The window matrix for x's maps, dtype and device; made once for each."""
+        if x.dim() < 2 or x.shape[1] % self.columns:
+            raise ValueError(
+                f"input of shape {tuple(x.shape)}; wants (N, C, ...) with C divisible by {self.columns} columns"
+            )
+        key = (x.shape[1], x.dtype, x.device)
+        if key not in self._bands:
+            band = window_band(x.shape[1] // self.columns, self.n, self.convention)
+            self._bands[key] = band.to(x.device, x.dtype)
+        return self._bands[key]
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.alpha if self.convention == "paper" else self.alpha / self.n
+        with torch.autocast(x.device.type, enabled=False):  # the caller has chosen the precision already
+            return _Normalise.apply(x, self._band(x), self.k, scale, self.beta)
+
+    def extra_repr(self) -> str:
+        columns = f", columns={self.columns}" if self.columns > 1 else ""
+        return (
+            f"{self.convention}, n={self.n}, k={self.k:g}, alpha={self.alpha:g}, beta={self.beta:g}{columns}"
+        )

@@ -1,0 +1,72 @@
+"""What notebooks show beside figures: settings, facts and verdicts as small tables, and a run while it goes on."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pandas as pd
+from IPython.display import HTML, DisplayHandle, display
+
+from . import figures
+from .progress import progress_style
+
+# top-1 / top-5 on the test images of ILSVRC-2010 (§6, Table 1), and in the log of the run behind it
+PAPER_ERRORS = {
+    "1 view": {"paper, ILSVRC-2010": "39.0 / 18.3", "log of run 145-2010": "39.02 / 18.30"},
+    "10 views": {"paper, ILSVRC-2010": "37.5 / 17.0", "log of run 145-2010": "37.47 / 17.00"},
+}
+
+
+def effective(settings) -> HTML:
+    """The values in force, one row a parameter."""
+    return facts(dataclasses.asdict(settings))
+
+
+def facts(rows: dict) -> HTML:
+    """Names and values as a table; whole numbers with thousands separated."""
+    values = [f"{v:,}" if isinstance(v, int) and not isinstance(v, bool) else str(v) for v in rows.values()]
+    return plain(pd.DataFrame({"": list(rows), " ": values}))
+
+
+def verdicts(checks: dict[str, bool]) -> HTML:
+    """Statements with whether they hold.
+
+    Raises:
+        AssertionError: naming each that does not.
+    """
+    failed = [statement for statement, holds in checks.items() if not holds]
+    if failed:
+        raise AssertionError("does not hold: " + "; ".join(failed))
+    return facts(dict.fromkeys(checks, "holds"))
+
+
+def plain(table: pd.DataFrame) -> HTML:
+    """A table without row numbers, left-aligned, whole numbers with thousands separated."""
+    whole = {
+        name: "{:,}".format for name, kind in table.dtypes.items() if pd.api.types.is_integer_dtype(kind)
+    }
+    return HTML(table.to_html(index=False, justify="left", border=0, formatters=whole, escape=True))
+
+
+def error_table(record) -> HTML:
+    """The validation errors of a run beside those of the paper and of the 2012 log, in per cent."""
+    rows = []
+    for views, printed in PAPER_ERRORS.items():
+        own = record.summary["metrics"]["val"][views]
+        rows.append({"": views, **printed, "this run": f"{100 * own['top1']:.1f} / {100 * own['top5']:.1f}"})
+    return plain(pd.DataFrame(rows))
+
+
+def live_curves(classes: int) -> Callable[[pd.DataFrame], None] | None:
+    """A callback that redraws the learning curves after every epoch, where somebody watches."""
+    if progress_style() != "bar":
+        return None
+    handle: list[DisplayHandle] = []
+
+    def draw(history: pd.DataFrame) -> None:
+        figure = figures.learning_curves(history, classes)
+        if handle:
+            handle[0].update(figure)
+        else:
+            handle.append(display(figure, display_id=True))
+
+    return draw

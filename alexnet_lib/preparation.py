@@ -1,0 +1,336 @@
+"""§2, preparation: from files of any size and kind to the arrays of a store, once, with every core, safe to interrupt.
+
+The images are appended in the order of the files, a chunk at a time; after each chunk the state is written down. A
+run that is killed loses at most a chunk, and the finished store does not depend on where it was interrupted, on the
+chunks, or on the number of workers: all that is summed over images are integers, exact in any order.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+
+from .progress import progress_bar
+
+CHUNK = 256
+LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
+
+
+@dataclass(frozen=True)
+class ColourPCA:
+    """Principal axes of RGB pixels on the 0-255 scale.
+
+    eigenvalues: (3,) of the covariance, descending, in squared grey levels.
+    eigenvectors: (3, 3), one axis a column, of length 1, the largest component of each positive.
+    """
+
+    eigenvalues: np.ndarray
+    eigenvectors: np.ndarray
+
+
+def colour_pca(images) -> ColourPCA:
+    """The principal axes of colour over all pixels of `images`, (N, H, W, 3) on the 0-255 scale (§4.1).
+
+    The covariance is accumulated image by image in float64.
+    """
+    return pca_of_moments(sum(colour_moments(np.asarray(image)) for image in images))
+
+
+def colour_moments(image: np.ndarray) -> np.ndarray:
+    """Σ (r, g, b, 1)ᵀ(r, g, b, 1) over the pixels of one image (H, W, 3): (4, 4) float64, exact for uint8."""
+    pixels = np.ones((image.shape[0] * image.shape[1], 4))
+    pixels[:, :3] = image.reshape(-1, 3)
+    return pixels.T @ pixels
+
+
+def pca_of_moments(moments: np.ndarray) -> ColourPCA:
+    """The axes from summed colour moments (4, 4)."""
+    mean = moments[:3, 3] / moments[3, 3]
+    covariance = moments[:3, :3] / moments[3, 3] - np.outer(mean, mean)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    largest = np.abs(eigenvectors).argmax(axis=0)
+    eigenvectors = eigenvectors * np.sign(eigenvectors[largest, range(3)])
+    return ColourPCA(eigenvalues[::-1].clip(min=0), eigenvectors[:, ::-1])
+
+
+# --------------------------------------------------------------------------------------------------- one picture
+
+
+def decode(data: bytes) -> torch.Tensor:
+    """The picture in these bytes as uint8 (3, H, W) RGB; rotation tags are ignored, as in 2012.
+
+    Raises:
+        ValueError: not a whole picture, with the reason.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg  # here, because importing torchvision takes seconds
+
+    try:
+        picture = Image.open(BytesIO(data))
+        if picture.width * picture.height > LARGEST_PICTURE:
+            raise ValueError(f"{picture.width} × {picture.height} pixels, more than {LARGEST_PICTURE:,}")
+        if (
+            picture.format == "JPEG"
+            and picture.mode in ("RGB", "L")
+            and data.rstrip(b"\0").endswith(b"\xff\xd9")
+        ):
+            return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    except PIL.UnidentifiedImageError:
+        raise ValueError("not a picture of a known format" if data else "empty file") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from None
+    except (OSError, RuntimeError, SyntaxError) as error:
+        raise ValueError(f"cannot be decoded: {str(error).splitlines()[0]}") from None
+
+
+def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
+    """Scale until the shorter side is `size` pixels and keep the centre: (3, H, W) to (size, size, 3) uint8 (§2).
+
+    Bilinear with antialiasing: Pillow's rule, within one grey level.
+    """
+    from torchvision.transforms.v2.functional import resize
+
+    height, width = picture.shape[1:]
+    shorter = min(height, width)
+    if shorter != size:
+        picture = resize(picture, [size * height // shorter, size * width // shorter], antialias=True)
+    top, left = (picture.shape[1] - size) // 2, (picture.shape[2] - size) // 2
+    return picture[:, top : top + size, left : left + size].permute(1, 2, 0).contiguous()
+
+
+def _prepare_file(path: Path, size: int):
+    """(image, colour moments, sha256, reason): of image and reason one is None."""
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        image = fit(decode(data), size).numpy()
+    except ValueError as error:
+        return None, None, digest, str(error)
+    return image, colour_moments(image), digest, None
+
+
+# ------------------------------------------------------------------------------------------------- a folder of them
+
+
+def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[tuple[str, int]]]:
+    """The class folders of `source` in sorted order, and every file below them as (path from source, label).
+
+    part: "val" keeps one file in ten, by a hash of its path; "train" the other nine; None all.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no class folder in it, or an unknown part.
+    """
+    if part not in (None, "train", "val"):
+        raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
+    if not source.is_dir():
+        raise FileNotFoundError(f"no folder {source}")
+    classes = sorted(folder.name for folder in source.iterdir() if folder.is_dir())
+    if not classes:
+        raise ValueError(f"{source} has no sub-folders; it wants one for each class")
+    files = []
+    for label, name in enumerate(classes):
+        paths = sorted(p.relative_to(source).as_posix() for p in (source / name).rglob("*") if p.is_file())
+        files += [(p, label) for p in paths if part in (None, _part_of(p))]
+    return classes, files
+
+
+def _part_of(path: str) -> str:
+    return "val" if hashlib.sha256(path.encode()).digest()[0] < 26 else "train"
+
+
+def prepare_folder(source: Path, destination: Path, size=256, workers=None, progress=True, part=None) -> Path:
+    """The work of `dataset.prepare`; see there."""
+    if size < 1:
+        raise ValueError(f"size = {size}; accepted is a side of 1 pixel and more")
+    classes, files = list_files(source, part)
+    listing = _listing_hash(source, files, size)
+    if destination.exists():
+        return _already_prepared(destination, listing)
+    work = destination.with_name(f".{destination.name}.partial")
+    state = _State.load(work, listing, len(files), size)
+    bar = progress_bar(len(files), f"preparing {source.name}", "file", progress, initial=state.files)
+    # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
+    with (
+        bar,
+        ThreadPoolExecutor(
+            workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool,
+    ):
+        while state.files < len(files):
+            chunk = files[state.files : state.files + CHUNK]
+            done = list(pool.map(lambda file: _prepare_file(source / file[0], size), chunk))
+            state.append(chunk, done)
+            bar.update(len(chunk))
+    return _finish(state, destination, classes, {"source": source.name, "listing": listing})
+
+
+def _listing_hash(source: Path, files: list, size: int) -> str:
+    """Which files at which sizes: what decides whether a preparation goes on or is already done."""
+    digest = hashlib.sha256(f"{size}".encode())
+    for path, label in files:
+        digest.update(f"{path}\0{label}\0{(source / path).stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _already_prepared(destination: Path, listing: str) -> Path:
+    meta = destination / "meta.json"
+    if meta.is_file() and json.loads(meta.read_text()).get("listing") == listing:
+        return destination
+    raise FileExistsError(
+        f"{destination} exists and was not prepared from these files at this size; remove it or name another folder"
+    )
+
+
+class _State:
+    """An unfinished store: images and records on disk, and how much of them counts."""
+
+    def __init__(self, folder: Path, listing: str, count: int, size: int):
+        self.folder, self.listing, self.size = folder, listing, size
+        self.files = self.rows = self.record_bytes = 0
+        self.sum = np.zeros((size, size, 3), np.int64)
+        self.moments = np.zeros((4, 4))
+        self.header = _npy_header((count, size, size, 3))
+
+    @classmethod
+    def load(cls, folder: Path, listing: str, count: int, size: int) -> "_State":
+        """What an earlier run left for these very files, or a fresh start."""
+        state = cls(folder, listing, count, size)
+        saved = folder / "state.npz"
+        if saved.is_file():
+            with np.load(saved) as values:
+                if str(values["listing"]) == listing:
+                    for name in ("files", "rows", "record_bytes"):
+                        setattr(state, name, int(values[name]))
+                    state.sum, state.moments = values["sum"], values["moments"]
+                    return state
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "images.npy").write_bytes(state.header)
+        (folder / "records.jsonl").touch()
+        return state
+
+    def append(self, chunk: list, done: list) -> None:
+        """Add one chunk: data first, then the note that it counts."""
+        images = [image for image, *_ in done if image is not None]
+        with open(self.folder / "images.npy", "r+b") as file:
+            file.seek(len(self.header) + self.rows * self.sum.size)
+            file.truncate()
+            for image in images:
+                file.write(image.data)
+            _sync(file)
+        with open(self.folder / "records.jsonl", "r+b") as file:
+            file.seek(self.record_bytes)
+            file.truncate()
+            for (path, label), (_, _, digest, reason) in zip(chunk, done, strict=True):
+                record = {"file": path, "label": label, "sha256": digest, "reason": reason}
+                file.write(json.dumps(record).encode() + b"\n")
+            self.record_bytes = file.tell()
+            _sync(file)
+        for image, moments, *_ in done:
+            if image is not None:
+                self.sum += image
+                self.moments += moments
+        self.files, self.rows = self.files + len(chunk), self.rows + len(images)
+        self._save()
+
+    def _save(self) -> None:
+        temporary = self.folder / "state.tmp"
+        with open(temporary, "wb") as file:
+            numbers = {name: getattr(self, name) for name in ("files", "rows", "record_bytes", "listing")}
+            np.savez(file, sum=self.sum, moments=self.moments, **numbers)
+            _sync(file)
+        os.replace(temporary, self.folder / "state.npz")
+
+    def records(self) -> list[dict]:
+        lines = (self.folder / "records.jsonl").read_bytes()[: self.record_bytes].splitlines()
+        return [json.loads(line) for line in lines]
+
+
+def _finish(state: _State, destination: Path, classes: list[str], meta: dict) -> Path:
+    """Write what follows from the images and give the store its name."""
+    records = state.records()
+    accepted = [r for r in records if r["reason"] is None]
+    rejected = [{"file": r["file"], "reason": r["reason"]} for r in records if r["reason"] is not None]
+    counts = np.bincount([r["label"] for r in accepted], minlength=len(classes))
+    if not counts.all():
+        empty = classes[int(counts.argmin())]
+        why = next(
+            (f"; {r['file']}: {r['reason']}" for r in rejected if r["file"].startswith(f"{empty}/")), ""
+        )
+        raise ValueError(f"class {empty!r} is left without an image{why}")
+    with open(state.folder / "images.npy", "r+b") as file:
+        file.write(_npy_header((state.rows, *state.sum.shape)))
+        _sync(file)
+    lines = ["file,class,sha256"]
+    lines += [f"{_quoted(r['file'])},{_quoted(classes[r['label']])},{r['sha256']}" for r in accepted]
+    (state.folder / "index.csv").write_text("\n".join(lines) + "\n")
+    fingerprint = hashlib.sha256("\n".join(lines).encode() + str(state.size).encode()).hexdigest()
+    meta = meta | {"files": len(records), "rejected": rejected, "fingerprint": fingerprint}
+    labels = np.array([r["label"] for r in accepted])
+    _write_statistics(state.folder, labels, classes, state.sum, state.moments, meta)
+    for name in ("records.jsonl", "state.npz"):
+        (state.folder / name).unlink()
+    os.replace(state.folder, destination)
+    return destination
+
+
+def write_store(
+    destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict
+) -> Path:
+    """Publish images that are in memory, uint8 (N, S, S, 3), as a store."""
+    work = destination.with_name(f".{destination.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    np.save(work / "images.npy", images)
+    names = "".join(f"{i},{classes[label]},\n" for i, label in enumerate(labels))
+    (work / "index.csv").write_text(f"file,class,sha256\n{names}")
+    fingerprint = hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()
+    meta = meta | {"files": len(images), "rejected": [], "fingerprint": fingerprint}
+    moments = sum(colour_moments(image) for image in images)
+    _write_statistics(work, labels, classes, images.sum(0, dtype=np.int64), moments, meta)
+    os.replace(work, destination)
+    return destination
+
+
+def _write_statistics(folder: Path, labels, classes, image_sum, moments, meta: dict) -> None:
+    """labels.npy, mean.npy and meta.json."""
+    pca = pca_of_moments(moments)
+    np.save(folder / "labels.npy", labels.astype(np.int64))
+    np.save(folder / "mean.npy", (image_sum / len(labels)).astype(np.float32))
+    meta = meta | {
+        "classes": classes,
+        "images": len(labels),
+        "size": len(image_sum),
+        "colour_pca": {"eigenvalues": pca.eigenvalues.tolist(), "eigenvectors": pca.eigenvectors.tolist()},
+        "versions": {"numpy": np.__version__, "pillow": PIL.__version__, "torch": torch.__version__},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """The head of an .npy file of uint8 in a fixed 128 bytes, so that the count can be mended in place."""
+    file = BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    header = file.getvalue()
+    assert len(header) == 128, f"numpy wrote a header of {len(header)} bytes"
+    return header
+
+
+def _quoted(text: str) -> str:
+    """A csv field."""
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+
+
+def _sync(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())

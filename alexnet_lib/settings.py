@@ -1,0 +1,183 @@
+"""What can be asked of a run or a notebook: names, types and ranges, checked before any work begins."""
+
+import ast
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from .architecture import ORDERS
+from .dataset import Store, choose_dataset
+from .learning import INITIALISATIONS, RECIPES, recipe
+from .paths import runs_dir
+
+Auto = Literal["auto"]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+FEW = 100_000  # training images
+SMALL = 128  # pixels
+checked = dataclass(frozen=True, config=ConfigDict(strict=True))
+
+
+@checked
+class TrainSettings:
+    """A training run, from §2 to §6. "auto" means what suits the data set; `resolve` says what that is."""
+
+    dataset: str = "auto"
+    net: Literal[tuple(ORDERS)] = "paper"
+    width: Auto | Positive = "auto"
+    image_size: Auto | Count = "auto"
+    recipe: Auto | Literal[tuple(RECIPES)] = "auto"
+    epochs: Auto | Count = "auto"
+    batch_size: Auto | Count = "auto"
+    learning_rate: Auto | Positive = "auto"
+    initialisation: Auto | Literal[INITIALISATIONS] = "auto"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    experiment: str = "train"
+    name: str = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Where a resolved run is recorded."""
+        return runs_dir() / self.experiment / self.name
+
+
+@checked
+class DatasetSettings:
+    """Notebook 00."""
+
+    dataset: str = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+@checked
+class ArchitectureSettings:
+    """Notebook 01."""
+
+    net: Literal[tuple(ORDERS)] = "paper"
+    width: Positive = 1.0
+    num_classes: Count = 1000
+    image_size: Count = 224
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def check(kind: type, values: dict):
+    """Make settings of a kind from named values.
+
+    Raises:
+        ValueError: every unknown name and impossible value, with what was found and what is accepted.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        names = ", ".join(map(repr, unknown))
+        raise ValueError(f"unknown parameter {names}; accepted are {', '.join(known)}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problems: dict[str, list[str]] = {}
+        for problem in error.errors():
+            problems.setdefault(str(problem["loc"][0]), []).append(
+                problem["msg"].removeprefix("Input should be ")
+            )
+        lines = [
+            f"{name} = {values[name]!r}; accepted is {', or '.join(wants)}"
+            for name, wants in problems.items()
+        ]
+        raise ValueError("\n".join(lines)) from None
+
+
+def parameters(kind: type, namespace: dict):
+    """The settings that a notebook's parameters cell and Papermill's injected cell ask for.
+
+    Papermill only warns about a name that it does not know, and a misspelt one would then train the wrong thing. So
+    every name that a cell before this one assigns must be a parameter.
+
+    Args:
+        kind: the dataclass of the notebook's parameters.
+        namespace: the notebook's `globals()`.
+
+    Raises:
+        ValueError: as `check`.
+    """
+    cells = namespace.get("In", [""])
+    before = cells[1 : cells.index(cells[-1])]  # when the cell is run again, still those above it
+    assigned = [name for cell in before for name in assigned_names(cell)]
+    fields = [field.name for field in dataclasses.fields(kind) if field.name in namespace]
+    return check(kind, {name: namespace[name] for name in [*fields, *assigned] if name in namespace})
+
+
+def assigned_names(source: str) -> list[str]:
+    """The names that the statements of a cell assign at top level, in order."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a cell with a magic
+        return []
+    targets = [
+        t
+        for s in statements
+        for t in ([s.target] if isinstance(s, ast.AnnAssign) else getattr(s, "targets", []))
+    ]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
+    """Replace every "auto" by its value for this training store.
+
+    Small pictures get a narrow net, and fewer than FEW images the recipe for small collections; else the paper's.
+
+    Raises:
+        ValueError: a device that is not there, or a crop larger than the stored images.
+    """
+    few = len(store) < FEW
+    chosen = {
+        "dataset": choose_dataset(settings.dataset)[0],
+        "width": 0.25 if store.size < SMALL else 1.0,
+        "image_size": store.crop,
+        "recipe": "small" if few else "paper",
+        "epochs": 60 if few else 90,
+        "device": find_device(settings.device),
+    }
+    run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
+    named = recipe(run.recipe)
+    chosen = {name: getattr(named, name) for name in ("batch_size", "learning_rate", "initialisation")}
+    run = dataclasses.replace(run, **{k: v for k, v in chosen.items() if getattr(run, k) == "auto"})
+    if run.image_size > store.size:
+        raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
+    return dataclasses.replace(run, name=_name(run, store)) if run.name == "auto" else run
+
+
+def _name(run: TrainSettings, store: Store) -> str:
+    """A name for people, and a hash of everything that decides the result."""
+    decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment")}
+    digest = hashlib.sha256(
+        json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()
+    ).hexdigest()
+    return f"{Path(run.dataset).name}-{run.net}-{run.recipe}-{run.epochs}epochs-seed{run.seed}-{digest[:8]}"
+
+
+def find_device(name: str = "auto") -> str:
+    """A device by name, or the best one here for "auto": cuda, mps, cpu.
+
+    Raises:
+        ValueError: unknown, or not on this machine.
+    """
+    here = ["cpu"]
+    if torch.backends.mps.is_available():
+        here.insert(0, "mps")
+    if torch.cuda.is_available():
+        here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name == "auto":
+        return here[0]
+    name = "cuda:0" if name == "cuda" else name
+    if name not in here:
+        raise ValueError(f"device = {name!r}; on this machine are auto, {', '.join(here)}")
+    return name

@@ -1,0 +1,407 @@
+"""§5, training: the loop, what it writes down, and how it goes on after it was cut off.
+
+What is random (the order of the images, their crops, reflections and colours, the silent units) is a function of
+(seed, epoch, image) or (seed, epoch, step), never of a generator's history. So the state of a run is its weights, its
+velocities and where it is; a run that is killed at any moment and started again ends with the same bits.
+
+    python -m alexnet_lib.training CONFIG.json
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .architecture import alexnet, trace
+from .augmentation import colour_shifts, cut_views, draw_views, noise_divisor
+from .dataset import Store, load_dataset
+from .evaluation import evaluate, mean_of, to_input, top_k_credit
+from .learning import PaperSGD, PlateauRule, initialise, rate_factor, recipe
+from .progress import progress_bar
+from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
+from .settings import TrainSettings, check, resolve
+
+CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
+CHECKPOINT_SECONDS = 600
+STALL_STEPS = 500  # by then a net that learns has left the start
+STALL_WINDOW = 50
+STALL_MARGIN = 0.02
+PLAIN_STATE = ("epoch", "step", "sums", "stopped", "history")
+
+
+class StallWarning(UserWarning):
+    """The loss sits at ln(classes), that of a net that knows nothing."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss is not a number any more."""
+
+
+def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
+    """Train a net, from where an earlier call with the same settings left off, and return its record.
+
+    Args:
+        settings: what to train; "auto" values are chosen to suit the data set.
+        on_epoch: called after every epoch with the history so far.
+
+    Raises:
+        ValueError: settings that do not belong together.
+        NonFiniteLoss: names the step and the last good checkpoint.
+    """
+    stores = load_dataset(settings.dataset)
+    run = resolve(settings, stores["train"])
+    if (run.folder / "summary.json").is_file():
+        return Record.open(run.folder)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "config.json", dataclasses.asdict(run))
+    with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
+        state = _State(run, len(stores["train"].classes))
+        _train_epochs(run, stores, state, on_epoch)
+    _write_summary(run, stores, state)
+    return Record.open(run.folder)
+
+
+def build_net(run: TrainSettings, classes: int) -> nn.Sequential:
+    """The untrained net of a run, on its device."""
+    net = alexnet(
+        run.net, classes, width=run.width, image_size=run.image_size, dropout=run.dropout, seed=run.seed
+    )
+    net = initialise(net, run.initialisation, run.seed)
+    return net.to(run.device, memory_format=torch.channels_last)
+
+
+def load_net(record: Record) -> nn.Sequential:
+    """The trained net of a finished run, on the CPU, in evaluation mode."""
+    state = load_checkpoint(record.folder)
+    if state is None:
+        raise FileNotFoundError(f"no checkpoint in {record.folder}")
+    run = check(TrainSettings, record.config | {"device": "cpu"})
+    net = build_net(run, record.summary["classes"])
+    net.load_state_dict(state["net"])
+    return net.eval()
+
+
+class _State:
+    """Where a run is: its weights, velocities and rule, the epoch and step, and the history that it leaves."""
+
+    def __init__(self, run: TrainSettings, classes: int):
+        self.net = build_net(run, classes)
+        named = recipe(run.recipe)
+        self.optimizer = PaperSGD(
+            self.net.parameters(), run.learning_rate, named.momentum, named.weight_decay
+        )
+        self.schedule, self.rule = named.schedule, PlateauRule(run.learning_rate)
+        self.epoch = self.step = 0
+        self.sums = [
+            0.0,
+            0.0,
+            0.0,
+        ]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
+        self.stopped = False
+        self.recent: deque[float] = deque(maxlen=STALL_WINDOW)  # losses of the last steps
+        self.told_of_stall = False
+        self.history: list[dict] = []
+        self.timing: list[dict] = []
+        saved = load_checkpoint(run.folder)
+        if saved is not None:
+            self._load(saved)
+            timing = run.folder / "timing.csv"
+            rows = pd.read_csv(timing).to_dict("records") if timing.is_file() else []
+            self.timing = [row for row in rows if row["epoch"] <= self.epoch]
+
+    def end_epoch(self, images: int, errors: dict) -> None:
+        """Write the epoch into the history, and ask the plateau rule about the next where it is in force."""
+        loss, top1, top5 = (total / images for total in self.sums)
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, [0.0, 0.0, 0.0]
+        measured = {"train": {"loss": loss, "top1": 1 - top1, "top5": 1 - top5}, "val": errors}
+        for split, row in measured.items():
+            self.history.append({"epoch": self.epoch, "split": split, **row, "learning_rate": rate})
+        if self.schedule == "plateau":
+            self.stopped = self.rule.step(errors["top1"]) is None
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint: tensors by the names of the layers, and the rest as text."""
+        plain = {name: getattr(self, name) for name in PLAIN_STATE}
+        rates = {name: self.optimizer.param_groups[0][name] for name in ("lr", "buffer_lr")}
+        velocity = {
+            name: self.optimizer.state[p]["momentum_buffer"]
+            for name, p in self.net.named_parameters()
+            if p in self.optimizer.state
+        }
+        progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict()})
+        save_checkpoint(folder, {"net": self.net.state_dict(), "velocity": velocity, "progress": progress})
+
+    def _load(self, saved: dict) -> None:
+        self.net.load_state_dict(saved["net"])
+        for name, p in self.net.named_parameters():
+            if name in saved["velocity"]:
+                self.optimizer.state[p]["momentum_buffer"] = saved["velocity"][name].to(p.device)
+        progress = json.loads(saved["progress"])
+        self.optimizer.param_groups[0].update(progress["rates"])
+        self.rule.load_state_dict(progress["rule"])
+        for name in PLAIN_STATE:
+            setattr(self, name, progress[name])
+
+
+# ----------------------------------------------------------------------------------------------------- the loop
+
+
+def _train_epochs(run, stores, state: _State, on_epoch) -> None:
+    """Epochs until the schedule ends; after each the validation error, the records and a checkpoint."""
+    mean = mean_of(stores["train"], run.image_size)
+    steps = math.ceil(len(stores["train"]) / run.batch_size)
+    with progress_bar(
+        run.epochs * steps, "training", "step", initial=state.epoch * steps + state.step
+    ) as bar:
+        while state.epoch < run.epochs and not state.stopped:
+            began, first_step = time.perf_counter(), state.step
+            waited = _train_epoch(run, stores["train"], mean, state, bar)
+            seconds = time.perf_counter() - began
+            images = len(stores["train"]) - first_step * run.batch_size
+            errors = evaluate(state.net, stores["val"], mean)
+            state.end_epoch(len(stores["train"]), errors)
+            state.timing.append(
+                {"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds}
+                | {"waiting_for_data": waited / seconds}
+            )
+            write_table(run.folder / "timing.csv", state.timing)
+            write_table(run.folder / "history.csv", state.history)
+            state.save(run.folder)
+            bar.set_postfix_str(_status(state), refresh=False)
+            if on_epoch is not None:
+                on_epoch(pd.DataFrame(state.history))
+
+
+def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
+    """The rest of an epoch from state.step on; returns the seconds spent waiting for data."""
+    named, pending, waited, saved = recipe(run.recipe), [], 0.0, time.perf_counter()
+    steps = math.ceil(len(store) / run.batch_size)
+    batches = _batches(run, store, mean, state.epoch, state.step)
+    state.net.train()
+    while state.step < steps:
+        asked = time.perf_counter()
+        x, labels = next(batches)
+        waited += time.perf_counter() - asked
+        rate = _rate(run, named, state, steps)
+        pending.append(_step(run, state, rate, x, labels))
+        state.step += 1
+        bar.update(1)
+        if state.step % CHECK_EVERY == 0 or state.step == steps:
+            _count(run, state, pending)
+            pending = []
+            _warn_of_stall(state, state.epoch * steps + state.step, len(store.classes))
+            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                state.save(run.folder)
+                saved = time.perf_counter()
+    return waited
+
+
+def _step(run, state: _State, rate: float, x: Tensor, labels: Tensor) -> Tensor:
+    """One update (§5); returns batch size, and its sums of loss, top-1 and top-5 credit, still on the device."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    _generator(x.device).manual_seed(_number(run.seed, state.epoch, state.step))  # of the dropout masks
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+        logits = state.net(x)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, labels)
+    state.optimizer.zero_grad()
+    loss.backward()
+    state.optimizer.step()
+    with torch.no_grad():
+        credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
+        return torch.stack([loss.detach() * len(labels), *credit, loss.new_tensor(len(labels))])
+
+
+def _rate(run, named, state: _State, steps: int) -> float:
+    if named.schedule == "plateau":
+        return state.rule.rate
+    return run.learning_rate * rate_factor(named, (state.epoch + state.step / steps) / run.epochs)
+
+
+def _count(run, state: _State, pending: list[Tensor]) -> None:
+    """Add what the last steps measured to the epoch's sums.
+
+    Raises:
+        NonFiniteLoss: before anything of these steps is saved.
+    """
+    rows = torch.stack(pending).cpu().double()
+    losses = (rows[:, 0] / rows[:, 3]).tolist()
+    for i, loss in enumerate(losses):
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"the loss is {loss} at step {state.step - len(losses) + i + 1} of epoch {state.epoch + 1}; a lower "
+                f"learning_rate than {run.learning_rate:g} may help. The last good checkpoint is in {run.folder}"
+            )
+    state.sums = [total + value for total, value in zip(state.sums, rows[:, :3].sum(0).tolist(), strict=True)]
+    state.recent.extend(losses)
+
+
+def _warn_of_stall(state: _State, step: int, classes: int) -> None:
+    """Warn, once, when after STALL_STEPS the loss is still that of a blind guess."""
+    if state.told_of_stall or step < STALL_STEPS or len(state.recent) < STALL_WINDOW:
+        return
+    state.told_of_stall = True
+    recent = sum(state.recent) / len(state.recent)
+    if abs(recent - math.log(classes)) < STALL_MARGIN:
+        warnings.warn(
+            f"after {step} steps the loss is {recent:.3f}, still ln({classes}) = {math.log(classes):.3f}: the net has "
+            'not begun to learn. Remedies: initialisation "code2012", "rescaled" or "fan_in" in place of "printed", '
+            "another seed, a smaller batch, or patience",
+            StallWarning,
+            stacklevel=2,
+        )
+
+
+# ----------------------------------------------------------------------------------------------------- the data
+
+
+def _batches(run, store: Store, mean: Tensor, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of an epoch from a step on: inputs (B, 3, crop, crop) and labels (B,), on the run's device."""
+    made = _make_batches(run, store, mean, epoch, first_step)
+    return made if run.device == "cpu" else _ahead(made)
+
+
+def _make_batches(run, store, mean, epoch, first_step):
+    named, generator = recipe(run.recipe), np.random.default_rng([run.seed, epoch])
+    order = generator.permutation(len(store))
+    border = store.size - run.image_size
+    views = draw_views(generator, len(store), (border, border), named.crop_offsets)
+    normals = generator.standard_normal((len(store), 3))
+    shifts = torch.from_numpy(colour_shifts(store.pca, normals, named.noise_std, named.noise_units))
+    divisor = noise_divisor(named.noise_std, named.noise_units)
+    for start in range(first_step * run.batch_size, len(store), run.batch_size):
+        rows = order[start : start + run.batch_size]
+        x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
+        x.add_(shifts[rows, :, None, None].to(run.device)).div_(divisor)
+        yield x, torch.from_numpy(store.labels[rows]).to(run.device)
+
+
+def _ahead(batches: Iterator) -> Iterator:
+    """The same batches, each made by another thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as worker:
+        upcoming = worker.submit(next, batches, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = worker.submit(next, batches, None)
+            yield batch
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    """A device's default generator; torch.manual_seed would seed every device's, at the price of a training step."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index]
+    return torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
+
+
+def _number(*parts: int) -> int:
+    """A seed from several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
+    """The first inputs of the first epoch, (count, 3, crop, crop), on the CPU."""
+    run = dataclasses.replace(run, batch_size=count, device="cpu")
+    return next(_make_batches(run, store, mean_of(store, run.image_size), 0, 0))[0]
+
+
+def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
+    """After each learned layer, how much a unit differs between images: the mean over units of its deviation."""
+    outputs = trace(net.eval(), images)
+    learned = [name for name, layer in net.named_children() if hasattr(layer, "weight")]
+    return pd.Series({name: outputs[name].std(0).mean().item() for name in learned})
+
+
+def steps_per_second(
+    net: nn.Sequential, device: str, batch_size: int, image_size: int = 224, steps: int = 3
+) -> float:
+    """How many updates of a net a device makes in a second, on random pixels; the first is not counted."""
+    net = net.to(device, memory_format=torch.channels_last).train()
+    optimizer = PaperSGD(net.parameters(), lr=0.0001)
+    pixels = torch.rand(batch_size, 3, image_size, image_size) * 255 - 128
+    images = pixels.to(device, memory_format=torch.channels_last)
+    labels = torch.zeros(batch_size, dtype=torch.long, device=device)
+    for step in range(steps + 1):
+        if step == 1:
+            began = time.perf_counter()
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()  # waits for the device
+    return steps / (time.perf_counter() - began)
+
+
+# -------------------------------------------------------------------------------------------------- the results
+
+
+def _status(state: _State) -> str:
+    """The epoch in a line."""
+    val, timing = state.history[-1], state.timing[-1]
+    return (
+        f"epoch {state.epoch}: loss {state.history[-2]['loss']:.3f}, validation error {val['top1']:.1%}, "
+        f"rate {val['learning_rate']:.2g}, {timing['waiting_for_data']:.0%} waiting for data"
+    )
+
+
+def _write_summary(run, stores, state: _State) -> None:
+    """The final errors with one view and ten, and where they come from. Written last: it marks a run as finished."""
+    mean = mean_of(stores["train"], run.image_size)
+    metrics = {
+        "train": {"as trained": {k: state.history[-2][k] for k in ("loss", "top1", "top5")}},
+        "val": {},
+    }
+    for views, name in ((1, "1 view"), (10, "10 views")):
+        metrics["val"][name] = evaluate(state.net, stores["val"], mean, views)
+    timing = pd.DataFrame(state.timing)
+    images = {split: len(store) for split, store in stores.items()}
+    write_json(
+        run.folder / "summary.json",
+        {
+            "metrics": metrics,
+            "epochs": state.epoch,
+            "images": images,
+            "classes": len(stores["train"].classes),
+            "parameters": sum(p.numel() for p in state.net.parameters()),
+            "seconds": timing["seconds"].sum(),
+            "images_per_second": timing["images_per_second"].median(),
+            "waiting_for_data": timing["waiting_for_data"].median(),
+            "seed": run.seed,
+            "device": run.device,
+            "dataset": {split: store.meta["fingerprint"] for split, store in stores.items()},
+            **provenance(),
+        },
+    )
+
+
+def main(arguments=None) -> None:
+    """Train from a configuration file, the same as a notebook's call."""
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_lib.training", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "config", type=Path, help="a JSON file with the fields of TrainSettings; what is left out is auto"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        record = train(check(TrainSettings, json.loads(given.config.read_text())))
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    print(json.dumps(record.summary["metrics"], indent=1))
+    print(record.folder)
+
+
+if __name__ == "__main__":
+    main()

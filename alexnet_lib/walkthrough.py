@@ -1,0 +1,248 @@
+"""Runs the notebooks of a profile in the order they build on each other, where something changed for them.
+
+python -m alexnet_lib.walkthrough --profile embedded
+python -m alexnet_lib.walkthrough --profile imagenette --only 07_train -p epochs 20
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import partial
+from graphlib import TopologicalSorter
+from pathlib import Path
+from unittest import mock
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from .paths import NOTEBOOKS, REPOSITORY, data_dir, runs_dir
+
+PROFILES = Path(__file__).parent / "profiles"
+# a notebook that reads what another one wrote; the rest stand alone
+DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qualitative": ("07_train",)}
+# The allocator reads these before the first line of a notebook runs; the Makefile explains them.
+ALLOCATOR = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
+ALLOCATOR["MALLOC_TOP_PAD_"] = str(1 << 28)
+# pytest's variable would keep a kernel from recording what subprocesses print, MPLBACKEND would hide figures.
+UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
+# each kernel would warn that this machine's users could listen to it
+QUIET = "--IPKernelApp.log_level=ERROR"
+BROKEN = ("failed", "skipped")
+LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
+say = partial(print, flush=True)
+
+
+def declared_parameters(notebook: Path) -> dict:
+    """The names that a notebook's one parameters cell assigns, each to a literal, with these defaults."""
+    cells = [c for c in nbformat.read(notebook, 4).cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(f"{notebook.name}: {len(cells)} cells tagged 'parameters'; it must be one")
+    found = {}
+    for line in ast.parse(cells[0].source).body:
+        try:
+            target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+            found[target.id] = ast.literal_eval(line.value)
+        except (AttributeError, ValueError):
+            text = ast.unparse(line)
+            raise ValueError(f"{notebook.name}: parameters are `name = literal`, not {text!r}") from None
+    return found
+
+
+def load_profile(profile: str) -> dict:
+    """A profile by its name, or by the path of a TOML file of the same form."""
+    path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise ValueError(f"no profile {profile!r}; there are {names}, or the path of a .toml file")
+    loaded = {"description": "", "parameters": {}, "notebooks": {}}
+    found = tomllib.loads(path.read_text())
+    if not found.keys() <= loaded.keys():
+        raise ValueError(f"{path.name}: has {', '.join(found)}; known are {', '.join(loaded)}")
+    return loaded | found
+
+
+def in_order(names: Iterable[str], dependencies: Mapping = DEPENDENCIES) -> list[str]:
+    """The notebooks so that each comes after those it reads from, and otherwise by name."""
+    names = set(names)
+    graph = {name: names & set(dependencies.get(name, ())) for name in sorted(names)}
+    return list(TopologicalSorter(graph).static_order())
+
+
+def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapping = DEPENDENCIES) -> dict:
+    """What to run, {notebook: parameters} in order; `only` brings along what it builds on."""
+    declared = {path.stem: declared_parameters(path) for path in sorted(folder.glob("*.ipynb"))}
+    missing = (set(only) | profile["notebooks"].keys()) - declared.keys()
+    if missing or not declared:
+        raise ValueError(f"no notebook {sorted(missing)}; in {folder} there are {list(declared)}")
+    chosen = set(only) or set(declared)
+    for name in reversed(in_order(declared, dependencies)):
+        chosen |= set(dependencies.get(name, ())) & declared.keys() if name in chosen else set()
+    wanted = [(name, declared) for name in profile["parameters"]] + [(name, chosen) for name in changes]
+    wanted += [(name, [notebook]) for notebook, own in profile["notebooks"].items() for name in own]
+    for parameter, notebooks in wanted:
+        if not any(parameter in declared[name] for name in notebooks):
+            choices = "; ".join(f"{name} has {', '.join(declared[name])}" for name in sorted(notebooks))
+            raise ValueError(f"no parameter {parameter!r}: {choices}")
+    todo = {}
+    for name in in_order(chosen, dependencies):
+        given = profile["parameters"] | profile["notebooks"].get(name, {}) | changes
+        todo[name] = {key: value for key, value in given.items() if key in declared[name]}
+    return todo
+
+
+def stamp(notebook: Path, parameters: dict, library: Path, before: list[str]) -> str:
+    """Changes with the notebook's cells, its parameters, its data, the library, and what it builds on."""
+    cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, 4).cells]
+    files = sorted(path for path in library.iterdir() if path.is_file())
+    sources = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    dataset = {**declared_parameters(notebook), **parameters}.get("dataset")
+    data = data_listing(str(dataset)) if dataset else []
+    parts = json.dumps([cells, parameters, sources, before, data], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def data_listing(dataset: str) -> list:
+    """What stands for a data set: the words of its prepared stores, else its files' names and sizes."""
+    stores = "*" if dataset == "auto" else f"{Path(dataset).name}-*"
+    files = list(data_dir().glob(f"prepared/{stores}/*/meta.json")) or list(
+        (data_dir() / dataset).rglob("*.*")
+    )
+    if dataset in ("auto", "embedded"):
+        files += (REPOSITORY / "data" / "embedded").rglob("*.*")
+    return sorted([str(f), f.stat().st_size, f.read_text() if f.name == "meta.json" else ""] for f in files)
+
+
+def kernel_environment(**changes: str | None) -> dict:
+    """The environment that kernels start in; None removes a variable."""
+    wanted = os.environ | ALLOCATOR | UNWANTED | changes
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+class Watch:
+    """Follows a running notebook: remembers its cell, and passes on what a long cell prints."""
+
+    def __init__(self, notebook: Path):
+        self.name = notebook.stem
+        self.total = sum(c.cell_type == "code" for c in nbformat.read(notebook, 4).cells)
+        self.cell, self.number, self.since = {"source": "the kernel did not start"}, 0, time.monotonic()
+
+    def start(self, cell, cell_index):
+        injected = "injected-parameters" in cell.metadata.get("tags", [])
+        self.cell, self.number, self.since = cell, self.number + (not injected), time.monotonic()
+        if not (injected or sys.stderr.isatty()):
+            say(f"{self.name}: cell {self.number} of {self.total}")
+
+    def write(self, text):
+        if time.monotonic() - self.since > LONG_CELL:
+            tqdm.write(text, end="")
+
+    def flush(self):
+        sys.stdout.flush()
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
+    """Runs one notebook in its folder, writes the executed copy; says what went wrong and where, or None."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    watch = Watch(notebook)
+    bar = {"desc": watch.name, "leave": False} if sys.stderr.isatty() else False
+    options = {"coalesce_streams": True, "store_widget_state": False, "extra_arguments": [QUIET]}
+    options |= {"on_cell_execute": watch.start, "stdout_file": watch, "progress_bar": bar}
+    try:
+        with mock.patch.dict(os.environ, kernel_environment(), clear=True):
+            papermill.execute_notebook(notebook, output, parameters, cwd=notebook.parent, **options)
+    except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
+        name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+        lines = f"{name}: {text}".strip().splitlines()
+        first = watch.cell["source"].strip().splitlines()[0]
+        where = f"in cell {watch.number} ({watch.cell.get('id', 'no id')}): {first}"
+        return "\n    ".join([where, lines[0], *([lines[-1]] if len(lines) > 1 else [])])
+
+
+def walk(folder: Path, todo: dict, output: Path, library: Path, force=False, dependencies=DEPENDENCIES):
+    """Runs what is not up to date; gives {notebook: ("ok", "up to date", "failed" or "skipped", seconds)}."""
+    state_file = output / "state.json"
+    state = json.loads(state_file.read_text()) if state_file.is_file() else {}
+    results, stamps = {}, {}
+    for name, parameters in todo.items():
+        path, executed, began = folder / f"{name}.ipynb", output / f"{name}.ipynb", time.monotonic()
+        before = [other for other in dependencies.get(name, ()) if other in todo]
+        broken = [other for other in before if results[other][0] in BROKEN]
+        if broken:
+            say(f"{name}: skipped, it needs {', '.join(broken)}")
+            results[name] = "skipped", 0.0
+            continue
+        now = partial(stamp, path, parameters, library, [stamps[other] for other in before])
+        stamps[name] = now()
+        if state.get(name) == stamps[name] and executed.is_file() and not force:
+            results[name] = "up to date", 0.0
+            continue
+        save(state | {name: "not finished"}, state_file)
+        say(f"{name}: running, to {executed}")
+        problem = run_notebook(path, executed, parameters)
+        results[name] = "failed" if problem else "ok", time.monotonic() - began
+        say(f"{name}: {results[name][0]} after {results[name][1]:.1f} s {problem or ''}".strip())
+        # the data are looked at again: what a notebook has prepared belongs to it
+        stamps[name] = now()
+        state[name] = "failed" if problem else stamps[name]
+        save(state, state_file)
+    return results
+
+
+def save(state: dict, path: Path) -> None:
+    """Writes JSON so that a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(state, indent=1, sort_keys=True))
+    temporary.replace(path)
+
+
+def literal(word: str):
+    """The Python literal that a word of the command line means, else the word."""
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+
+
+def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependencies=DEPENDENCIES) -> int:
+    """The command; gives the exit code."""
+    parser = argparse.ArgumentParser("python -m alexnet_lib.walkthrough", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--profile", default="embedded", help="a name in alexnet_lib/profiles, or a .toml file"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NOTEBOOK", help="these and what they build on"
+    )
+    parser.add_argument("--force", action="store_true", help="run what is up to date as well")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="changes")
+    parser.add_argument("--output", type=Path, help="folder of the executed notebooks")
+    chosen = parser.parse_args(arguments)
+    output = (chosen.output or runs_dir() / "walkthrough" / Path(chosen.profile).stem).resolve()
+    try:
+        changes = {name: literal(value) for name, value in chosen.changes}
+        todo = plan(folder, load_profile(chosen.profile), changes, chosen.only, dependencies)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        results = walk(folder, todo, output, Path(__file__).parent, chosen.force, dependencies)
+    except KeyboardInterrupt:
+        parser.exit(130, "\ninterrupted; what was finished stays finished\n")
+    print(f"\n{len(results)} notebooks in {output}")
+    for name, (result, seconds) in results.items():
+        print(f"  {name:24} {result:12} {seconds:7.1f} s")
+    return int(any(result in BROKEN for result, _ in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

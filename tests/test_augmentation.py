@@ -1,0 +1,148 @@
+"""§4.1: crops, reflections, colour noise and its units, ten views."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet_lib import add_colour_noise, colour_pca, random_crops, ten_views
+from alexnet_lib.augmentation import NOISE_UNITS, colour_shifts, offset_count
+
+
+def numbered(count=3, height=9, width=9):
+    """Images in which every pixel says where it is: red its row, green its column, blue its image."""
+    images = np.zeros((count, height, width, 3), np.uint8)
+    images[..., 0] = np.arange(height)[:, None]
+    images[..., 1] = np.arange(width)
+    images[..., 2] = np.arange(count)[:, None, None]
+    return images
+
+
+def test_views_of_the_paper_and_of_the_program():
+    assert 2 * offset_count(32, "printed") ** 2 == 2048
+    assert 2 * offset_count(32, "code2012") ** 2 == 2178
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.integers(1, 9),
+    height=st.integers(9, 12),
+    width=st.integers(9, 12),
+    offsets=st.sampled_from(["code2012", "printed"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_crop_is_a_window_or_its_mirror_image(seed, size, height, width, offsets):
+    images = numbered(4, height, width)
+    crops = random_crops(images, size, offsets, np.random.default_rng(seed))
+    assert crops.shape == (4, size, size, 3) and crops.dtype == np.uint8
+    for i, crop in enumerate(crops):
+        top, left = crop[0, 0, 0], crop[0, :, 1].min()
+        window = images[i, top : top + size, left : left + size]
+        assert np.array_equal(crop, window) or np.array_equal(crop, window[:, ::-1])
+
+
+def seen_places(offsets):
+    images = numbered(4000, 7, 7)
+    crops = random_crops(images, 4, offsets, np.random.default_rng(0))
+    corners = np.stack(
+        [crops[:, 0, 0, 0], crops[:, 0, :, 1].min(1), crops[:, 0, 0, 1] > crops[:, 0, 1, 1]], 1
+    )
+    return np.unique(corners, axis=0, return_counts=True)
+
+
+@pytest.mark.parametrize(("offsets", "places"), [("code2012", 4), ("printed", 3)])
+def test_every_place_comes_up_equally_often(offsets, places):
+    corners, counts = seen_places(offsets)
+    assert len(corners) == 2 * places**2 and corners[:, :2].max() == places - 1
+    expected = 4000 / len(corners)
+    assert ((counts - expected) ** 2 / expected).sum() < 2 * len(corners)  # χ², far beyond the 1 % point
+
+
+def test_seeds_and_generators_of_either_kind():
+    images = numbered(50)
+    first, again, other = (random_crops(images, 5, generator=np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    torches = [
+        random_crops(torch.from_numpy(images), 5, generator=torch.Generator().manual_seed(1)) for _ in "ab"
+    ]
+    assert isinstance(torches[0], torch.Tensor) and torch.equal(*torches)
+    assert isinstance(random_crops(images, 5), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "offsets", "message"),
+    [
+        (numbered().astype(np.float32), 5, "code2012", "float32"),
+        (numbered()[0], 5, "code2012", r"\(9, 9, 3\); accepted is uint8 \(N, H, W, 3\)"),
+        (numbered(), 10, "code2012", "size = 10 for images of 9 × 9"),
+        (numbered(), 5, "torch", "offsets = 'torch'; accepted are code2012, printed"),
+    ],
+)
+def test_what_cannot_be_cropped_is_refused(images, size, offsets, message):
+    with pytest.raises(ValueError, match=message):
+        random_crops(images, size, offsets)
+
+
+def test_ten_views_are_five_and_their_reflections():
+    views = ten_views(numbered(2, 9, 9), 5)
+    assert views.shape == (2, 10, 5, 5, 3) and views.dtype == np.uint8
+    assert views[1, :5, 0, 0, :2].tolist() == [[0, 0], [0, 4], [4, 0], [4, 4], [2, 2]]
+    assert np.array_equal(views[:, 5:], views[:, :5, :, ::-1])
+
+
+@pytest.fixture(scope="module")
+def coloured():
+    generator = np.random.default_rng(5)
+    mixed = generator.normal(size=(6, 20, 20, 3)) @ np.array([[40, 38, 35], [0, -9, 9], [3, -1, -2.0]])
+    images = (mixed + 120).clip(0, 255).astype(np.uint8)
+    return images, colour_pca(images)
+
+
+def test_principal_axes_are_those_of_the_covariance(coloured):
+    images, pca = coloured
+    covariance = np.cov(images.reshape(-1, 3).astype(np.float64).T, bias=True)
+    np.testing.assert_allclose(pca.eigenvectors * pca.eigenvalues @ pca.eigenvectors.T, covariance, rtol=1e-9)
+    np.testing.assert_allclose(pca.eigenvectors.T @ pca.eigenvectors, np.eye(3), atol=1e-12)
+    assert (np.diff(pca.eigenvalues) <= 0).all()
+    assert (np.abs(pca.eigenvectors).max(0) == pca.eigenvectors.max(0)).all()
+
+
+def test_noise_is_one_colour_for_the_whole_image(coloured):
+    images, pca = coloured
+    for units in NOISE_UNITS:
+        divisor = 1.1 if units == "code2012" else 1.0
+        noisy = add_colour_noise(images, pca, units=units, generator=np.random.default_rng(0))
+        assert noisy.dtype == np.float32 and noisy.shape == images.shape
+        shift = noisy * divisor - images
+        assert np.ptp(shift, axis=(1, 2)).max() < 1e-3 * max(1, np.abs(shift).max())
+
+
+def test_units_of_the_noise(coloured):
+    """Each reading's deviation along the first axis, in grey levels."""
+    pca = coloured[1]
+    normals = np.random.default_rng(0).standard_normal((50_000, 3))
+    first = {u: (colour_shifts(pca, normals, 0.1, u) @ pca.eigenvectors[:, 0]).std() for u in NOISE_UNITS}
+    largest = pca.eigenvalues[0]
+    assert first["deviation"] == first["code2012"] == pytest.approx(0.1 * largest**0.5, rel=0.02)
+    assert first["printed"] == pytest.approx(0.1 * largest, rel=0.02)
+    assert first["torch"] == pytest.approx(255 * 0.1 * largest / 255**2, rel=0.02)
+
+
+def test_noise_as_in_2012_has_a_tenth_of_the_deviation_of_the_pixels(coloured):
+    images, pca = coloured
+    shifts = colour_shifts(pca, np.random.default_rng(0).standard_normal((100_000, 3)), 0.1, "deviation")
+    np.testing.assert_allclose(shifts.std(0), 0.1 * images.reshape(-1, 3).std(0), rtol=0.02)
+
+
+def test_unknown_units_are_refused(coloured):
+    with pytest.raises(
+        ValueError, match="units = 'levels'; accepted are code2012, deviation, printed, torch"
+    ):
+        add_colour_noise(*coloured, units="levels")
+
+
+def test_tensors_come_back_as_tensors(coloured):
+    images, pca = coloured
+    noisy = add_colour_noise(torch.from_numpy(images), pca, generator=torch.Generator().manual_seed(0))
+    assert isinstance(noisy, torch.Tensor) and noisy.dtype == torch.float32

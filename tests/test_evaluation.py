@@ -1,0 +1,78 @@
+"""§2 and §6: error rates by hand, ties as in 2012, one view and ten."""
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_lib import top_k_error
+from alexnet_lib.evaluation import mean_of, predict, to_input
+
+
+def test_top_1_and_top_5_by_hand():
+    scores = torch.tensor([[9, 8, 7, 6, 5, 4, 3.0]] * 4)
+    errors = top_k_error(scores, torch.tensor([0, 4, 5, 6]))
+    assert errors == {1: 0.75, 5: 0.5}
+
+
+def test_ties_get_a_fraction():
+    assert top_k_error(torch.zeros(1, 10), torch.tensor([3])) == {
+        1: pytest.approx(0.9),
+        5: pytest.approx(0.5),
+    }
+    assert top_k_error(torch.tensor([[2.0, 1, 1, 0]]), torch.tensor([1]), ks=(2,)) == {2: 0.5}
+
+
+def test_a_label_below_the_tie_gets_nothing():
+    assert top_k_error(torch.tensor([[1.0, 1, 0]]), torch.tensor([2]), ks=(1, 2, 3)) == {1: 1, 2: 1, 3: 0}
+
+
+def test_arrays_and_fewer_classes_than_k():
+    assert top_k_error(np.array([[0.1, 0.9]]), np.array([0])) == {1: 1.0, 5: 0.0}
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        (torch.zeros(2, 3), torch.zeros(3), r"scores \(2, 3\) and labels \(3,\)"),
+        (torch.zeros(0, 3), torch.zeros(0), r"scores \(0, 3\)"),
+        (torch.full((1, 3), torch.nan), torch.zeros(1, dtype=int), "NaN"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(scores, labels, message):
+    with pytest.raises(ValueError, match=message):
+        top_k_error(scores, labels)
+
+
+class Brightest(torch.nn.Module):
+    """Class 0 for a bright view, class 1 for a dark one; it has a parameter so that it has a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.01))
+
+    def forward(self, x):
+        light = x.mean((1, 2, 3)) * self.scale
+        return torch.stack([light, -light], 1)
+
+
+def test_ten_views_average_probabilities_not_logits():
+    images = np.zeros((1, 6, 6, 3), np.uint8)
+    images[0, :3, :3] = 255  # one corner is bright, and four of the nine pixels in the centre
+    mean = torch.zeros(3, 3, 3)
+    one, ten = (predict(Brightest(), images, mean, views) for views in (1, 10))
+    logits = torch.tensor([2.55, 0, 0, 0, 2.55 * 4 / 9]).repeat(2)
+    expected = torch.sigmoid(2 * logits).mean().item()
+    assert ten[0, 0].item() == pytest.approx(expected, abs=1e-4)
+    assert one[0, 0].item() == pytest.approx(torch.sigmoid(2 * logits[4]).item(), abs=1e-4)
+    with pytest.raises(ValueError, match="views = 5; accepted are 1 and 10"):
+        predict(Brightest(), images, mean, 5)
+
+
+def test_input_is_pixels_less_the_centre_of_the_mean_image():
+    class Kept:
+        mean = np.arange(6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3)
+
+    mean = mean_of(Kept, 4)
+    x = to_input(np.full((2, 4, 4, 3), 100, np.uint8), mean)
+    assert x.shape == (2, 3, 4, 4) and x.dtype == torch.float32
+    assert x[1, 2, 0, 3].item() == 100 - Kept.mean[1, 4, 2]

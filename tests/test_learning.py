@@ -1,0 +1,167 @@
+"""§5: the update rule against its two printed lines in float64, the plateau rule, initial weights, recipes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet_lib import PaperSGD, PlateauRule, alexnet, recipe
+from alexnet_lib.learning import RECIPES, initial_std, initialise, rate_factor
+
+
+def printed_rule(w, gradients, rates, momentum=0.9, decay=5e-4):
+    """§5, line by line, on float64 arrays."""
+    v = np.zeros_like(w)
+    for g, rate in zip(gradients, rates, strict=True):
+        v = momentum * v - decay * rate * w - rate * g
+        w = w + v
+    return w, v
+
+
+@given(
+    rates=st.lists(st.sampled_from([0.1, 0.01, 0.001, 0.02]), min_size=1, max_size=12),
+    momentum=st.floats(0.1, 0.95),
+    decay=st.floats(0, 0.01),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=60, deadline=None)
+def test_update_is_the_printed_rule_also_when_the_rate_changes(rates, momentum, decay, seed):
+    generator = np.random.default_rng(seed)
+    start, gradients = generator.normal(size=7), generator.normal(size=(len(rates), 7))
+    w = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = PaperSGD([w], lr=rates[0], momentum=momentum, weight_decay=decay)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        w.grad = torch.from_numpy(gradient.copy())
+        optimizer.step()
+    expected, velocity = printed_rule(start, gradients, rates, momentum, decay)
+    np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(optimizer.velocity(w).numpy(), velocity, rtol=1e-9, atol=1e-12)
+
+
+def paths_after_a_drop(optimizer_class):
+    w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer = optimizer_class([w], lr=0.1, momentum=0.9, weight_decay=5e-4)
+    path = []
+    for step in range(8):
+        optimizer.param_groups[0]["lr"] = 0.1 if step < 5 else 0.01
+        w.grad = torch.full_like(w, 0.5)
+        optimizer.step()
+        path.append(w[0].item())
+    return path
+
+
+def test_torch_goes_the_same_way_until_the_rate_drops():
+    ours, theirs = paths_after_a_drop(PaperSGD), paths_after_a_drop(torch.optim.SGD)
+    np.testing.assert_allclose(ours[:5], theirs[:5], rtol=1e-12)
+    assert abs(ours[5] - ours[4]) > 5 * abs(theirs[5] - theirs[4])
+
+
+def test_a_rate_of_zero_leaves_weights_and_velocity_alone():
+    w, free = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2))
+    optimizer = PaperSGD([{"params": [w]}, {"params": [free]}], lr=0.1)
+    for rate in (0.1, 0.0, 0.0, 0.05):
+        optimizer.param_groups[0]["lr"] = rate
+        w.grad, free.grad = torch.full_like(w, 0.5), torch.full_like(free, 0.5)
+        optimizer.step()
+        assert w.grad is not None
+    expected, velocity = printed_rule(np.ones(2), [0.5, 0.5], [0.1, 0.05])
+    np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(optimizer.velocity(w).numpy(), velocity, rtol=1e-12)
+
+
+def test_state_goes_through_a_checkpoint():
+    generator = np.random.default_rng(0)
+    gradients = torch.from_numpy(generator.normal(size=(6, 4)))
+
+    def steps(w, optimizer, rows):
+        for row in rows:
+            optimizer.param_groups[0]["lr"] = 0.1 if row < 3 else 0.01
+            w.grad = gradients[row].clone()
+            optimizer.step()
+
+    whole = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
+    steps(whole, PaperSGD([whole], lr=0.1), range(6))
+    first = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
+    optimizer = PaperSGD([first], lr=0.1)
+    steps(first, optimizer, range(3))
+    second = torch.nn.Parameter(first.detach().clone())
+    resumed = PaperSGD([second], lr=0.1)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    steps(second, resumed, range(3, 6))
+    assert torch.equal(second, whole)
+
+
+def run_rule(rule, errors):
+    return [rule.step(error) for error in errors]
+
+
+def test_plateau_rule_drops_three_times_and_stops():
+    rule = PlateauRule(learning_rate=0.01, patience=2)
+    rates = run_rule(rule, [0.9, 0.8] + [0.8] * 8)
+    expected = [0.01, 0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, None]
+    assert [r and pytest.approx(r) for r in rates] == expected
+
+
+def test_plateau_rule_waits_again_after_an_improvement():
+    rule = PlateauRule(learning_rate=1.0, patience=2, least_gain=0.01)
+    assert run_rule(rule, [0.5, 0.495, 0.4, 0.4, 0.4]) == [1.0, 1.0, 1.0, 1.0, pytest.approx(0.1)]
+
+
+def test_plateau_rule_resumes():
+    errors = [0.9, 0.9, 0.7, 0.7, 0.7, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]
+    whole = run_rule(PlateauRule(patience=2), errors)
+    first, second = PlateauRule(patience=2), PlateauRule(patience=2)
+    parts = run_rule(first, errors[:5])
+    second.load_state_dict(first.state_dict())
+    assert parts + run_rule(second, errors[5:]) == whole
+
+
+def test_plateau_rule_refuses_the_impossible():
+    with pytest.raises(ValueError, match="factor = 1"):
+        PlateauRule(factor=1)
+
+
+def test_printed_initial_weights():
+    net = alexnet("paper", seed=3)
+    for name, layer in net.named_children():
+        if not hasattr(layer, "weight"):
+            continue
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
+        biased = name in ("conv2", "conv4", "conv5", "fc6", "fc7")
+        assert layer.bias.unique().tolist() == [float(biased)]
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    nets = [alexnet("paper", 5, width=0.25, image_size=64, seed=s) for s in (1, 1, 2)]
+    assert torch.equal(nets[0].fc7.weight, nets[1].fc7.weight)
+    assert not torch.equal(nets[0].fc7.weight, nets[2].fc7.weight)
+    assert not torch.equal(nets[0].conv4.weight[:, :, 0], nets[0].conv5.weight[:1, :, 0].expand(96, -1, -1))
+
+
+def test_rules_of_initialisation():
+    assert initial_std("conv4", 1728, "printed") == 0.01
+    assert initial_std("conv4", 1728, "code2012") == 0.03
+    assert initial_std("conv2", 300, "rescaled") == pytest.approx(0.02)
+    assert initial_std("conv2", 1200, "fan_in") == pytest.approx(0.0408, abs=5e-5)
+    with pytest.raises(ValueError, match="'xavier'; accepted are printed, code2012"):
+        initialise(alexnet("paper", 5, width=0.1, image_size=64), "xavier")
+
+
+def test_recipes():
+    printed = recipe("paper")
+    assert (printed.learning_rate, printed.momentum, printed.weight_decay) == (0.01, 0.9, 5e-4)
+    assert (printed.batch_size, printed.schedule, printed.initialisation) == (128, "plateau", "printed")
+    with pytest.raises(ValueError, match=f"'adam'; accepted are {', '.join(RECIPES)}"):
+        recipe("adam")
+    with pytest.raises(AttributeError):
+        printed.learning_rate = 1
+
+
+def test_steps_schedule_warms_up_and_drops():
+    small = recipe("small")
+    factors = [rate_factor(small, done) for done in (0, small.warm_up, *small.drops_at)]
+    assert factors == [pytest.approx(f) for f in (0.1, 1, 0.1, 0.01)]

@@ -1,0 +1,110 @@
+"""§3.3 against the formula, written out in float64, and against torch's own operator."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet_lib import LocalResponseNorm
+from alexnet_lib.normalization import K_OF_CONVENTION
+
+
+def by_formula(x, convention, n, k, alpha, beta, columns=1):
+    """One map at a time, as printed; x is float64 (N, C, H, W)."""
+    x = x.numpy()
+    result, width = np.empty_like(x), x.shape[1] // columns
+    scale = alpha if convention == "paper" else alpha / n
+    for i in range(x.shape[1]):
+        column = i // width
+        last = i + n // 2 if convention == "paper" else i - n // 2 + n - 1
+        window = range(max(column * width, i - n // 2), min((column + 1) * width - 1, last) + 1)
+        energy = sum((x[:, j] ** 2 for j in window), np.zeros_like(x[:, i]))
+        result[:, i] = x[:, i] / (k + scale * energy) ** beta
+    return torch.from_numpy(result)
+
+
+@given(
+    convention=st.sampled_from(list(K_OF_CONVENTION)),
+    n=st.integers(1, 8),
+    columns=st.integers(1, 3),
+    width=st.integers(1, 7),
+    alpha=st.floats(0, 2),
+    beta=st.sampled_from([0.5, 0.75, 1.0]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_output_is_the_formula(convention, n, columns, width, alpha, beta, seed):
+    x = torch.from_numpy(np.random.default_rng(seed).normal(0, 3, (2, columns * width, 2, 3)))
+    norm = LocalResponseNorm(convention, n=n, alpha=alpha, beta=beta, columns=columns)
+    expected = by_formula(x, convention, n, K_OF_CONVENTION[convention], alpha, beta, columns)
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("convention", K_OF_CONVENTION)
+@pytest.mark.parametrize("n", [4, 5])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_gradient_is_that_of_the_formula(convention, n, memory):
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 2, (2, 6, 3, 2))).to(memory_format=memory)
+    norm = LocalResponseNorm(convention, n=n, alpha=0.3, columns=2)
+    assert torch.autograd.gradcheck(norm, x.requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("convention", "torch_alpha", "torch_k"), [("paper", 5e-4, 2), ("code2012", 1e-4, 2), ("caffe", 1e-4, 1)]
+)
+def test_torch_computes_the_paper_only_with_five_times_its_alpha(convention, torch_alpha, torch_k):
+    x = torch.from_numpy(np.random.default_rng(1).normal(0, 60, (2, 12, 4, 4))).requires_grad_()
+    theirs = torch.nn.LocalResponseNorm(5, alpha=torch_alpha, beta=0.75, k=torch_k)(x)
+    ours = LocalResponseNorm(convention)(x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    direction = torch.from_numpy(np.random.default_rng(2).normal(size=x.shape))
+    gradients = [torch.autograd.grad(y, x, direction)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_even_windows_tell_the_paper_from_the_program():
+    x = torch.ones(1, 9, 1, 1, dtype=torch.float64)
+    middle = {
+        c: LocalResponseNorm(c, n=4, alpha=1.0, beta=1.0)(x)[0, 4].item() for c in ("paper", "code2012")
+    }
+    assert middle == {"paper": pytest.approx(1 / (2 + 5)), "code2012": pytest.approx(1 / (2 + 4 / 4))}
+
+
+def test_a_small_signal_shrinks_by_two_to_minus_three_quarters():
+    x = torch.full((1, 8, 1, 1), 1e-6, dtype=torch.float64)
+    torch.testing.assert_close(LocalResponseNorm()(x) / x, torch.full_like(x, 2**-0.75))
+
+
+def test_a_column_does_not_see_the_other():
+    x = torch.zeros(1, 96, 1, 1)
+    x[0, 48] = 1000.0
+    x[0, 47] = 1.0
+    apart, together = LocalResponseNorm(columns=2)(x), LocalResponseNorm(columns=1)(x)
+    assert apart[0, 47].item() == pytest.approx(2**-0.75, rel=1e-4)
+    assert together[0, 47].item() < 0.1
+
+
+def test_float32_is_as_exact_as_float32_can_be():
+    x = torch.from_numpy(np.random.default_rng(3).normal(0, 50, (2, 96, 9, 9)))
+    single = LocalResponseNorm(columns=2)(x.float()).double()
+    assert ((single - LocalResponseNorm(columns=2)(x)).abs() / x.abs().clamp(min=1)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"convention": "torch"}, "'torch'; accepted are paper, code2012, caffe"),
+        ({"n": 0}, "n = 0"),
+        ({"k": -1.0}, "k = -1.0"),
+        ({"columns": 0}, "columns = 0"),
+    ],
+)
+def test_impossible_constants_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LocalResponseNorm(**arguments)
+
+
+def test_maps_that_do_not_divide_into_columns_are_refused():
+    with pytest.raises(ValueError, match=r"\(1, 5, 2, 2\).*divisible by 2 columns"):
+        LocalResponseNorm(columns=2)(torch.zeros(1, 5, 2, 2))

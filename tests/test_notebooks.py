@@ -1,0 +1,57 @@
+"""What every notebook keeps to, read from the files; `make test` runs them afterwards."""
+
+import ast
+import statistics
+
+import nbformat
+import pytest
+
+from alexnet_lib.paths import NOTEBOOKS
+from alexnet_lib.walkthrough import declared_parameters
+from tests.baseline import problems, text_of
+
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def test_there_are_notebooks():
+    assert PATHS, f"no notebooks found in {NOTEBOOKS}"
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def code(path) -> list:
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+
+
+def test_it_is_in_the_committed_form(path):
+    text = path.read_text(encoding="utf-8")
+    assert problems(nbformat.reads(text, 4)) == []
+    # by lines, so that a failure shows the first one that differs
+    assert text.splitlines() == text_of(nbformat.reads(text, 4)).splitlines(), f"make baseline, or {path}"
+
+
+def test_its_parameters_are_plain(path):
+    assert declared_parameters(path)
+
+
+def test_its_cells_are_short(code):
+    assert statistics.median(len(cell.source.splitlines()) for cell in code) <= 8
+
+
+def test_most_of_its_cells_are_checked(code):
+    ignored = sum("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code)
+    assert ignored <= len(code) / 2
+
+
+def test_models_and_training_belong_to_the_library(code):
+    for cell in code:
+        lines = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            assert not isinstance(node, ast.ClassDef), f"cell {cell.id!r} defines class {node.name}"
+            if isinstance(node, ast.For | ast.While):
+                called = {getattr(inner, "attr", "") for inner in ast.walk(node)}
+                assert not {"backward", "zero_grad"} & called, f"cell {cell.id!r} has a training loop"

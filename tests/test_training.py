@@ -1,0 +1,253 @@
+"""§5: the run as a whole, on a handful of tiny pictures: it learns, it resumes bit for bit, it says what is wrong."""
+
+import hashlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from alexnet_lib import training
+from alexnet_lib.preparation import write_store
+from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
+from alexnet_lib.settings import TrainSettings, resolve
+from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
+
+NAME = "embedded"  # the name under which the tiny store is put into a private data folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Private folders with a prepared store of 48 pictures of three plain colours and noise."""
+    for split, seed in (("train", 0), ("val", 1)):
+        generator = np.random.default_rng(seed)
+        labels = np.arange(48) % 3
+        images = generator.integers(0, 90, (48, 73, 73, 3), np.uint8)
+        images[np.arange(48), :, :, labels] += 120
+        folder = tmp_path / "data" / "prepared" / f"{NAME}-73" / split
+        write_store(folder, images, labels, ["red", "green", "blue"], {"source": "test"})
+    for name in ("DATA", "RUNS"):
+        monkeypatch.setenv(f"ALEXNET_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("ALEXNET_PROGRESS", "none")
+    return tmp_path
+
+
+def settings(**changes):
+    return TrainSettings(
+        **{"dataset": NAME, "width": 0.05, "epochs": 3, "batch_size": 12, "device": "cpu"} | changes
+    )
+
+
+def test_a_run_learns_and_leaves_a_record(place):
+    seen = []
+    record = train(settings(epochs=12, initialisation="fan_in"), on_epoch=seen.append)
+    assert [len(history) for history in seen] == list(range(2, 26, 2))
+    losses = record.history.query("split == 'train'")["loss"].tolist()
+    assert losses[-1] < 0.5 * losses[0]
+    summary = record.summary
+    assert summary["metrics"]["val"]["1 view"]["top1"] < 0.2 > summary["metrics"]["val"]["10 views"]["top1"]
+    assert summary["images"] == {"train": 48, "val": 48} and summary["epochs"] == 12
+    assert summary["seconds"] > 0 and 0 <= summary["waiting_for_data"] < 1
+    assert record.config["width"] == 0.05 and len(record.timing) == 12
+    assert sorted(p.name for p in record.folder.iterdir()) == sorted(
+        ["config.json", "history.csv", "summary.json", "timing.csv", *CHECKPOINTS]
+    )
+
+
+def test_the_trained_net_comes_back(place):
+    record = train(settings())
+    net = load_net(record)
+    state = load_checkpoint(record.folder)
+    assert all(torch.equal(value, state["net"][name]) for name, value in net.state_dict().items())
+    assert not net.training
+
+
+def test_a_finished_run_is_read_and_not_trained_again(place):
+    first = train(settings())
+    before = (first.folder / "checkpoint.pt").stat().st_mtime_ns
+    assert train(settings()).summary == first.summary
+    assert (first.folder / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_every_parameter_makes_another_run(place):
+    changes = [{}, {"seed": 1}, {"epochs": 4}, {"width": 0.06}, {"dropout": 0.2}, {"learning_rate": 0.5}]
+    changes += [{"batch_size": 13}, {"image_size": 65}, {"initialisation": "printed"}, {"recipe": "paper"}]
+    changes += [{"precision": "bf16"}]
+    store = training.load_dataset(NAME)["train"]
+    assert len({resolve(settings(**change), store).name for change in changes}) == len(changes)
+
+
+def test_every_parameter_changes_the_weights(place):
+    changes = [{}, {"seed": 1}, {"dropout": 0.2}, {"learning_rate": 0.5}, {"batch_size": 13}]
+    changes += [
+        {"initialisation": "printed"},
+        {"recipe": "paper", "initialisation": "rescaled"},
+        {"precision": "bf16"},
+    ]
+    weights = {weights_digest(train(settings(epochs=1, **change))) for change in changes}
+    assert len(weights) == len(changes)
+
+
+def weights_digest(record):
+    return hashlib.sha256(load_net(record).fc7.weight.detach().numpy().tobytes()).hexdigest()
+
+
+def test_a_repeated_run_gives_the_same_bits(place, monkeypatch):
+    first = train(settings())
+    monkeypatch.setenv("ALEXNET_RUNS", str(place / "again"))
+    torch.manual_seed(99)  # the state of the caller's generator plays no part, and is left alone
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(99))
+    second = train(settings())
+    assert torch.equal(torch.rand(3), expected)
+    assert lasting_files(first.folder) == lasting_files(second.folder)
+
+
+def lasting_files(folder):
+    """Everything that does not tell the time."""
+    return {name: (folder / name).read_bytes() for name in ("config.json", "history.csv", "checkpoint.pt")}
+
+
+SLOW_TRAINING = """
+import json, sys, time
+import torch
+torch.set_num_threads(1)
+from alexnet_lib import training
+before = training._step
+def slowly(*arguments):
+    time.sleep(0.02)
+    return before(*arguments)
+training._step = slowly
+training.CHECK_EVERY = 1
+training.CHECKPOINT_SECONDS = float(sys.argv[2])
+training.main([sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("between", [1e9, 0.0])  # checkpoints at the ends of epochs, and after every step
+def test_killed_training_goes_on_and_ends_with_the_same_bits(place, between):
+    config = place / "config.json"
+    config.write_text(
+        json.dumps({"dataset": NAME, "width": 0.05, "epochs": 6, "batch_size": 8, "name": "killed"})
+    )
+    command = [sys.executable, "-c", SLOW_TRAINING, str(config), str(between)]
+    run = {name: place / name / "train" / "killed" for name in ("whole", "broken")}
+    subprocess.run(
+        command, env=os.environ | {"ALEXNET_RUNS": str(place / "whole")}, check=True, capture_output=True
+    )
+    for wanted in (1, 3):
+        process = subprocess.Popen(command, env=os.environ | {"ALEXNET_RUNS": str(place / "broken")})
+        while process.poll() is None and done_epochs(run["broken"]) < wanted:
+            time.sleep(0.01)
+        assert process.poll() is None, "the run ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(
+        command, env=os.environ | {"ALEXNET_RUNS": str(place / "broken")}, check=True, capture_output=True
+    )
+    assert lasting_files(run["whole"]) == lasting_files(run["broken"])
+    assert len(Record.open(run["broken"]).timing) == 6
+
+
+def done_epochs(folder):
+    try:
+        return int(pd.read_csv(folder / "history.csv")["epoch"].max())
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        return 0
+
+
+def test_a_torn_checkpoint_gives_way_to_the_one_before(tmp_path):
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, {"epoch": epoch, "weights": torch.ones(100)})
+    assert load_checkpoint(tmp_path)["epoch"] == 2
+    newest = tmp_path / CHECKPOINTS[0]
+    newest.write_bytes(newest.read_bytes()[:-200])
+    assert load_checkpoint(tmp_path)["epoch"] == 1
+    newest.unlink()
+    assert load_checkpoint(tmp_path)["epoch"] == 1
+    assert load_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_checkpoints_hold_no_code(tmp_path):
+    """weights_only refuses pickled objects, so a checkpoint from a stranger is data."""
+    torch.save({"epoch": 1, "hidden": Record}, tmp_path / CHECKPOINTS[0])
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step(place):
+    with pytest.raises(
+        NonFiniteLoss, match=r"at step \d of epoch \d; a lower learning_rate than 1e\+06 .* checkpoint is in"
+    ):
+        train(settings(learning_rate=1e6, epochs=4))
+
+
+def look(losses, step, told=False):
+    """What the alarm says of a run of three classes with these last losses."""
+    state = SimpleNamespace(recent=losses[-training.STALL_WINDOW :], told_of_stall=told)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        training._warn_of_stall(state, step, 3)
+    return [str(warning.message) for warning in caught]
+
+
+def test_stall_alarm():
+    stalled, learning, late = [math.log(3) + 0.001] * 60, [0.9] * 60, training.STALL_STEPS
+    (message,) = look(stalled, late)
+    assert (
+        message.startswith("after 500 steps the loss is 1.100, still ln(3) = 1.099") and "Remedies" in message
+    )
+    assert not look(stalled, late - 1) and not look(stalled, late, told=True) and not look(learning, late)
+
+
+def test_the_printed_initialisation_stalls_a_narrow_net_and_the_alarm_says_so(place, monkeypatch):
+    monkeypatch.setattr(training, "STALL_STEPS", 60)
+    with pytest.warns(StallWarning) as caught:
+        train(settings(initialisation="printed", learning_rate=0.001, epochs=20))
+    assert len(caught) == 1
+
+
+def test_shell_and_notebook_share_a_configuration(place, capsys):
+    record = train(settings())
+    copy = place / "copy.json"
+    copy.write_text(json.dumps(record.config | {"experiment": "shell"}))
+    main([str(copy)])
+    assert "1 view" in capsys.readouterr().out
+    repeated = Record.open(place / "runs" / "shell" / record.folder.name)
+    assert repeated.summary["metrics"] == record.summary["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"epohcs": 3}', "'epohcs'"),
+        ('{"dataset": "imagenet"}', "dataset = 'imagenet'"),
+        ("{", "Expecting property"),
+    ],
+)
+def test_the_command_names_what_is_wrong(place, capsys, config, message):
+    (place / "config.json").write_text(config)
+    with pytest.raises(SystemExit) as exit_:
+        main([str(place / "config.json")])
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_batches_ahead_are_the_same_batches(place):
+    store = training.load_dataset(NAME)["train"]
+    run = resolve(settings(), store)
+    mean = training.mean_of(store, run.image_size)
+    plain = list(training._make_batches(run, store, mean, 2, 0))
+    ahead = list(training._ahead(training._make_batches(run, store, mean, 2, 0)))
+    later = list(training._make_batches(run, store, mean, 2, 3))
+    assert len(plain) == 4 and len(later) == 1
+    for one, other in zip(plain, ahead, strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    assert torch.equal(plain[3][0], later[0][0])
+    assert sorted(torch.cat([labels for _, labels in plain]).tolist()) == sorted(store.labels.tolist())

@@ -1,0 +1,262 @@
+"""The walkthrough runs what has changed, in order, and says what went wrong."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from alexnet_lib import walkthrough
+from alexnet_lib.paths import NOTEBOOKS, data_dir
+from tests.small_notebooks import write_notebook
+
+NONE = {"parameters": {}, "notebooks": {}}
+CHAIN = {"a_last": ("c_first",), "b_middle": ("c_first",), "z_end": ("a_last",)}
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Replaces Papermill: a list of (notebook, parameters) that grows; notebooks that say `1 / 0` fail."""
+    calls = []
+
+    def run(notebook, output, parameters):
+        calls.append((notebook.stem, parameters))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("executed")
+        return "in cell 2 (cell-1): 1 / 0" if "1 / 0" in notebook.read_text() else None
+
+    monkeypatch.setattr(walkthrough, "run_notebook", run)
+    return calls
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Folders of notebooks, library, output and data; `walk(...)` walks through the notebooks."""
+    monkeypatch.setenv("ALEXNET_DATA", str(tmp_path / "data"))
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "code.py").write_text("a = 1")
+    for name in ("z_end", "a_last", "b_middle", "c_first", "d_alone"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", "print(x)")
+
+    def walk(changes=None, profile=NONE, only=(), **options):
+        todo = walkthrough.plan(tmp_path / "notebooks", profile, changes or {}, only, CHAIN)
+        places = tmp_path / "notebooks", todo, tmp_path / "out", tmp_path / "library"
+        found = walkthrough.walk(*places, dependencies=CHAIN, **options)
+        return {name: result for name, (result, _) in found.items()}
+
+    walk.folder = tmp_path
+    return walk
+
+
+def names(calls) -> list[str]:
+    return [name for name, _ in calls]
+
+
+def test_a_notebook_comes_after_what_it_builds_on(place, ran):
+    assert set(place().values()) == {"ok"}
+    order = names(ran)
+    assert sorted(order) == sorted(["z_end", "a_last", "b_middle", "c_first", "d_alone"])
+    assert order.index("c_first") < order.index("a_last") < order.index("z_end")
+    assert order.index("c_first") < order.index("b_middle")
+
+
+def test_the_table_of_dependencies_orders_the_projects_own_notebooks():
+    order = walkthrough.in_order(
+        ["09_qualitative", "08_results", "07_train", "01_architecture", "00_dataset"]
+    )
+    assert order.index("00_dataset") < order.index("07_train") < order.index("08_results")
+    assert order.index("07_train") < order.index("09_qualitative")
+
+
+def test_only_brings_along_what_it_builds_on(place, ran):
+    place(only=["z_end"])
+    assert names(ran) == ["c_first", "a_last", "z_end"]
+
+
+def test_nothing_runs_twice(place, ran):
+    place()
+    ran.clear()
+    assert set(place().values()) == {"up to date"}
+    assert ran == []
+    assert set(place(force=True).values()) == {"ok"}
+
+
+def test_an_edited_notebook_runs_again_with_what_builds_on_it(place, ran):
+    place()
+    ran.clear()
+    write_notebook(place.folder / "notebooks" / "a_last.ipynb", "print(x + 1)")
+    place()
+    assert names(ran) == ["a_last", "z_end"]
+
+
+def test_outputs_of_the_committed_notebook_are_no_reason_to_run_again(place, ran):
+    place()
+    ran.clear()
+    path = place.folder / "notebooks" / "a_last.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells[1].execution_count = 7
+    nbformat.write(notebook, path)
+    place()
+    assert ran == []
+
+
+def test_a_parameter_and_the_library_are_reasons_to_run_again(place, ran):
+    place()
+    ran.clear()
+    place({"x": 2})
+    assert len(ran) == 5 and all(parameters == {"x": 2} for _, parameters in ran)
+    ran.clear()
+    (place.folder / "library" / "code.py").write_text("a = 2")
+    place({"x": 2})
+    assert len(ran) == 5
+
+
+def test_new_data_and_a_new_store_are_reasons_to_run_again(place, ran):
+    path = place.folder / "notebooks" / "d_alone.ipynb"
+    write_notebook(path, "print(x)", parameters='dataset = "pictures"')
+    place(only=["d_alone"])
+    for name in ("pictures/one.jpg", "prepared/pictures-256/train/meta.json"):
+        (data_dir() / name).parent.mkdir(parents=True, exist_ok=True)
+        (data_dir() / name).write_text("new")
+        assert place(only=["d_alone"]) == {"d_alone": "ok"}
+        assert place(only=["d_alone"]) == {"d_alone": "up to date"}
+
+
+def test_what_a_notebook_prepares_is_no_reason_to_run_it_again(place, monkeypatch):
+    write_notebook(place.folder / "notebooks" / "d_alone.ipynb", parameters='dataset = "pictures"')
+
+    def prepare(notebook, output, parameters):
+        store = data_dir() / "prepared" / "pictures-256" / "train"
+        store.mkdir(parents=True)
+        (store / "meta.json").write_text("{}")
+        output.touch()
+
+    monkeypatch.setattr(walkthrough, "run_notebook", prepare)
+    assert place(only=["d_alone"]) == {"d_alone": "ok"}
+    assert place(only=["d_alone"]) == {"d_alone": "up to date"}
+
+
+def test_a_failure_stops_what_builds_on_it_and_nothing_else(place, ran, capsys):
+    write_notebook(place.folder / "notebooks" / "a_last.ipynb", "1 / 0")
+    expected = {"c_first": "ok", "a_last": "failed", "b_middle": "ok", "d_alone": "ok", "z_end": "skipped"}
+    assert place() == expected
+    assert "z_end: skipped, it needs a_last" in capsys.readouterr().out
+    ran.clear()
+    assert place() == {name: "up to date" if r == "ok" else r for name, r in expected.items()}
+    assert names(ran) == ["a_last"]
+
+
+def test_a_run_that_was_killed_is_not_up_to_date(place, ran, monkeypatch):
+    place(only=["d_alone"])
+    run = walkthrough.run_notebook
+    monkeypatch.setattr(walkthrough, "run_notebook", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        place(only=["d_alone"], force=True)
+    monkeypatch.setattr(walkthrough, "run_notebook", run)
+    assert place(only=["d_alone"]) == {"d_alone": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "changes", "only", "named"),
+    [
+        ({}, {"epohcs": 3}, (), "epohcs.*d_alone has x"),
+        ({"parameters": {"epohcs": 3}}, {}, (), "epohcs.*d_alone has x"),
+        ({"notebooks": {"d_alone": {"epohcs": 3}}}, {}, (), "epohcs.*d_alone has x"),
+        ({"notebooks": {"e_missing": {}}}, {}, (), "e_missing.*d_alone"),
+        ({}, {}, ("e_missing",), "e_missing.*d_alone"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_any_work(place, ran, profile, changes, only, named):
+    with pytest.raises(ValueError, match=named):
+        place(changes, NONE | profile, only)
+    assert ran == []
+
+
+def test_a_notebooks_own_value_beats_the_shared_one_and_the_command_beats_both(place, ran):
+    profile = {"parameters": {"x": 2}, "notebooks": {"d_alone": {"x": 3}}}
+    place(profile=profile, only=["d_alone", "c_first"])
+    place({"x": 4}, profile, only=["d_alone"])
+    assert ran == [("c_first", {"x": 2}), ("d_alone", {"x": 3}), ("d_alone", {"x": 4})]
+
+
+@pytest.mark.parametrize("source", ["x = 1 + y", "x.y = 1", "import os", "x = [1]\nprint(x)"])
+def test_a_parameters_cell_holds_plain_assignments(tmp_path, source):
+    with pytest.raises(ValueError, match=r"a\.ipynb: parameters are `name = literal`"):
+        walkthrough.declared_parameters(write_notebook(tmp_path / "a.ipynb", parameters=source))
+
+
+def test_declared_parameters_with_annotations_and_signs(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", parameters='x: int = -1  # help\ny = "a = b"\nz = None')
+    assert walkthrough.declared_parameters(path) == {"x": -1, "y": "a = b", "z": None}
+    two = write_notebook(tmp_path / "b.ipynb", ("y = 1", "parameters"))
+    with pytest.raises(ValueError, match="2 cells tagged"):
+        walkthrough.declared_parameters(two)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in walkthrough.PROFILES.glob("*.toml")))
+def test_every_profile_fits_the_notebooks(name):
+    profile = walkthrough.load_profile(name)
+    assert profile["description"]
+    todo = walkthrough.plan(NOTEBOOKS, profile, {})
+    assert set(todo) == {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+    assert todo["07_train"]["dataset"] == name
+
+
+def test_an_unknown_profile_or_a_misspelt_table_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="embeded.*embedded"):
+        walkthrough.load_profile("embeded")
+    (tmp_path / "own.toml").write_text("[parameter]\nx = 1")
+    with pytest.raises(ValueError, match="own.toml: has parameter; known are"):
+        walkthrough.load_profile(str(tmp_path / "own.toml"))
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("20", 20), ("1e-3", 1e-3), ("bf16", "bf16"), ("None", None), ("07_train", "07_train")],
+)
+def test_words_of_the_command_line(word, value):
+    assert walkthrough.literal(word) == value
+
+
+def test_the_command_runs_real_notebooks_and_reports(tmp_path, capfd):
+    """Papermill itself, once: a parameter arrives, the folder is right, failing cells are named."""
+    notebooks, where = tmp_path / "notebooks", tmp_path / "out"
+    write_notebook(notebooks / "good.ipynb", "from pathlib import Path\nPath(f'was-{x}').touch()", "1;")
+    broken = "raise ValueError('first words\\nmiddle\\nlast words')"
+    write_notebook(notebooks / "broken.ipynb", "y = 0", f"# find me\n{broken}", "print('never')")
+    write_notebook(notebooks / "dead.ipynb", "import os\nos._exit(1)")
+    write_notebook(notebooks / "after.ipynb", "x")
+    (tmp_path / "own.toml").write_text("[parameters]\nx = 5")
+    arguments = ["--profile", str(tmp_path / "own.toml"), "--output", str(where)]
+    before = dict(os.environ)
+    code = walkthrough.main(arguments, notebooks, {"after": ("broken",)})
+    said = capfd.readouterr()
+    assert code == 1
+    assert dict(os.environ) == before
+    assert (notebooks / "was-5").exists()
+    assert "good: cell 3 of 3" in said.out
+    assert "in cell 3 (cell-2): # find me" in said.out
+    assert "ValueError: first words" in said.out and "last words" in said.out and "middle" not in said.out
+    assert "in cell 2 (cell-1): import os" in said.out and "DeadKernelError" in said.out
+    assert [line.split()[:2] for line in said.out.splitlines()[-4:]] == [
+        ["broken", "failed"],
+        ["dead", "failed"],
+        ["good", "ok"],
+        ["after", "skipped"],
+    ]
+    assert "WARNING" not in said.err
+    assert walkthrough.main([*arguments, "--only", "good"], notebooks, {}) == 0
+    assert "up to date" in capfd.readouterr().out
+    with pytest.raises(SystemExit) as refused:
+        walkthrough.main([*arguments, "-p", "y", "1"], notebooks, {})
+    assert refused.value.code == 2 and "good has x" in capfd.readouterr().err
+
+
+def test_kernels_start_with_the_allocator_and_without_pytest(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    environment = walkthrough.kernel_environment(TZ="UTC")
+    assert environment["MALLOC_MMAP_MAX_"] == "0" and environment["TZ"] == "UTC"
+    assert not {"MPLBACKEND", "PYTEST_CURRENT_TEST"} & environment.keys()
+    makefile = (Path(walkthrough.__file__).parents[1] / "Makefile").read_text()
+    for name, value in walkthrough.ALLOCATOR.items():
+        assert f"export {name} := {value}\n" in makefile
