@@ -1,25 +1,34 @@
-"""AlexNet, executable: the library behind the notebooks. One module a section of the paper."""
+"""AlexNet, executable: the library behind the notebooks. One module a section of the paper.
 
-from .architecture import alexnet
-from .augmentation import add_colour_noise, random_crops, ten_views
-from .dataset import load_dataset, open_store, prepare
-from .evaluation import top_k_error
-from .learning import PaperSGD, PlateauRule, recipe
-from .normalization import LocalResponseNorm
-from .preparation import colour_pca
+The names below are importable from here. Each is fetched from its module when it is first asked for, so that a
+command that needs no network does not wait for torch.
+"""
 
-__all__ = [
-    "LocalResponseNorm",
-    "PaperSGD",
-    "PlateauRule",
-    "add_colour_noise",
-    "alexnet",
-    "colour_pca",
-    "load_dataset",
-    "open_store",
-    "prepare",
-    "random_crops",
-    "recipe",
-    "ten_views",
-    "top_k_error",
-]
+from importlib import import_module
+
+MODULE_OF = {
+    "LocalResponseNorm": "normalization",
+    "PaperSGD": "learning",
+    "PlateauRule": "learning",
+    "add_colour_noise": "augmentation",
+    "alexnet": "architecture",
+    "colour_pca": "preparation",
+    "load_dataset": "dataset",
+    "open_store": "dataset",
+    "prepare": "dataset",
+    "random_crops": "augmentation",
+    "recipe": "learning",
+    "ten_views": "augmentation",
+    "top_k_error": "evaluation",
+}
+__all__ = list(MODULE_OF)
+
+
+def __getattr__(name: str):
+    if name not in MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{MODULE_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -95,9 +95,7 @@ def _assemble(order, num_classes, width, image_size, dropout) -> nn.Sequential:
     shape = (3, image_size, image_size)
     for name in order:
         layers[name] = layer = _layer(name, shape, num_classes, width, dropout)
-        if name.startswith(("conv", "pool")) and shape[1] + 2 * _side(layer.padding) < _side(
-            layer.kernel_size
-        ):
+        if name.startswith(("conv", "pool")) and shape[1] + 2 * _side(layer.padding) < _side(layer.kernel_size):
             raise ValueError(f"image_size = {image_size}: only {shape[1]} × {shape[1]} pixels reach {name}")
         shape = _shape_after(layer, shape)
     return nn.Sequential(layers)

@@ -27,9 +27,7 @@ def colour_features(images: np.ndarray, levels: int = 4) -> np.ndarray:
     return np.concatenate([cube, pixels.mean(1) / 255, pixels.std(1) / 255], axis=1)
 
 
-def linear_errors(
-    train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray], strength: float
-) -> dict:
+def linear_errors(train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray], strength: float) -> dict:
     """Top-1 and top-5 validation error of multinomial logistic regression on standardised features.
 
     Args:

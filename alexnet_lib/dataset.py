@@ -101,9 +101,7 @@ def open_store(folder) -> Store:
     """
     folder = Path(folder)
     if not (folder / "meta.json").is_file():
-        raise FileNotFoundError(
-            f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one"
-        )
+        raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
     meta = json.loads((folder / "meta.json").read_text())
     pca = ColourPCA(*(np.array(meta["colour_pca"][name]) for name in ("eigenvalues", "eigenvectors")))
     # "c": writable in memory and never on disk, so that torch shares the pages without a warning
@@ -145,9 +143,7 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
     """
     if name != "auto":
         if name not in HOW_TO_GET and not Path(name).expanduser().is_dir():
-            raise ValueError(
-                f"dataset = {name!r}; accepted are auto, {', '.join(HOW_TO_GET)}, or a folder's path"
-            )
+            raise ValueError(f"dataset = {name!r}; accepted are auto, {', '.join(HOW_TO_GET)}, or a folder's path")
         return name, f"{name}, as asked"
     sizes = {}
     for known in HOW_TO_GET:
@@ -202,13 +198,9 @@ def _generate_small(destination: Path, split: str) -> Path:
 
 
 def main(arguments=None) -> None:
-    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`: prepare a store and print what became of the files."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0]
-    )
-    command = parser.add_subparsers(required=True).add_parser(
-        "prepare", help="make a store from a folder of pictures"
-    )
+    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`: make a store, print what became of the files."""
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0])
+    command = parser.add_subparsers(required=True).add_parser("prepare", help="make a store from a folder of pictures")
     command.add_argument("source", type=Path, help="a folder with one sub-folder for each class")
     command.add_argument("destination", type=Path, help="the store to make")
     command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
@@ -219,9 +211,7 @@ def main(arguments=None) -> None:
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     rejected = store.meta["rejected"]
-    print(
-        f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected"
-    )
+    print(f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected")
     for entry in rejected:
         print(f"  {entry['file']}: {entry['reason']}")
 

@@ -85,9 +85,7 @@ PLACING = Placing(0.75, 1.03, 0.135)
 PLACING_SMALL = Placing(0.72, 1.02, 0.16)
 
 
-def coordinates(
-    draw: Draw, height: int, width: int, family: str, placing: Placing
-) -> tuple[Array, Array, Array]:
+def coordinates(draw: Draw, height: int, width: int, family: str, placing: Placing) -> tuple[Array, Array, Array]:
     """The thing's own coordinates x, y (N, height, width), and its half-extent in pixels (N, 1, 1).
 
     Offset and tilt are what makes the classes hard for a linear classifier. Every second thing is mirrored,
@@ -317,9 +315,7 @@ def plan(folder: Path | str, train: int = 2016, val: int = 600) -> list[Planned]
     """All images of a collection: indices 0 .. train - 1 in `train`, the `val` that follow them in `val`."""
     for name, count in (("train", train), ("val", val)):
         if count < 0 or count % len(CLASSES):
-            raise ValueError(
-                f"{name} is {count}; accepted are multiples of {len(CLASSES)}, the number of classes"
-            )
+            raise ValueError(f"{name} is {count}; accepted are multiples of {len(CLASSES)}, the number of classes")
     planned = []
     for part, first, count in (("train", 0, train), ("val", train, val)):
         for i in range(count):
@@ -329,18 +325,14 @@ def plan(folder: Path | str, train: int = 2016, val: int = 600) -> list[Planned]
     return planned
 
 
-def write_collection(
-    folder: Path | str, train: int = 2016, val: int = 600, workers: int | None = None
-) -> int:
+def write_collection(folder: Path | str, train: int = 2016, val: int = 600, workers: int | None = None) -> int:
     """Write `folder/train/<class>/<number>.jpg` and `folder/val/...`, balanced, and return the bytes written.
 
     `workers` processes share the work (None: one a core); the files do not depend on their number.
     """
     workers = os.cpu_count() if workers is None else workers
     if workers < 1:
-        raise ValueError(
-            f"workers is {workers}; accepted are positive numbers of processes, or None for one a core"
-        )
+        raise ValueError(f"workers is {workers}; accepted are positive numbers of processes, or None for one a core")
     planned = plan(folder, train, val)
     for parent in {one.path.parent for one in planned}:
         parent.mkdir(parents=True, exist_ok=True)
@@ -352,9 +344,7 @@ def write_collection(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the built-in picture collection.")
-    parser.add_argument(
-        "folder", type=Path, help="where train/ and val/ go; files of the same names are replaced"
-    )
+    parser.add_argument("folder", type=Path, help="where train/ and val/ go; files of the same names are replaced")
     parser.add_argument("--train", type=int, default=2016, help="training pictures (%(default)s)")
     parser.add_argument("--val", type=int, default=600, help="validation pictures (%(default)s)")
     parser.add_argument("--workers", type=int, help="processes (one a core)")

@@ -273,8 +273,7 @@ def grain_tiles() -> Array:
     woods = [fractal_noise(rng, 1.1, stretch=0.12, angle=angle) for angle in angles]
     y, x = np.mgrid[:LARGEST_SIDE, :LARGEST_SIDE].astype(np.float32)
     ripples = [
-        1.2 * np.sin(TURN / rng.uniform(5, 14) * rotate(x, y, angle)[0] + 1.2 * clouds[2])
-        for angle in angles + 0.2
+        1.2 * np.sin(TURN / rng.uniform(5, 14) * rotate(x, y, angle)[0] + 1.2 * clouds[2]) for angle in angles + 0.2
     ]
     rows = [np.cos(TURN / period * x + clouds[2]) for period in (7, 11)]
     slanted_rows = [np.cos(TURN / period * (x / 2 + 0.866 * y) + clouds[1]) for period in (7, 11)]
@@ -332,9 +331,7 @@ class Shape:
         return np.maximum(np.abs(across) + 0.9 * along**2, np.abs(along))
 
 
-def lay(
-    image: Array, shape: Shape, colour: Array, light: tuple[float, float], rng: np.random.Generator
-) -> None:
+def lay(image: Array, shape: Shape, colour: Array, light: tuple[float, float], rng: np.random.Generator) -> None:
     """Lay a shape onto `image` (H, W, 3), in place: first a shadow around it, then the lit shape itself."""
     margin = 1.25 * shape.radius + 1  # the shadow ends a quarter outside the outline
     top, left = max(0, int(shape.y - margin)), max(0, int(shape.x - margin))

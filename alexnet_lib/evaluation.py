@@ -31,9 +31,7 @@ def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
     """
     scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
     if scores.dim() != 2 or labels.shape != scores.shape[:1] or not len(labels):
-        raise ValueError(
-            f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}; wants (N, C) and (N,)"
-        )
+        raise ValueError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}; wants (N, C) and (N,)")
     if scores.isnan().any():
         raise ValueError("scores hold NaN, which has no rank")
     return {k: 1 - top_k_credit(scores, labels, k).double().mean().item() for k in ks}

@@ -33,9 +33,7 @@ def new_figure(width: float, height: float, rows=1, columns=1, **options) -> tup
 
     It is closed for pyplot at once, so that a notebook shows it where it is returned and nowhere else.
     """
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
-    )
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
     plt.close(figure)
     return figure, axes
 
@@ -52,9 +50,7 @@ def bare(axes) -> None:
 
 
 @in_style
-def pictures(
-    images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8, side: float = 1.15
-) -> Figure:
+def pictures(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8, side: float = 1.15) -> Figure:
     """Pictures in a grid, each in its own shape; uint8 (H, W, 3)."""
     rows = -(-len(images) // columns)
     figure, axes = new_figure(columns * side, rows * (side + 0.2 * bool(len(titles))), rows, columns)
@@ -115,17 +111,11 @@ def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
     deviations = np.sqrt(pca.eigenvalues)
     steps = np.linspace(-2, 2, 41)
     strips = mean + steps[:, None, None] * (deviations * pca.eigenvectors).T
-    axes[0, 1].imshow(
-        strips.transpose(1, 0, 2).clip(0, 255) / 255, aspect="auto", extent=(-2.05, 2.05, 2.5, -0.5)
-    )
+    axes[0, 1].imshow(strips.transpose(1, 0, 2).clip(0, 255) / 255, aspect="auto", extent=(-2.05, 2.05, 2.5, -0.5))
     for line in (0.5, 1.5):
         axes[0, 1].axhline(line, color="white", linewidth=6)
-    axes[0, 1].set_yticks(
-        range(3), [f"{name}\n√λ = {d:.1f}" for name, d in zip("123", deviations, strict=True)]
-    )
-    axes[0, 1].set(
-        xlabel="standard deviations from the mean colour", title="what each principal axis looks like"
-    )
+    axes[0, 1].set_yticks(range(3), [f"{name}\n√λ = {d:.1f}" for name, d in zip("123", deviations, strict=True)])
+    axes[0, 1].set(xlabel="standard deviations from the mean colour", title="what each principal axis looks like")
     axes[0, 1].tick_params(left=False)
     axes[0, 1].spines[:].set_visible(False)
     return figure
@@ -137,9 +127,7 @@ def scores_by_hand(scores: pd.DataFrame, labels: Sequence[str]) -> Figure:
     figure, axes = new_figure(10, 2.6, 1, len(scores))
     for place, (name, row), label in zip(axes[0], scores.iterrows(), labels, strict=True):
         row = row.sort_values(ascending=False, kind="stable")
-        place.barh(
-            range(len(row)), row, color=[ACCENT if c == label else PALE for c in row.index], edgecolor=GREY
-        )
+        place.barh(range(len(row)), row, color=[ACCENT if c == label else PALE for c in row.index], edgecolor=GREY)
         place.axhline(4.5, color=INK, linewidth=1, linestyle="--")
         rank = list(row.index).index(label) + 1
         verdict = "right" if rank == 1 else "wrong for top-1" if rank <= 5 else "wrong for both"
@@ -299,12 +287,8 @@ def windows(side: int, kernel: int, stride: int) -> Figure:
                 edgecolor=ACCENT if over else INK,
             )
         )
-        text = f"window {window + 1}" + (
-            f": {window * stride + kernel - side} pixels too far" if over else ""
-        )
-        place.text(
-            window * stride + 0.4, 3.55 - row, text, va="center", fontsize=9, color=ACCENT if over else INK
-        )
+        text = f"window {window + 1}" + (f": {window * stride + kernel - side} pixels too far" if over else "")
+        place.text(window * stride + 0.4, 3.55 - row, text, va="center", fontsize=9, color=ACCENT if over else INK)
     place.axvline(side, color=INK, linewidth=1, linestyle="--")
     place.set(xlim=(start - 3, last * stride + kernel + 6), ylim=(0, 5.4), xlabel="pixel")
     place.set_yticks([])
@@ -349,40 +333,17 @@ def receptive_fields(image: np.ndarray, fields: pd.Series) -> Figure:
 
 
 @in_style
-def rate_drop(paths: dict[str, np.ndarray], drop: int) -> Figure:
-    """The size of each step of several optimisers around the step at which the rate is divided by ten."""
+def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=False, event=None) -> Figure:
+    """Lines by name, each (x, y), told apart without colour; `event` marks a place on x: (x, what happens there)."""
     figure, axes = new_figure(7, 2.8)
     place = axes[0, 0]
-    for (name, steps), style in zip(paths.items(), ("-", "--"), strict=True):
-        place.plot(np.arange(1, len(steps) + 1), steps, style, marker="o", markersize=3, label=name)
-    place.axvline(drop + 0.5, color=GREY, linestyle=":")
-    place.text(drop + 0.7, place.get_ylim()[1], "rate ÷ 10", va="top", fontsize=9)
-    place.set(xlabel="step", ylabel="change of the weight")
-    place.legend(loc="lower left")
-    return figure
-
-
-@in_style
-def schedules(rates: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Learning rates over the course of runs, on a logarithmic scale: name → (share of the run, rate)."""
-    figure, axes = new_figure(7, 2.6)
-    place = axes[0, 0]
-    for (name, (done, rate)), style in zip(rates.items(), ("-", "--", ":"), strict=False):
-        place.plot(100 * done, rate, style, label=name, drawstyle="steps-post")
-    place.set(xlabel="share of the run (%)", ylabel="learning rate", yscale="log")
+    for (name, (x, y)), style in zip(lines.items(), ("-", "--", ":"), strict=False):
+        place.plot(x, y, style, marker="o" if points else "", markersize=3, label=name)
+    if event is not None:
+        place.axvline(event[0], color=GREY, linestyle=":")
+        place.text(event[0], place.get_ylim()[1], f" {event[1]}", va="top", fontsize=9)
+    place.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     place.legend()
-    return figure
-
-
-@in_style
-def signal(table: pd.DataFrame) -> Figure:
-    """The size of the signal after each layer (rows) under several initialisations (columns), logarithmic."""
-    figure, axes = new_figure(7.5, 2.9)
-    place = axes[0, 0]
-    for (name, values), style in zip(table.items(), ("-", "--", ":", "-."), strict=False):
-        place.plot(table.index, values, style, marker="o", markersize=4, label=name)
-    place.set(ylabel="spread between images", yscale="log")
-    place.legend(loc="lower left", ncols=2)
     return figure
 
 

@@ -111,6 +111,4 @@ class LocalResponseNorm(nn.Module):
 
     def extra_repr(self) -> str:
         columns = f", columns={self.columns}" if self.columns > 1 else ""
-        return (
-            f"{self.convention}, n={self.n}, k={self.k:g}, alpha={self.alpha:g}, beta={self.beta:g}{columns}"
-        )
+        return f"{self.convention}, n={self.n}, k={self.k:g}, alpha={self.alpha:g}, beta={self.beta:g}{columns}"

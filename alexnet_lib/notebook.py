@@ -41,18 +41,18 @@ def verdicts(checks: dict[str, bool]) -> HTML:
 
 def plain(table: pd.DataFrame) -> HTML:
     """A table without row numbers, left-aligned, whole numbers with thousands separated."""
-    whole = {
-        name: "{:,}".format for name, kind in table.dtypes.items() if pd.api.types.is_integer_dtype(kind)
-    }
+    whole = {name: "{:,}".format for name, kind in table.dtypes.items() if pd.api.types.is_integer_dtype(kind)}
     return HTML(table.to_html(index=False, justify="left", border=0, formatters=whole, escape=True))
 
 
-def error_table(record) -> HTML:
-    """The validation errors of a run beside those of the paper and of the 2012 log, in per cent."""
+def error_table(record, photographs) -> HTML:
+    """Top-1 / top-5 validation errors in per cent: the paper, the 2012 log, our run on photographs, and this run."""
+    own = {"our run, ten classes of photographs": photographs, "this run": record}
     rows = []
     for views, printed in PAPER_ERRORS.items():
-        own = record.summary["metrics"]["val"][views]
-        rows.append({"": views, **printed, "this run": f"{100 * own['top1']:.1f} / {100 * own['top5']:.1f}"})
+        errors = {name: run.summary["metrics"]["val"][views] for name, run in own.items()}
+        measured = {name: f"{100 * e['top1']:.1f} / {100 * e['top5']:.1f}" for name, e in errors.items()}
+        rows.append({"": views, **printed, **measured})
     return plain(pd.DataFrame(rows))
 
 

@@ -77,11 +77,7 @@ def decode(data: bytes) -> torch.Tensor:
         picture = Image.open(BytesIO(data))
         if picture.width * picture.height > LARGEST_PICTURE:
             raise ValueError(f"{picture.width} × {picture.height} pixels, more than {LARGEST_PICTURE:,}")
-        if (
-            picture.format == "JPEG"
-            and picture.mode in ("RGB", "L")
-            and data.rstrip(b"\0").endswith(b"\xff\xd9")
-        ):
+        if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.rstrip(b"\0").endswith(b"\xff\xd9"):
             return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except PIL.UnidentifiedImageError:
@@ -162,9 +158,7 @@ def prepare_folder(source: Path, destination: Path, size=256, workers=None, prog
     # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
     with (
         bar,
-        ThreadPoolExecutor(
-            workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
+        ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         while state.files < len(files):
             chunk = files[state.files : state.files + CHUNK]
@@ -264,9 +258,7 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict) ->
     counts = np.bincount([r["label"] for r in accepted], minlength=len(classes))
     if not counts.all():
         empty = classes[int(counts.argmin())]
-        why = next(
-            (f"; {r['file']}: {r['reason']}" for r in rejected if r["file"].startswith(f"{empty}/")), ""
-        )
+        why = next((f"; {r['file']}: {r['reason']}" for r in rejected if r["file"].startswith(f"{empty}/")), "")
         raise ValueError(f"class {empty!r} is left without an image{why}")
     with open(state.folder / "images.npy", "r+b") as file:
         file.write(_npy_header((state.rows, *state.sum.shape)))
@@ -284,9 +276,7 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict) ->
     return destination
 
 
-def write_store(
-    destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict
-) -> Path:
+def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict) -> Path:
     """Publish images that are in memory, uint8 (N, S, S, 3), as a store."""
     work = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(work, ignore_errors=True)

@@ -47,9 +47,7 @@ class Record:
         folder = Path(folder)
         if not (folder / "summary.json").is_file():
             raise FileNotFoundError(f"no finished run in {folder}")
-        config, summary = (
-            json.loads((folder / name).read_text()) for name in ("config.json", "summary.json")
-        )
+        config, summary = (json.loads((folder / name).read_text()) for name in ("config.json", "summary.json"))
         history, timing = (pd.read_csv(folder / name) for name in ("history.csv", "timing.csv"))
         return cls(folder, config, history, timing, summary)
 
@@ -134,9 +132,7 @@ def keep(run: Path, name: str, folder: Path = REFERENCE) -> Record:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.records", description="Keep a run as a reference."
-    )
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.records", description="Keep a run as a reference.")
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("name", help="what it is called under results/reference/")
     given = parser.parse_args()

@@ -85,13 +85,8 @@ def check(kind: type, values: dict):
     except ValidationError as error:
         problems: dict[str, list[str]] = {}
         for problem in error.errors():
-            problems.setdefault(str(problem["loc"][0]), []).append(
-                problem["msg"].removeprefix("Input should be ")
-            )
-        lines = [
-            f"{name} = {values[name]!r}; accepted is {', or '.join(wants)}"
-            for name, wants in problems.items()
-        ]
+            problems.setdefault(str(problem["loc"][0]), []).append(problem["msg"].removeprefix("Input should be "))
+        lines = [f"{name} = {values[name]!r}; accepted is {', or '.join(wants)}" for name, wants in problems.items()]
         raise ValueError("\n".join(lines)) from None
 
 
@@ -122,9 +117,7 @@ def assigned_names(source: str) -> list[str]:
     except SyntaxError:  # a cell with a magic
         return []
     targets = [
-        t
-        for s in statements
-        for t in ([s.target] if isinstance(s, ast.AnnAssign) else getattr(s, "targets", []))
+        t for s in statements for t in ([s.target] if isinstance(s, ast.AnnAssign) else getattr(s, "targets", []))
     ]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
@@ -158,9 +151,7 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
 def _name(run: TrainSettings, store: Store) -> str:
     """A name for people, and a hash of everything that decides the result."""
     decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment")}
-    digest = hashlib.sha256(
-        json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()
-    ).hexdigest()
+    digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
     return f"{Path(run.dataset).name}-{run.net}-{run.recipe}-{run.epochs}epochs-seed{run.seed}-{digest[:8]}"
 
 

@@ -14,8 +14,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import alexnet, trace
-from .augmentation import colour_shifts, cut_views, draw_views, noise_divisor
 from .dataset import Store, load_dataset
-from .evaluation import evaluate, mean_of, to_input, top_k_credit
+from .evaluation import evaluate, mean_of, top_k_credit
 from .learning import PaperSGD, PlateauRule, initialise, rate_factor, recipe
+from .loader import batches
 from .progress import progress_bar
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
 from .settings import TrainSettings, check, resolve
@@ -75,9 +74,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
 
 def build_net(run: TrainSettings, classes: int) -> nn.Sequential:
     """The untrained net of a run, on its device."""
-    net = alexnet(
-        run.net, classes, width=run.width, image_size=run.image_size, dropout=run.dropout, seed=run.seed
-    )
+    net = alexnet(run.net, classes, width=run.width, image_size=run.image_size, dropout=run.dropout, seed=run.seed)
     net = initialise(net, run.initialisation, run.seed)
     return net.to(run.device, memory_format=torch.channels_last)
 
@@ -99,9 +96,7 @@ class _State:
     def __init__(self, run: TrainSettings, classes: int):
         self.net = build_net(run, classes)
         named = recipe(run.recipe)
-        self.optimizer = PaperSGD(
-            self.net.parameters(), run.learning_rate, named.momentum, named.weight_decay
-        )
+        self.optimizer = PaperSGD(self.net.parameters(), run.learning_rate, named.momentum, named.weight_decay)
         self.schedule, self.rule = named.schedule, PlateauRule(run.learning_rate)
         self.epoch = self.step = 0
         self.sums = [
@@ -163,9 +158,7 @@ def _train_epochs(run, stores, state: _State, on_epoch) -> None:
     """Epochs until the schedule ends; after each the validation error, the records and a checkpoint."""
     mean = mean_of(stores["train"], run.image_size)
     steps = math.ceil(len(stores["train"]) / run.batch_size)
-    with progress_bar(
-        run.epochs * steps, "training", "step", initial=state.epoch * steps + state.step
-    ) as bar:
+    with progress_bar(run.epochs * steps, "training", "step", initial=state.epoch * steps + state.step) as bar:
         while state.epoch < run.epochs and not state.stopped:
             began, first_step = time.perf_counter(), state.step
             waited = _train_epoch(run, stores["train"], mean, state, bar)
@@ -189,11 +182,11 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
     """The rest of an epoch from state.step on; returns the seconds spent waiting for data."""
     named, pending, waited, saved = recipe(run.recipe), [], 0.0, time.perf_counter()
     steps = math.ceil(len(store) / run.batch_size)
-    batches = _batches(run, store, mean, state.epoch, state.step)
+    data = batches(run, store, mean, state.epoch, state.step)
     state.net.train()
     while state.step < steps:
         asked = time.perf_counter()
-        x, labels = next(batches)
+        x, labels = next(data)
         waited += time.perf_counter() - asked
         rate = _rate(run, named, state, steps)
         pending.append(_step(run, state, rate, x, labels))
@@ -224,6 +217,18 @@ def _step(run, state: _State, rate: float, x: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
         credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
         return torch.stack([loss.detach() * len(labels), *credit, loss.new_tensor(len(labels))])
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    """A device's default generator; torch.manual_seed would seed every device's, at the price of a training step."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index]
+    return torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
+
+
+def _number(*parts: int) -> int:
+    """A seed from several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _rate(run, named, state: _State, steps: int) -> float:
@@ -266,55 +271,13 @@ def _warn_of_stall(state: _State, step: int, classes: int) -> None:
         )
 
 
-# ----------------------------------------------------------------------------------------------------- the data
-
-
-def _batches(run, store: Store, mean: Tensor, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of an epoch from a step on: inputs (B, 3, crop, crop) and labels (B,), on the run's device."""
-    made = _make_batches(run, store, mean, epoch, first_step)
-    return made if run.device == "cpu" else _ahead(made)
-
-
-def _make_batches(run, store, mean, epoch, first_step):
-    named, generator = recipe(run.recipe), np.random.default_rng([run.seed, epoch])
-    order = generator.permutation(len(store))
-    border = store.size - run.image_size
-    views = draw_views(generator, len(store), (border, border), named.crop_offsets)
-    normals = generator.standard_normal((len(store), 3))
-    shifts = torch.from_numpy(colour_shifts(store.pca, normals, named.noise_std, named.noise_units))
-    divisor = noise_divisor(named.noise_std, named.noise_units)
-    for start in range(first_step * run.batch_size, len(store), run.batch_size):
-        rows = order[start : start + run.batch_size]
-        x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
-        x.add_(shifts[rows, :, None, None].to(run.device)).div_(divisor)
-        yield x, torch.from_numpy(store.labels[rows]).to(run.device)
-
-
-def _ahead(batches: Iterator) -> Iterator:
-    """The same batches, each made by another thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as worker:
-        upcoming = worker.submit(next, batches, None)
-        while (batch := upcoming.result()) is not None:
-            upcoming = worker.submit(next, batches, None)
-            yield batch
-
-
-def _generator(device: torch.device) -> torch.Generator:
-    """A device's default generator; torch.manual_seed would seed every device's, at the price of a training step."""
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index]
-    return torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
-
-
-def _number(*parts: int) -> int:
-    """A seed from several numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+# ---------------------------------------------------------------------------------------- looking before training
 
 
 def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
     """The first inputs of the first epoch, (count, 3, crop, crop), on the CPU."""
     run = dataclasses.replace(run, batch_size=count, device="cpu")
-    return next(_make_batches(run, store, mean_of(store, run.image_size), 0, 0))[0]
+    return next(batches(run, store, mean_of(store, run.image_size), 0, 0))[0]
 
 
 def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
@@ -324,9 +287,7 @@ def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
     return pd.Series({name: outputs[name].std(0).mean().item() for name in learned})
 
 
-def steps_per_second(
-    net: nn.Sequential, device: str, batch_size: int, image_size: int = 224, steps: int = 3
-) -> float:
+def steps_per_second(net: nn.Sequential, device: str, batch_size: int, image_size: int = 224, steps: int = 3) -> float:
     """How many updates of a net a device makes in a second, on random pixels; the first is not counted."""
     net = net.to(device, memory_format=torch.channels_last).train()
     optimizer = PaperSGD(net.parameters(), lr=0.0001)
@@ -388,9 +349,7 @@ def _write_summary(run, stores, state: _State) -> None:
 
 def main(arguments=None) -> None:
     """Train from a configuration file, the same as a notebook's call."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.training", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.training", description=__doc__.splitlines()[0])
     parser.add_argument(
         "config", type=Path, help="a JSON file with the fields of TrainSettings; what is left out is auto"
     )

@@ -114,9 +114,7 @@ def stamp(notebook: Path, parameters: dict, library: Path, before: list[str]) ->
 def data_listing(dataset: str) -> list:
     """What stands for a data set: the words of its prepared stores, else its files' names and sizes."""
     stores = "*" if dataset == "auto" else f"{Path(dataset).name}-*"
-    files = list(data_dir().glob(f"prepared/{stores}/*/meta.json")) or list(
-        (data_dir() / dataset).rglob("*.*")
-    )
+    files = list(data_dir().glob(f"prepared/{stores}/*/meta.json")) or list((data_dir() / dataset).rglob("*.*"))
     if dataset in ("auto", "embedded"):
         files += (REPOSITORY / "data" / "embedded").rglob("*.*")
     return sorted([str(f), f.stat().st_size, f.read_text() if f.name == "meta.json" else ""] for f in files)
@@ -218,12 +216,8 @@ def literal(word: str):
 def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependencies=DEPENDENCIES) -> int:
     """The command; gives the exit code."""
     parser = argparse.ArgumentParser("python -m alexnet_lib.walkthrough", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--profile", default="embedded", help="a name in alexnet_lib/profiles, or a .toml file"
-    )
-    parser.add_argument(
-        "--only", nargs="+", default=(), metavar="NOTEBOOK", help="these and what they build on"
-    )
+    parser.add_argument("--profile", default="embedded", help="a name in alexnet_lib/profiles, or a .toml file")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="these and what they build on")
     parser.add_argument("--force", action="store_true", help="run what is up to date as well")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="changes")
     parser.add_argument("--output", type=Path, help="folder of the executed notebooks")

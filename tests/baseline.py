@@ -106,9 +106,7 @@ def problems(notebook: NotebookNode) -> list[str]:
     """What must not be committed, in words."""
     notebook = normal(notebook)
     ids = [cell.id for cell in notebook.cells]
-    found = [
-        f"cell {i!r}: an id is words and hyphens, by hand" for i in ids if not HAND_WRITTEN_ID.fullmatch(i)
-    ]
+    found = [f"cell {i!r}: an id is words and hyphens, by hand" for i in ids if not HAND_WRITTEN_ID.fullmatch(i)]
     found += [f"cell {i!r}: {ids.count(i)} cells have this id" for i in sorted(set(ids)) if ids.count(i) > 1]
     tagged = sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
     if tagged != 1:
@@ -129,9 +127,7 @@ def pictures(cell: NotebookNode) -> list[str]:
 
 def cell_problems(cell: NotebookNode) -> list[str]:
     """What must not be committed in this cell."""
-    found = [
-        f"tag {tag!r} is not used here" for tag in sorted(REFUSED_TAGS & set(cell.metadata.get("tags", [])))
-    ]
+    found = [f"tag {tag!r} is not used here" for tag in sorted(REFUSED_TAGS & set(cell.metadata.get("tags", [])))]
     if cell.cell_type != "code":
         return found
     if not cell.source.strip():
@@ -174,9 +170,7 @@ def run(paths: list[Path]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; gives the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--check", action="store_true", help="change nothing")
     parser.add_argument("--run", action="store_true", help="execute them first")

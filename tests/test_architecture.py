@@ -91,9 +91,7 @@ def test_224_pixels_with_three_zeros_are_227(paper):
 
 
 def test_ungrouped_layers_would_be_noticed():
-    ungrouped = sum(
-        n * (k * k * c + 1) for n, k, c in [(96, 11, 3), (256, 5, 96), (384, 3, 256), (384, 3, 384)]
-    )
+    ungrouped = sum(n * (k * k * c + 1) for n, k, c in [(96, 11, 3), (256, 5, 96), (384, 3, 256), (384, 3, 384)])
     ungrouped += 256 * (9 * 384 + 1) + 4096 * 9217 + 4096 * 4097 + 1000 * 4097
     assert ungrouped == 62_378_344
 

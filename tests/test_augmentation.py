@@ -45,9 +45,7 @@ def test_a_crop_is_a_window_or_its_mirror_image(seed, size, height, width, offse
 def seen_places(offsets):
     images = numbered(4000, 7, 7)
     crops = random_crops(images, 4, offsets, np.random.default_rng(0))
-    corners = np.stack(
-        [crops[:, 0, 0, 0], crops[:, 0, :, 1].min(1), crops[:, 0, 0, 1] > crops[:, 0, 1, 1]], 1
-    )
+    corners = np.stack([crops[:, 0, 0, 0], crops[:, 0, :, 1].min(1), crops[:, 0, 0, 1] > crops[:, 0, 1, 1]], 1)
     return np.unique(corners, axis=0, return_counts=True)
 
 
@@ -63,9 +61,7 @@ def test_seeds_and_generators_of_either_kind():
     images = numbered(50)
     first, again, other = (random_crops(images, 5, generator=np.random.default_rng(s)) for s in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
-    torches = [
-        random_crops(torch.from_numpy(images), 5, generator=torch.Generator().manual_seed(1)) for _ in "ab"
-    ]
+    torches = [random_crops(torch.from_numpy(images), 5, generator=torch.Generator().manual_seed(1)) for _ in "ab"]
     assert isinstance(torches[0], torch.Tensor) and torch.equal(*torches)
     assert isinstance(random_crops(images, 5), np.ndarray)
 
@@ -136,9 +132,7 @@ def test_noise_as_in_2012_has_a_tenth_of_the_deviation_of_the_pixels(coloured):
 
 
 def test_unknown_units_are_refused(coloured):
-    with pytest.raises(
-        ValueError, match="units = 'levels'; accepted are code2012, deviation, printed, torch"
-    ):
+    with pytest.raises(ValueError, match="units = 'levels'; accepted are code2012, deviation, printed, torch"):
         add_colour_noise(*coloured, units="levels")
 
 

@@ -43,9 +43,7 @@ def folder(tmp_path):
     return source
 
 
-@pytest.mark.parametrize(
-    ("width", "height"), [(500, 375), (375, 500), (256, 300), (100, 260), (257, 256), (1000, 999)]
-)
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (256, 300), (100, 260), (257, 256), (1000, 999)])
 def test_pixels_are_those_of_pillow_within_one_level(width, height):
     data = jpeg(photograph(width, width, height), quality=90)
     theirs = Image.open(io.BytesIO(data)).convert("RGB")
@@ -190,9 +188,7 @@ def test_auto_takes_the_largest_prepared(tmp_path, folder):
 
 
 def test_a_missing_data_set_says_how_to_get_it(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="'imagenette' is not in .*imagenette: unpack its pictures so that"
-    ):
+    with pytest.raises(FileNotFoundError, match="'imagenette' is not in .*imagenette: unpack its pictures so that"):
         load_dataset("imagenette", tmp_path)
     with pytest.raises(ValueError, match="'imagenet'; accepted are auto, embedded, embedded32, cifar10"):
         load_dataset("imagenet", tmp_path)

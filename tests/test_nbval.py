@@ -55,9 +55,7 @@ def change(cells) -> None:
     cells["figure"].outputs = cells["other line"].outputs
     cells["digit"].outputs = cells["other digit"].outputs
     cells["ignored figure"].outputs = cells["other line"].outputs
-    second = nbformat.v4.new_output(
-        "display_data", {"image/png": cells["figure"].outputs[0].data["image/png"]}
-    )
+    second = nbformat.v4.new_output("display_data", {"image/png": cells["figure"].outputs[0].data["image/png"]})
     cells["missing figure"].outputs.append(second)
     cells["more figures"].outputs = []
     cells["no count"].execution_count = None

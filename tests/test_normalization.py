@@ -65,9 +65,7 @@ def test_torch_computes_the_paper_only_with_five_times_its_alpha(convention, tor
 
 def test_even_windows_tell_the_paper_from_the_program():
     x = torch.ones(1, 9, 1, 1, dtype=torch.float64)
-    middle = {
-        c: LocalResponseNorm(c, n=4, alpha=1.0, beta=1.0)(x)[0, 4].item() for c in ("paper", "code2012")
-    }
+    middle = {c: LocalResponseNorm(c, n=4, alpha=1.0, beta=1.0)(x)[0, 4].item() for c in ("paper", "code2012")}
     assert middle == {"paper": pytest.approx(1 / (2 + 5)), "code2012": pytest.approx(1 / (2 + 4 / 4))}
 
 

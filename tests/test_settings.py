@@ -49,9 +49,7 @@ def notebook(*cells):
 
 
 def test_notebook_parameters_with_injected_values():
-    settings = parameters(
-        TrainSettings, notebook("epochs = 3\nseed = 1", "# Parameters\nepochs = 90", "ask()")
-    )
+    settings = parameters(TrainSettings, notebook("epochs = 3\nseed = 1", "# Parameters\nepochs = 90", "ask()"))
     assert (settings.epochs, settings.seed) == (90, 1)
 
 

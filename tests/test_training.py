@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import training
+from alexnet_lib import loader, training
 from alexnet_lib.preparation import write_store
 from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.settings import TrainSettings, resolve
@@ -42,9 +42,7 @@ def place(tmp_path, monkeypatch):
 
 
 def settings(**changes):
-    return TrainSettings(
-        **{"dataset": NAME, "width": 0.05, "epochs": 3, "batch_size": 12, "device": "cpu"} | changes
-    )
+    return TrainSettings(**{"dataset": NAME, "width": 0.05, "epochs": 3, "batch_size": 12, "device": "cpu"} | changes)
 
 
 def test_a_run_learns_and_leaves_a_record(place):
@@ -120,7 +118,7 @@ SLOW_TRAINING = """
 import json, sys, time
 import torch
 torch.set_num_threads(1)
-from alexnet_lib import training
+from alexnet_lib import loader, training
 before = training._step
 def slowly(*arguments):
     time.sleep(0.02)
@@ -135,14 +133,10 @@ training.main([sys.argv[1]])
 @pytest.mark.parametrize("between", [1e9, 0.0])  # checkpoints at the ends of epochs, and after every step
 def test_killed_training_goes_on_and_ends_with_the_same_bits(place, between):
     config = place / "config.json"
-    config.write_text(
-        json.dumps({"dataset": NAME, "width": 0.05, "epochs": 6, "batch_size": 8, "name": "killed"})
-    )
+    config.write_text(json.dumps({"dataset": NAME, "width": 0.05, "epochs": 6, "batch_size": 8, "name": "killed"}))
     command = [sys.executable, "-c", SLOW_TRAINING, str(config), str(between)]
     run = {name: place / name / "train" / "killed" for name in ("whole", "broken")}
-    subprocess.run(
-        command, env=os.environ | {"ALEXNET_RUNS": str(place / "whole")}, check=True, capture_output=True
-    )
+    subprocess.run(command, env=os.environ | {"ALEXNET_RUNS": str(place / "whole")}, check=True, capture_output=True)
     for wanted in (1, 3):
         process = subprocess.Popen(command, env=os.environ | {"ALEXNET_RUNS": str(place / "broken")})
         while process.poll() is None and done_epochs(run["broken"]) < wanted:
@@ -150,9 +144,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_bits(place, between):
         assert process.poll() is None, "the run ended before it could be killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run(
-        command, env=os.environ | {"ALEXNET_RUNS": str(place / "broken")}, check=True, capture_output=True
-    )
+    subprocess.run(command, env=os.environ | {"ALEXNET_RUNS": str(place / "broken")}, check=True, capture_output=True)
     assert lasting_files(run["whole"]) == lasting_files(run["broken"])
     assert len(Record.open(run["broken"]).timing) == 6
 
@@ -201,9 +193,7 @@ def look(losses, step, told=False):
 def test_stall_alarm():
     stalled, learning, late = [math.log(3) + 0.001] * 60, [0.9] * 60, training.STALL_STEPS
     (message,) = look(stalled, late)
-    assert (
-        message.startswith("after 500 steps the loss is 1.100, still ln(3) = 1.099") and "Remedies" in message
-    )
+    assert message.startswith("after 500 steps the loss is 1.100, still ln(3) = 1.099") and "Remedies" in message
     assert not look(stalled, late - 1) and not look(stalled, late, told=True) and not look(learning, late)
 
 
@@ -243,9 +233,9 @@ def test_batches_ahead_are_the_same_batches(place):
     store = training.load_dataset(NAME)["train"]
     run = resolve(settings(), store)
     mean = training.mean_of(store, run.image_size)
-    plain = list(training._make_batches(run, store, mean, 2, 0))
-    ahead = list(training._ahead(training._make_batches(run, store, mean, 2, 0)))
-    later = list(training._make_batches(run, store, mean, 2, 3))
+    plain = list(loader.make_batches(run, store, mean, 2, 0))
+    ahead = list(loader.ahead(loader.make_batches(run, store, mean, 2, 0)))
+    later = list(loader.make_batches(run, store, mean, 2, 3))
     assert len(plain) == 4 and len(later) == 1
     for one, other in zip(plain, ahead, strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])

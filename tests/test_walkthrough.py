@@ -61,9 +61,7 @@ def test_a_notebook_comes_after_what_it_builds_on(place, ran):
 
 
 def test_the_table_of_dependencies_orders_the_projects_own_notebooks():
-    order = walkthrough.in_order(
-        ["09_qualitative", "08_results", "07_train", "01_architecture", "00_dataset"]
-    )
+    order = walkthrough.in_order(["09_qualitative", "08_results", "07_train", "01_architecture", "00_dataset"])
     assert order.index("00_dataset") < order.index("07_train") < order.index("08_results")
     assert order.index("07_train") < order.index("09_qualitative")
 

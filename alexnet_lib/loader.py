@@ -1,0 +1,51 @@
+"""The batches of a run: random crops, reflections and colours of a store's images (§4.1), made as they are needed.
+
+What an image looks like in an epoch is drawn for the whole epoch at once, by (seed, epoch): it does not depend on
+the size of the batches, on which batch comes first after an interruption, or on the thread that makes it.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .augmentation import colour_shifts, cut_views, draw_views, noise_divisor
+from .dataset import Store
+from .evaluation import to_input
+from .learning import recipe
+
+
+def batches(run, store: Store, mean: Tensor, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of an epoch from a step on: inputs (B, 3, crop, crop) and labels (B,), on the run's device.
+
+    For a GPU each batch is made while the one before it is used; on a CPU both would want the same cores.
+    """
+    made = make_batches(run, store, mean, epoch, first_step)
+    return made if run.device == "cpu" else ahead(made)
+
+
+def make_batches(run, store: Store, mean: Tensor, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """`batches`, each made when it is asked for."""
+    named, generator = recipe(run.recipe), np.random.default_rng([run.seed, epoch])
+    order = generator.permutation(len(store))
+    border = store.size - run.image_size
+    views = draw_views(generator, len(store), (border, border), named.crop_offsets)
+    normals = generator.standard_normal((len(store), 3))
+    shifts = torch.from_numpy(colour_shifts(store.pca, normals, named.noise_std, named.noise_units))
+    divisor = noise_divisor(named.noise_std, named.noise_units)
+    for start in range(first_step * run.batch_size, len(store), run.batch_size):
+        rows = order[start : start + run.batch_size]
+        x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
+        x.add_(shifts[rows, :, None, None].to(run.device)).div_(divisor)
+        yield x, torch.from_numpy(store.labels[rows]).to(run.device)
+
+
+def ahead(items: Iterator) -> Iterator:
+    """The same items, each made by another thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as worker:
+        upcoming = worker.submit(next, items, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = worker.submit(next, items, None)
+            yield item
