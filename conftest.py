@@ -106,16 +106,16 @@ def compare_outputs(original):
     def compare_outputs_and_figures(self, test, ref, skip_compare=None):
         if not original(self, test, ref, skip_compare):
             return False
-        difference = figure_difference(pngs(ref), pngs(test))
+        difference = figure_difference(pictures_in(ref), pictures_in(test))
         self.comparison_traceback += [difference] if difference else []
         return not difference
 
     return compare_outputs_and_figures
 
 
-def pngs(outputs) -> list:
-    found = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    return [Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB") for png in found]
+def pictures_in(outputs) -> list:
+    found = [o["data"][kind] for o in outputs for kind in ("image/png", "image/jpeg") if kind in o.get("data", {})]
+    return [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for data in found]
 
 
 def figure_difference(committed, drawn) -> str:

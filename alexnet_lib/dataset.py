@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .embedded import CLASSES, small_pictures
 from .paths import REPOSITORY, data_dir
 from .preparation import ColourPCA, prepare_folder, write_store
 
@@ -193,6 +192,8 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
 
 def _generate_small(destination: Path, split: str) -> Path:
     """The 32-pixel collection: the two splits have seeds of their own."""
+    from .embedded import CLASSES, small_pictures
+
     images, labels = small_pictures(SPLITS.index(split), EMBEDDED32_COUNTS[split])
     return write_store(destination, images, labels, CLASSES, {"source": "embedded32"})
 

@@ -25,7 +25,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from .paths import NOTEBOOKS, REPOSITORY, data_dir, runs_dir
+from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, runs_dir
 
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
@@ -101,9 +101,10 @@ def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapp
 
 
 def stamp(notebook: Path, parameters: dict, library: Path, before: list[str]) -> str:
-    """Changes with the notebook's cells, its parameters, its data, the library, and what it builds on."""
+    """Changes with the notebook's cells, its parameters, its data, the library, the reference runs, and what it builds on."""
     cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, 4).cells]
-    files = sorted(path for path in library.iterdir() if path.is_file())
+    files = [*library.iterdir(), *REFERENCE.rglob("*.*")]
+    files = sorted(path for path in files if path.is_file())
     sources = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
     dataset = {**declared_parameters(notebook), **parameters}.get("dataset")
     data = data_listing(str(dataset)) if dataset else []

@@ -2,9 +2,12 @@
 
 import ast
 import statistics
+import time
 
 import nbformat
+import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.walkthrough import declared_parameters
@@ -45,6 +48,25 @@ def test_its_cells_are_short(code):
 def test_most_of_its_cells_are_checked(code):
     ignored = sum("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code)
     assert ignored <= len(code) / 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"epohcs": 3}, "unknown parameter 'epohcs'; accepted are dataset, net, width"),
+        ({"dataset": "imagenet"}, "dataset = 'imagenet'; accepted are auto, embedded"),
+        ({"epochs": 0}, "epochs = 0; accepted is 'auto', or greater than or equal to 1"),
+    ],
+)
+def test_wrong_parameters_end_a_run_within_seconds(tmp_path, monkeypatch, parameters, message):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    began = time.monotonic()
+    with pytest.raises(PapermillExecutionError) as error:
+        papermill.execute_notebook(
+            NOTEBOOKS / "07_train.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False, cwd=tmp_path
+        )
+    assert message in str(error.value) and error.value.exec_count <= 3
+    assert time.monotonic() - began < 60
 
 
 def test_models_and_training_belong_to_the_library(code):

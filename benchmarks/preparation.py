@@ -1,0 +1,73 @@
+"""Preparation against what one would otherwise write: a loop over the files with Pillow, one process a core.
+
+Both decode, scale and cut the same JPEG files to 256 × 256, in turns, in one run. Printed is the median of the ratios.
+The files are generated at the usual size of ImageNet's, 500 × 375; no data set is needed.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FILES, ROUNDS, SIZE = 400, 5, 256
+
+
+def write_pictures(folder: Path) -> list[Path]:
+    """JPEG files with the smoothness and detail of photographs, in two class folders."""
+    generator = np.random.default_rng(0)
+    for number in range(FILES):
+        coarse = Image.fromarray(generator.integers(0, 256, (30, 40, 3), np.uint8)).resize((500, 375))
+        noisy = np.asarray(coarse, np.int16) + generator.integers(-20, 21, (375, 500, 1))
+        path = folder / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=92)
+    return sorted(folder.rglob("*.jpg"))
+
+
+def with_pillow(path: Path) -> np.ndarray:
+    """What §2 asks for, in the plainest way."""
+    picture = Image.open(path).convert("RGB")
+    width, height = (SIZE * side // min(picture.size) for side in picture.size)
+    left, top = (width - SIZE) // 2, (height - SIZE) // 2
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture.crop((left, top, left + SIZE, top + SIZE)))
+
+
+def seconds(work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    from alexnet_lib import prepare
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "pictures"
+        source.mkdir()
+        files = write_pictures(source)
+        stores = iter(Path(folder) / f"store{number}" for number in range(99))
+        prepare(source, next(stores), progress=False)  # the first call imports the decoder
+        with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
+            pillow = [lambda: list(pool.map(with_pillow, files, chunksize=16)), lambda: [with_pillow(f) for f in files]]
+            ours = [
+                lambda: prepare(source, next(stores), progress=False),
+                lambda: prepare(source, next(stores), workers=1, progress=False),
+            ]
+            pillow[0]()
+            for name, theirs, own in zip((f"{cpu_count()} cores", "one core"), pillow, ours, strict=True):
+                rounds = [(seconds(theirs), seconds(own)) for _ in range(ROUNDS)]
+                ratio = statistics.median(a / b for a, b in rounds)
+                rates = [FILES / statistics.median(column) for column in zip(*rounds, strict=True)]
+                print(f"{name}: Pillow {rates[0]:.0f} images/s, prepare {rates[1]:.0f} images/s, ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What notebooks show beside figures, and how they speak of progress."""
+
+import pandas as pd
+import pytest
+
+from alexnet_lib import figures, notebook
+from alexnet_lib.progress import progress_bar, progress_style
+
+
+def test_facts_separate_thousands_and_escape():
+    shown = notebook.facts({"a < b": 60_965_224, "share": 0.5, "yes": True}).data
+    assert "60,965,224" in shown and "a &lt; b" in shown and "True" in shown
+
+
+def test_verdicts_name_what_fails():
+    assert notebook.verdicts({"one": True}).data.count("holds") == 1
+    with pytest.raises(AssertionError, match="does not hold: two"):
+        notebook.verdicts({"one": True, "two": False})
+
+
+def test_a_photographic_figure_is_a_jpeg():
+    figure, _ = figures.new_figure(2, 1)
+    assert notebook.photographic(figure).data[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(("chosen", "style"), [("bar", "bar"), ("lines", "lines"), ("none", "none")])
+def test_the_style_can_be_chosen(monkeypatch, chosen, style):
+    monkeypatch.setenv("ALEXNET_PROGRESS", chosen)
+    assert progress_style() == style
+
+
+def test_an_unknown_style_is_an_error(monkeypatch):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "loud")
+    with pytest.raises(ValueError, match="'loud'; accepted are auto, bar, lines, none"):
+        progress_style()
+
+
+def test_jupyterlab_gets_a_bar_and_papermill_lines(monkeypatch):
+    monkeypatch.delenv("ALEXNET_PROGRESS", raising=False)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert progress_style() == "lines"
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/07_train.ipynb")
+    assert progress_style() == "bar"
+
+
+@pytest.mark.parametrize(("style", "lines"), [("lines", range(5, 9)), ("none", range(1))])
+def test_lines_are_sparse(monkeypatch, capsys, style, lines):
+    monkeypatch.setenv("ALEXNET_PROGRESS", style)
+    with progress_bar(1000, "training", "step") as bar:
+        for _ in range(1000):
+            bar.update(1)
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) in lines and not printed.err
+
+
+def test_curves_are_redrawn_only_where_somebody_watches(monkeypatch):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    assert notebook.live_curves(10) is None
+    monkeypatch.setenv("ALEXNET_PROGRESS", "bar")
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda figure, display_id: shown.append(figure) or Handle(shown))
+    row = {"epoch": 1, "loss": 1.0, "top1": 0.5, "top5": 0.1, "learning_rate": 0.1}
+    history = pd.DataFrame([{**row, "split": split} for split in ("train", "val")])
+    draw = notebook.live_curves(10)
+    draw(history)
+    draw(history)
+    assert len(shown) == 2 and shown[0] is not shown[1]
+
+
+class Handle:
+    def __init__(self, shown):
+        self.update = shown.append

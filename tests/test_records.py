@@ -1,0 +1,62 @@
+"""Run records: atomic, readable, and the committed ones repeatable."""
+
+import json
+
+import pytest
+
+from alexnet_lib.paths import REFERENCE
+from alexnet_lib.records import Record, keep, reference, write_atomically, write_json, write_table
+from alexnet_lib.settings import TrainSettings, check
+
+KEPT = sorted(path.name for path in REFERENCE.iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def finished(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_json(folder / "config.json", {"epochs": 1})
+    write_json(folder / "summary.json", {"metrics": {}})
+    write_table(folder / "history.csv", [{"epoch": 1, "loss": 0.1 + 0.2}])
+    write_table(folder / "timing.csv", [{"epoch": 1, "seconds": 2.0}])
+    return folder
+
+
+def test_numbers_come_back_exactly(finished):
+    assert Record.open(finished).history["loss"][0] == 0.1 + 0.2
+
+
+def test_an_unfinished_run_is_not_a_record(finished):
+    (finished / "summary.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no finished run in .*run"):
+        Record.open(finished)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "not bytes")
+    assert path.read_bytes() == b"old"
+
+
+def test_a_kept_run_says_how_to_repeat_it(finished, tmp_path):
+    kept = keep(finished, "name", tmp_path / "reference")
+    assert kept.summary["command"] == "python -m alexnet_lib.training results/reference/name/config.json"
+    assert not (kept.folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_reference_runs_are_whole_and_their_settings_are_accepted(name):
+    record = reference(name)
+    assert check(TrainSettings, record.config) and record.summary["command"].endswith(f"{name}/config.json")
+    assert record.summary["epochs"] == record.history["epoch"].max() == len(record.timing)
+    for row in record.history.to_dict("records"):
+        assert 0 <= row["top5"] <= row["top1"] <= 1 and row["loss"] > 0
+    assert "/" not in json.dumps(record.config)
+
+
+def test_the_built_in_collection_is_neither_trivial_nor_noise():
+    record = reference("embedded-quarter")
+    errors = record.summary["metrics"]["val"]["1 view"]
+    assert record.config["width"] == 0.25 and errors["top1"] < 0.22 and errors["top5"] < 0.09
