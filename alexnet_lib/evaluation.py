@@ -29,7 +29,8 @@ def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
     Raises:
         ValueError: shapes that do not belong together, or scores that are not numbers.
     """
-    scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
+    # arrays are copied: torch warns of those that cannot be written to, such as pandas gives
+    scores, labels = (x if isinstance(x, Tensor) else torch.from_numpy(np.array(x)) for x in (scores, labels))
     if scores.dim() != 2 or labels.shape != scores.shape[:1] or not len(labels):
         raise ValueError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}; wants (N, C) and (N,)")
     if scores.isnan().any():

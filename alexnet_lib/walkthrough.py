@@ -101,7 +101,7 @@ def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapp
 
 
 def stamp(notebook: Path, parameters: dict, library: Path, before: list[str]) -> str:
-    """Changes with the notebook's cells, its parameters, its data, the library, the reference runs, and what it builds on."""
+    """Changes with a notebook, its parameters, its data, the library, the reference runs, and what it builds on."""
     cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, 4).cells]
     files = [*library.iterdir(), *REFERENCE.rglob("*.*")]
     files = sorted(path for path in files if path.is_file())
