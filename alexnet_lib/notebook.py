@@ -50,7 +50,7 @@ def plain(table: pd.DataFrame) -> HTML:
 def photographic(figure: Figure) -> Image:
     """A figure of pictures as JPEG: a quarter of the bytes, in a notebook that is kept with its outputs."""
     data = io.BytesIO()
-    figure.savefig(data, format="jpeg", pil_kwargs={"quality": 88})
+    figure.savefig(data, format="jpeg", pil_kwargs={"quality": 75})
     return Image(data.getvalue(), format="jpeg")
 
 
