@@ -6,24 +6,23 @@ plain `nn.Sequential` whose children carry the paper's names: net.conv1, net.nor
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 
-import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .dropout import Dropout
 from .learning import initialise
-from .normalization import LocalResponseNorm
+from .normalization import LocalResponseNorm, SpatialResponseNorm
 
 COLUMNS = 2
+RGB = 3
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution of §3.5: maps of both columns together, kernel, stride, padding, and what it sees."""
+    """One convolution: maps of all columns together, kernel, stride, padding, and what it sees."""
 
     maps: int
     kernel: int
@@ -40,93 +39,248 @@ CONVOLUTIONS = {
     "conv5": Convolution(256, 3, padding=1, own_column_only=True),
 }
 HIDDEN_UNITS = 4096
-# the caption of Figure 2: how many neurons each layer has
-PRINTED = {
-    "conv1": 253_440,
-    "conv2": 186_624,
-    "conv3": 64_896,
-    "conv4": 64_896,
-    "conv5": 43_264,
-    "fc6": 4096,
-    "fc7": 4096,
-    "fc8": 1000,
-}
 
-ORDERS = {
-    "paper": (
-        "pad1 conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5 "
-        "flatten   fc6 relu6 drop6   fc7 relu7 drop7   fc8"
+
+@dataclass(frozen=True)
+class NamedNet:
+    """What a named net is: the order of its layers, its convolutions, and the habits of the program that trained it.
+
+    A layer of several columns is divided evenly among them. `lrn` is a convention of LocalResponseNorm, None where
+    there is no such layer. `dropout` is "masked" (§4.2) or "inverted" (`torch.nn.Dropout`).
+    """
+
+    order: str
+    convolutions: dict[str, Convolution]
+    columns: int = COLUMNS
+    lrn: str | None = "paper"
+    initialisation: str = "printed"
+    geometry: str = "ceil"
+    dropout: str = "masked"
+
+
+NETS = {
+    # the network in the text
+    "paper": NamedNet(
+        "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
+        "fc6 relu6 drop6   fc7 relu7 drop7   fc8",
+        CONVOLUTIONS,
+    ),
+    # the network whose logs hold the paper's numbers (layers-145.cfg): ReLU after pooling in layers 1 and 5, and a
+    # second norm, within each map, in layer 2
+    "code2012": NamedNet(
+        "conv1 norm1 pool1 relu1   conv2 relu2 norm2 mapnorm2 pool2   conv3 relu3   conv4 relu4   conv5 pool5 relu5 "
+        "flatten   fc6 relu6 drop6   fc7 relu7 drop7   fc8",
+        CONVOLUTIONS,
+        lrn="code2012",
+        initialisation="code2012",
+    ),
+    # "One weird trick" (Krizhevsky 2014) as torchvision builds it. Its classifier's bias of −7 is left out: what is
+    # added to every logit alike changes nothing after a softmax.
+    "owt2014": NamedNet(
+        "conv1 relu1 pool1   conv2 relu2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
+        "drop5 fc6 relu6   drop6 fc7 relu7   fc8",
+        {
+            "conv1": Convolution(64, 11, stride=4),
+            "conv2": Convolution(192, 5, padding=2),
+            "conv3": Convolution(384, 3, padding=1),
+            "conv4": Convolution(256, 3, padding=1),
+            "conv5": Convolution(256, 3, padding=1),
+        },
+        columns=1,
+        lrn=None,
+        initialisation="code2012",
+        geometry="padding2",
+        dropout="inverted",
+    ),
+    # §3.2's net of half as many kernels: all but those of the last convolution (layers-145-half.cfg; footnote 2)
+    "one_gpu": NamedNet(
+        "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
+        "fc6 relu6 drop6   fc7 relu7 drop7   fc8",
+        {
+            "conv1": Convolution(48, 11, stride=4),
+            "conv2": Convolution(128, 5, padding=2),
+            "conv3": Convolution(192, 3, padding=1),
+            "conv4": Convolution(192, 3, padding=1),
+            "conv5": Convolution(256, 3, padding=1),
+        },
+        columns=1,
+    ),
+    # §6's net for pre-training: a sixth convolution over the last pooling layer, which sees both columns
+    "six_conv": NamedNet(
+        "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5 "
+        "conv6 relu_conv6   flatten   fc6 relu6 drop6   fc7 relu7 drop7   fc8",
+        CONVOLUTIONS | {"conv6": Convolution(256, 3, padding=1)},
     ),
 }
+POOLINGS = {"overlapping": 3, "non_overlapping": 2}  # the side of a window; the stride is 2
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
+GEOMETRIES = ("ceil", "padding2")
+TORCHVISION = {
+    **{f"features.{i}": f"conv{n}" for n, i in enumerate((0, 3, 6, 8, 10), start=1)},
+    **{f"classifier.{i}": f"fc{n}" for n, i in enumerate((1, 4, 6), start=6)},
+}
 
 
-def alexnet(name="paper", num_classes=1000, *, width=1.0, image_size=224, dropout=0.5, seed=None):
+@dataclass(frozen=True)
+class Changes:
+    """What is asked to differ from the named net; `alexnet` says what each means."""
+
+    width: float = 1.0
+    image_size: int = 224
+    dropout: float = 0.5
+    normalization: str | None = "own"
+    pooling: str = "overlapping"
+    activation: str = "relu"
+    without: str | None = None
+    geometry: str = "own"
+
+
+def alexnet(name="paper", num_classes=1000, *, seed=None, **changes):
     """Build a named net, initialised as its source says (§3.5, Figure 2).
 
     Args:
-        name: which net; "paper" is the one in the text.
+        name: "paper", the one in the text; "code2012", the one that made its numbers; "owt2014", torchvision's, which
+            loads torchvision's state dict as it is; "one_gpu" and "six_conv", those of §3.2 and §6.
         num_classes: outputs of the last layer.
+        seed: of the initial weights; drawn from torch's generator unless given.
+
+    Changes:
         width: a factor on the maps and units of every layer but the last; each stays divisible by two columns.
         image_size: side of the square input in pixels; decides how many inputs the layer fc6 has.
         dropout: probability of silence in the two hidden fully connected layers (§4.2).
-        seed: of the initial weights; drawn from torch's generator unless given.
+        normalization: "lrn", or None for a net without its normalisation layers, all of them (§3.3); "own" leaves it
+            to the net.
+        pooling: "overlapping", windows of 3 at every second unit, or "non_overlapping", windows of 2 (§3.4).
+        activation: "relu", "tanh" or "logistic" (§3.1).
+        without: a convolution or hidden layer to leave out, with its activation and normalisation (§7). Pooling stays,
+            and without conv1 the mean of its window stands in, so that the layers above keep their sides.
+        geometry: how 224 pixels become 55: "ceil", with three zeros on the right and below as in 2012 (layer.py), or
+            "padding2", two on every side as in torchvision; "own" leaves it to the net.
 
     Returns:
         An `nn.Sequential`: float (N, 3, image_size, image_size), pixels on the 0-255 scale less the mean image,
         to (N, num_classes) logits.
 
     Raises:
-        ValueError: an unknown name, or a size with which no net can be built.
+        ValueError: an unknown name or change, or a combination with which no net can be built.
     """
-    if name not in ORDERS:
-        raise ValueError(f"net = {name!r}; accepted are {', '.join(ORDERS)}")
-    if num_classes < 1 or width <= 0:
-        raise ValueError(f"num_classes = {num_classes} and width = {width}; both must be above 0")
-    with torch.device("meta"):  # sixty million weights are drawn once, by our rule, not first by torch's
-        net = _assemble(ORDERS[name].split(), num_classes, width, image_size, dropout)
-    net.to_empty(device="cpu")
+    # sixty million weights are drawn once, by our rule, not first by torch's
+    net = skeleton(name, num_classes, **changes).to_empty(device="cpu")
+    if name == "owt2014":
+        net.register_load_state_dict_pre_hook(_rename_torchvision)
     seed = int(torch.randint(2**31, ())) if seed is None else seed
-    return initialise(net, "printed", seed)
+    return initialise(net, NETS[name].initialisation, seed)
 
 
-def _assemble(order, num_classes, width, image_size, dropout) -> nn.Sequential:
+def skeleton(name="paper", num_classes=1000, **changes) -> nn.Sequential:
+    """The net that `alexnet` builds, with its layers and shapes but without memory for its weights."""
+    changes = _checked(name, num_classes, changes)
+    with torch.device("meta"):
+        return _assemble(NETS[name], num_classes, changes)
+
+
+def _checked(name: str, num_classes: int, changes: dict) -> Changes:
+    """The changes, if a net can be built with them; otherwise a ValueError that names the choices."""
+    if name not in NETS:
+        raise ValueError(f"net = {name!r}; accepted are {', '.join(NETS)}")
+    known = [field.name for field in fields(Changes)]
+    if unknown := sorted(set(changes) - set(known)):
+        raise ValueError(f"unknown change {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}")
+    changes = Changes(**changes)
+    removable = [*NETS[name].convolutions, "fc6", "fc7"]
+    for what, accepted in {
+        "normalization": ("own", "lrn", None),
+        "pooling": tuple(POOLINGS),
+        "activation": tuple(ACTIVATIONS),
+        "without": (None, *removable),
+        "geometry": ("own", *GEOMETRIES),
+    }.items():
+        if getattr(changes, what) not in accepted:
+            choices = ", ".join(map(str, accepted))
+            raise ValueError(f"{what} = {getattr(changes, what)!r}; accepted for {name} are {choices}")
+    if changes.normalization == "lrn" and NETS[name].lrn is None:
+        raise ValueError(f"normalization = 'lrn'; {name} has no such layers; accepted are own, None")
+    if num_classes < 1 or changes.width <= 0:
+        raise ValueError(f"num_classes = {num_classes} and width = {changes.width}; both must be above 0")
+    return changes
+
+
+def layer_order(spec: NamedNet, changes: Changes) -> list[str]:
+    """The names of a net's layers in their order, with the changes made."""
+    order = spec.order.split()
+    if changes.without is not None:
+        place = order.index(changes.without)
+        end = next(
+            i for i in range(place + 1, len(order)) if order[i] == "flatten" or kind_of(order[i]) in ("conv", "fc")
+        )
+        pools = [layer for layer in order[place:end] if kind_of(layer) == "pool"]
+        order[place:end] = ["mean1", *pools] if changes.without == "conv1" else pools
+    if changes.normalization is None:
+        order = [layer for layer in order if not kind_of(layer).endswith("norm")]
+    order = [layer.replace("relu", changes.activation) for layer in order]
+    return ["pad1", *order] if _geometry(spec, changes) == "ceil" else order
+
+
+def kind_of(name: str) -> str:
+    return name.split("_conv")[0].rstrip("0123456789")
+
+
+def _geometry(spec: NamedNet, changes: Changes) -> str:
+    return spec.geometry if changes.geometry == "own" else changes.geometry
+
+
+def _assemble(spec: NamedNet, num_classes: int, changes: Changes) -> nn.Sequential:
     """The layers in their order; `shape` is what has come out of them so far, (C, side, side) or (units,)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    shape = (3, image_size, image_size)
-    for name in order:
-        layers[name] = layer = _layer(name, shape, num_classes, width, dropout)
-        if name.startswith(("conv", "pool")) and shape[1] + 2 * _side(layer.padding) < _side(layer.kernel_size):
-            raise ValueError(f"image_size = {image_size}: only {shape[1]} × {shape[1]} pixels reach {name}")
-        shape = _shape_after(layer, shape)
+    shape = (RGB, changes.image_size, changes.image_size)
+    for name in layer_order(spec, changes):
+        layers[name] = layer = _layer(name, shape, spec, num_classes, changes)
+        if kind_of(name) in ("conv", "pool", "mean") and shape[1] + 2 * side_of(layer.padding) < side_of(
+            layer.kernel_size
+        ):
+            raise ValueError(f"image_size = {changes.image_size}: only {shape[1]} × {shape[1]} pixels reach {name}")
+        shape = shape_after(layer, shape)
     return nn.Sequential(layers)
 
 
-def _layer(name: str, shape: tuple[int, ...], num_classes: int, width: float, dropout: float) -> nn.Module:
+def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, changes: Changes) -> nn.Module:
     """One layer by its name, for an input of this shape."""
-    kind = name.rstrip("0123456789")
-    if kind == "pad":
-        conv1 = CONVOLUTIONS["conv1"]
-        rest = (conv1.kernel - shape[1]) % conv1.stride
-        return nn.ZeroPad2d((0, rest, 0, rest))
-    if kind == "conv":
-        conv = CONVOLUTIONS[name]
-        maps, groups = scaled(conv.maps, width), COLUMNS if conv.own_column_only else 1
-        return nn.Conv2d(shape[0], maps, conv.kernel, conv.stride, conv.padding, groups=groups)
-    if kind == "fc":
-        return nn.Linear(shape[0], num_classes if name == "fc8" else scaled(HIDDEN_UNITS, width))
-    if kind == "norm":
-        return LocalResponseNorm("paper", columns=COLUMNS)
-    simple = {"relu": nn.ReLU, "flatten": nn.Flatten, "drop": lambda: Dropout(dropout)}
-    return nn.MaxPool2d(3, 2) if kind == "pool" else simple[kind]()
+    first = spec.convolutions["conv1"]
+    padding = 2 if _geometry(spec, changes) == "padding2" else 0
+    match kind_of(name):
+        case "pad":
+            rest = (first.kernel - shape[1]) % first.stride
+            return nn.ZeroPad2d((0, rest, 0, rest))
+        case "mean":
+            return nn.AvgPool2d(first.kernel, first.stride, padding)
+        case "conv":
+            conv = spec.convolutions[name]
+            split = conv.own_column_only and shape[0] != RGB
+            padding = padding if name == "conv1" else conv.padding
+            maps, groups = scaled(conv.maps, changes.width), spec.columns if split else 1
+            return nn.Conv2d(shape[0], maps, conv.kernel, conv.stride, padding, groups=groups)
+        case "fc":
+            return nn.Linear(shape[0], num_classes if name == "fc8" else scaled(HIDDEN_UNITS, changes.width))
+        case "norm":
+            return LocalResponseNorm(spec.lrn, columns=spec.columns)
+        case "mapnorm":
+            return SpatialResponseNorm(5, alpha=1e-3)
+        case "pool":
+            return nn.MaxPool2d(POOLINGS[changes.pooling], 2)
+        case "drop":
+            return (Dropout if spec.dropout == "masked" else nn.Dropout)(changes.dropout)
+        case "flatten":
+            return nn.Flatten()
+    return ACTIVATIONS[changes.activation]()
 
 
-def _shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of one image's output; windows that do not fit whole are left out, as torch does."""
     match layer:
         case nn.ZeroPad2d():
             return (shape[0], *(side + sum(layer.padding[:2]) for side in shape[1:]))
-        case nn.Conv2d() | nn.MaxPool2d():
-            kernel, stride, padding = map(_side, (layer.kernel_size, layer.stride, layer.padding))
+        case nn.Conv2d() | nn.MaxPool2d() | nn.AvgPool2d():
+            kernel, stride, padding = map(side_of, (layer.kernel_size, layer.stride, layer.padding))
             side = (shape[1] + 2 * padding - kernel) // stride + 1
             return (getattr(layer, "out_channels", shape[0]), side, side)
         case nn.Flatten():
@@ -136,7 +290,15 @@ def _shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _side(size) -> int:
+def layer_shapes(net: nn.Sequential, image_size: int = 224) -> dict[str, tuple[int, ...]]:
+    """The shape of each layer's output for one image, (C, side, side) or (units,), from the layers' sizes alone."""
+    shape, shapes = (RGB, image_size, image_size), {}
+    for name, layer in net.named_children():
+        shapes[name] = shape = shape_after(layer, shape)
+    return shapes
+
+
+def side_of(size) -> int:
     """The one number of a square (k, k) or k."""
     return size if isinstance(size, int) else size[0]
 
@@ -146,62 +308,9 @@ def scaled(units: int, width: float) -> int:
     return max(COLUMNS, COLUMNS * round(units * width / COLUMNS))
 
 
-def trace(net: nn.Sequential, images: Tensor) -> OrderedDict[str, Tensor]:
-    """The output of every layer, by name, for these images (N, 3, H, W)."""
-    outputs = OrderedDict(input=images)
-    with torch.no_grad():
-        for name, layer in net.named_children():
-            images = layer(images)
-            outputs[name] = images
-    return outputs
-
-
-def summarise(net: nn.Sequential, image_size: int = 224) -> pd.DataFrame:
-    """What each learned layer and pool is, computed from the live model; one row a layer.
-
-    Columns: layer, output (C × H × W), neurons, kernel (of one filter), parameters, share of all parameters,
-    multiply_adds for one image, and field / stride: the side of the receptive field and the step between neighbouring
-    units, both in input pixels.
-    """
-    device = next(net.parameters()).device
-    outputs = trace(net.eval(), torch.zeros(1, 3, image_size, image_size, device=device))
-    total = sum(p.numel() for p in net.parameters())
-    rows, field, stride = [], 1, 1
-    for name, layer in net.named_children():
-        if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.Linear):
-            continue
-        shape = tuple(outputs[name].shape[1:])
-        parameters = sum(p.numel() for p in layer.parameters())
-        spatial = not isinstance(layer, nn.Linear)
-        if spatial:
-            size, step = _side(layer.kernel_size), _side(layer.stride)
-            field, stride = field + (size - 1) * stride, stride * step
-        rows.append(
-            {
-                "layer": name,
-                "output": " × ".join(map(str, shape)),
-                "neurons": outputs[name].numel() if parameters else 0,
-                "kernel": " × ".join(map(str, reversed(layer.weight.shape[1:]))) if parameters else "",
-                "parameters": parameters,
-                "share": parameters / total,
-                "multiply_adds": layer.weight.numel() * (shape[-1] * shape[-2] if len(shape) > 1 else 1)
-                if parameters
-                else 0,
-                "field": field if spatial else image_size,
-                "stride": stride if spatial else image_size,
-            }
-        )
-    return pd.DataFrame(rows).set_index("layer")
-
-
-def dependence(net: nn.Sequential, name: str) -> np.ndarray:
-    """Which input maps each output map of a convolution depends on: (outputs, inputs), 1 for yes.
-
-    Asked of the layer itself: the gradient of an output map's sum with respect to its inputs.
-    """
-    layer = getattr(net, name)
-    side = 2 * _side(layer.kernel_size)
-    x = torch.zeros(1, layer.in_channels, side, side, requires_grad=True)
-    sums = layer(x).sum((0, 2, 3))
-    rows = [torch.autograd.grad(total, x, retain_graph=True)[0].abs().sum((0, 2, 3)) > 0 for total in sums]
-    return torch.stack(rows).float().numpy()
+def _rename_torchvision(net, state_dict, prefix, *_) -> None:
+    """Give the tensors of torchvision's AlexNet the paper's names, before they are loaded."""
+    for theirs, ours in TORCHVISION.items():
+        for tensor in ("weight", "bias"):
+            if f"{prefix}{theirs}.{tensor}" in state_dict:
+                state_dict[f"{prefix}{ours}.{tensor}"] = state_dict.pop(f"{prefix}{theirs}.{tensor}")

@@ -124,14 +124,20 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     """
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
-    size = STORE_SIZES.get(name, 256)
-    prepared = root / "prepared" / f"{_folder_name(name)}-{size}"
-    if all((prepared / split / "meta.json").is_file() for split in SPLITS):
+    size, prepared = STORE_SIZES.get(name, 256), _prepared_folder(name, root)
+    if is_prepared(name, root):
         return {split: open_store(prepared / split) for split in SPLITS}
     if name == "embedded32":
         return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
     found = _sources(name, root)
     return {split: prepare(found[split][0], prepared / split, size, part=found[split][1]) for split in SPLITS}
+
+
+def is_prepared(name: str, data_dir=None) -> bool:
+    """Are both stores of a data set there already?"""
+    root = _root(data_dir)
+    folder = _prepared_folder(choose_dataset(name, root)[0], root)
+    return all((folder / split / "meta.json").is_file() for split in SPLITS)
 
 
 def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
@@ -160,6 +166,10 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
 
 def _root(folder) -> Path:
     return data_dir() if folder is None else Path(folder).expanduser().resolve()
+
+
+def _prepared_folder(name: str, root: Path) -> Path:
+    return root / "prepared" / f"{_folder_name(name)}-{STORE_SIZES.get(name, 256)}"
 
 
 def _folder_name(name: str) -> str:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from .augmentation import centre_crops, ten_views
+from .launch import ALONE, Job
 
 
 def top_k_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -70,13 +71,15 @@ def predict(net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: in
         crops = ten_views(batch, crop) if views == 10 else centre_crops(batch, crop)[:, None]
         x = to_input(np.ascontiguousarray(crops).reshape(-1, crop, crop, 3), mean, device)
         probabilities.append(net(x).softmax(1).unflatten(0, (len(batch), views)).mean(1).cpu())
-    return torch.cat(probabilities)
+    return torch.cat(probabilities) if probabilities else torch.empty(0, 1)
 
 
-def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1) -> dict[str, float]:
-    """Loss (the mean negative log-probability), top-1 and top-5 error of a net on a store."""
-    probabilities = predict(net, store.images, mean, views)
-    labels = torch.from_numpy(store.labels)
-    errors = top_k_error(probabilities, labels)
-    loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().mean().item()
-    return {"loss": loss, "top1": errors[1], "top5": errors[5]}
+def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALONE) -> dict[str, float]:
+    """Loss (the mean negative log-probability), top-1 and top-5 error of a net on a store; a job shares the images."""
+    rows = job.share(len(store))
+    probabilities = predict(net, store.images[rows], mean, views)
+    labels = torch.from_numpy(store.labels[rows])
+    loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().sum()
+    wrong = [(1 - top_k_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]
+    sums = job.sum(torch.stack([loss, *wrong]).to(job.device, torch.float64)).tolist()
+    return {name: total / len(store) for name, total in zip(("loss", "top1", "top5"), sums, strict=True)}

@@ -9,15 +9,16 @@ from torch import nn
 # ---------------------------------------------------------------------------------------------- initial weights
 
 # "the second, fourth and fifth convolution and the hidden fully connected layers" start with their units switched on
-BIASED_LAYERS = ("conv2", "conv4", "conv5", "fc6", "fc7")
+BIASED_LAYERS = ("conv2", "conv4", "conv5", "conv6", "fc6", "fc7")
 PRINTED_STD = 0.01
-STD_2012 = {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03}
+STD_2012 = {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "conv6": 0.03}
 FAN_IN_2012 = {
     "conv1": 363,
     "conv2": 1200,
     "conv3": 2304,
     "conv4": 1728,
     "conv5": 1728,
+    "conv6": 2304,
     "fc6": 9216,
     "fc7": 4096,
 }
@@ -28,7 +29,7 @@ def initial_std(name: str, fan_in: int, rule: str) -> float:
     """Standard deviation of a layer's initial weights.
 
     printed   0.01 everywhere (§5).
-    code2012  0.03 in the third to fifth convolution, else 0.01 (every layers-*.cfg of the 2012 program).
+    code2012  0.03 from the third convolution on, else 0.01 (every layers-*.cfg of the 2012 program).
     rescaled  code2012 times √(fan-in of the full-size net / fan-in here): a narrow net starts with the signal of the
               wide one.
     fan_in    √(2 / fan-in) but for conv1 and the last layer, which keep 0.01 (He et al. 2015).
@@ -180,8 +181,8 @@ class PlateauRule:
 class Recipe:
     """Everything about learning that is not the net or the data.
 
-    schedule: "plateau" for the rule above, or "steps": warm up, then divide by ten at each of `drops_at`, fractions
-    of the run. noise_units is a reading of the colour noise (augmentation.colour_shifts).
+    schedule: "plateau" for the rule above; after a warm-up, "steps" divides by ten at each of `drops_at`, fractions of
+    the run, and "linear" falls to zero at its end. noise_units is a reading of the colour noise (augmentation.colour_shifts).
     """
 
     name: str
@@ -201,9 +202,20 @@ class Recipe:
 RECIPES = {
     # the eigenvalues of the printed colour formula make sense for pixels on the 0-1 scale only: units "torch"
     "paper": Recipe("paper", "printed", 0.01, 128, "plateau"),
-    # not of the paper: what trains a narrow net on a small collection within a minute or two
+    # neither is of the paper: what trains a narrow net on a small collection within a minute or two, with the rate
+    # falling evenly to zero, and the same with drops where those of 2012 were
     "small": Recipe(
         "small",
+        initialisation="rescaled",
+        learning_rate=0.004,
+        batch_size=32,
+        schedule="linear",
+        warm_up=0.05,
+        crop_offsets="code2012",
+        noise_units="code2012",
+    ),
+    "stepped": Recipe(
+        "stepped",
         initialisation="rescaled",
         learning_rate=0.003,
         batch_size=32,
@@ -217,7 +229,7 @@ RECIPES = {
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name: "paper" (as printed) or "small" (for small nets and collections).
+    """A recipe by its name: "paper" (as printed), "small" or "stepped" (for small nets and collections).
 
     Raises:
         ValueError: an unknown name.
@@ -228,6 +240,8 @@ def recipe(name: str) -> Recipe:
 
 
 def rate_factor(recipe: Recipe, done: float) -> float:
-    """By what a "steps" schedule multiplies the rate when this fraction of the run is done."""
+    """By what a "steps" or "linear" schedule multiplies the rate when this fraction of the run is done."""
     warm = min(1.0, 0.1 + 0.9 * done / recipe.warm_up) if recipe.warm_up else 1.0
+    if recipe.schedule == "linear":
+        return warm * (1 - done)
     return warm * 0.1 ** sum(done >= drop for drop in recipe.drops_at)

@@ -14,19 +14,26 @@ from torch import Tensor
 from .augmentation import colour_shifts, cut_views, draw_views, noise_divisor
 from .dataset import Store
 from .evaluation import to_input
+from .launch import ALONE, Job
 from .learning import recipe
 
 
-def batches(run, store: Store, mean: Tensor, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    run, store: Store, mean: Tensor, epoch: int, first_step: int = 0, job: Job = ALONE
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of an epoch from a step on: inputs (B, 3, crop, crop) and labels (B,), on the run's device.
+
+    Of a job, each replica reads and makes its own share of every batch.
 
     For a GPU each batch is made while the one before it is used; on a CPU both would want the same cores.
     """
-    made = make_batches(run, store, mean, epoch, first_step)
+    made = make_batches(run, store, mean, epoch, first_step, job)
     return made if run.device == "cpu" else ahead(made)
 
 
-def make_batches(run, store: Store, mean: Tensor, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def make_batches(
+    run, store: Store, mean: Tensor, epoch: int, first_step: int = 0, job: Job = ALONE
+) -> Iterator[tuple[Tensor, Tensor]]:
     """`batches`, each made when it is asked for."""
     named, generator = recipe(run.recipe), np.random.default_rng([run.seed, epoch])
     order = generator.permutation(len(store))
@@ -36,7 +43,8 @@ def make_batches(run, store: Store, mean: Tensor, epoch: int, first_step: int = 
     shifts = torch.from_numpy(colour_shifts(store.pca, normals, named.noise_std, named.noise_units))
     divisor = noise_divisor(named.noise_std, named.noise_units)
     for start in range(first_step * run.batch_size, len(store), run.batch_size):
-        rows = order[start : start + run.batch_size]
+        batch = order[start : start + run.batch_size]
+        rows = batch[job.share(len(batch))]
         x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
         x.add_(shifts[rows, :, None, None].to(run.device)).div_(divisor)
         yield x, torch.from_numpy(store.labels[rows]).to(run.device)

@@ -11,6 +11,7 @@ Three conventions are in use for the sum and for k. They agree in form and diffe
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -46,24 +47,25 @@ def _window_sum(x: Tensor, band: Tensor) -> Tensor:
 class _Normalise(torch.autograd.Function):
     """The response and its analytic gradient; autograd's own would keep and walk five tensors of the layer's size.
 
-    With d = k + s·Σ a² and y = a·d^(−β), the gradient is
-        ∂L/∂a[j] = g[j]·d[j]^(−β) − 2·s·β·a[j]·Σ g[i]·y[i]/d[i]   over the maps i whose window holds j.
+    `window_sum` adds up what each unit is normalised by, `transposed_sum` what each unit takes part in. With
+    d = k + s·Σ a² and y = a·d^(−β), the gradient is
+        ∂L/∂a[j] = g[j]·d[j]^(−β) − 2·s·β·a[j]·Σ g[i]·y[i]/d[i]   over the units i whose window holds j.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, band: Tensor, k: float, scale: float, beta: float) -> Tensor:
-        denominator = _window_sum(x * x, band).mul_(scale).add_(k)
-        ctx.save_for_backward(x, band, denominator)
-        ctx.scale, ctx.beta = scale, beta
+    def forward(ctx, x: Tensor, window_sum, transposed_sum, k: float, scale: float, beta: float) -> Tensor:
+        denominator = window_sum(x * x).mul_(scale).add_(k)
+        ctx.save_for_backward(x, denominator)
+        ctx.transposed_sum, ctx.scale, ctx.beta = transposed_sum, scale, beta
         return x * _power(denominator, beta)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, band, denominator = ctx.saved_tensors
+        x, denominator = ctx.saved_tensors
         direct = grad * _power(denominator, ctx.beta)
-        shared = _window_sum(direct * x / denominator, band.T).mul_(x)
-        return direct.sub_(shared, alpha=2 * ctx.scale * ctx.beta), None, None, None, None
+        shared = ctx.transposed_sum(direct * x / denominator).mul_(x)
+        return direct.sub_(shared, alpha=2 * ctx.scale * ctx.beta), None, None, None, None, None
 
 
 class LocalResponseNorm(nn.Module):
@@ -106,9 +108,42 @@ class LocalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.alpha if self.convention == "paper" else self.alpha / self.n
+        band = self._band(x)
+        sums = (lambda a: _window_sum(a, band)), (lambda a: _window_sum(a, band.T))
         with torch.autocast(x.device.type, enabled=False):  # the caller has chosen the precision already
-            return _Normalise.apply(x, self._band(x), self.k, scale, self.beta)
+            return _Normalise.apply(x, *sums, self.k, scale, self.beta)
 
     def extra_repr(self) -> str:
         columns = f", columns={self.columns}" if self.columns > 1 else ""
         return f"{self.convention}, n={self.n}, k={self.k:g}, alpha={self.alpha:g}, beta={self.beta:g}{columns}"
+
+
+class SpatialResponseNorm(nn.Module):
+    """The same-map normalisation of the 2012 program ("rnorm"), which the paper does not mention.
+
+    As the other, but the window is a square of size × size units of one map, and the sum is always divided by size².
+    Zeros stand beyond the border. Input and output (N, C, H, W), of one shape.
+
+    Args:
+        size: side of the window, odd.
+        alpha, beta, k: constants of the formula; layers-145.cfg has size 5, alpha 1e-3, beta 0.75, and k is 1.
+
+    Raises:
+        ValueError: an even size or an impossible constant.
+    """
+
+    def __init__(self, size: int, alpha: float, beta: float = 0.75, k: float = 1.0):
+        super().__init__()
+        if size < 1 or size % 2 == 0 or k <= 0 or alpha < 0:
+            raise ValueError(f"size = {size}, alpha = {alpha} and k = {k}; accepted are odd, not below 0, above 0")
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.size, stride=1, padding=self.size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return _Normalise.apply(x, self._mean, self._mean, self.k, self.alpha, self.beta)
+
+    def extra_repr(self) -> str:
+        return f"{self.size} × {self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}"

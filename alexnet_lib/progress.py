@@ -1,12 +1,16 @@
 """One progress bar for a person who watches, sparse lines in a log, nothing in a test."""
 
+import json
 import os
 import sys
+import time
 
 from tqdm import tqdm
 from tqdm.auto import tqdm as notebook_tqdm
 
-STYLES = ("bar", "lines", "none")
+PIPE = "progress: "  # what a process that another one watches puts before its states
+STYLES = ("bar", "lines", "none", PIPE)
+PIPE_SECONDS = 0.3
 
 
 def progress_style() -> str:
@@ -18,7 +22,7 @@ def progress_style() -> str:
     if chosen in STYLES:
         return chosen
     if chosen != "auto":
-        raise ValueError(f"ALEXNET_PROGRESS = {chosen!r}; accepted are auto, {', '.join(STYLES)}")
+        raise ValueError(f"ALEXNET_PROGRESS = {chosen!r}; accepted are auto, bar, lines, none")
     watched = "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty()
     return "bar" if watched else "lines"
 
@@ -34,9 +38,41 @@ class _Lines:
         sys.stdout.flush()
 
 
+class _Pipe:
+    """Looks like a bar and prints its states for the process that started this one."""
+
+    def __init__(self, total: int, initial: int):
+        self.state, self.told = {"n": initial, "total": total, "initial": initial, "postfix": ""}, 0.0
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        self.state["postfix"] = text
+
+    def update(self, n: int = 1) -> None:
+        self.state["n"] += n
+        if time.monotonic() - self.told > PIPE_SECONDS or self.state["n"] == self.state["total"]:
+            self.told = time.monotonic()
+            tell(self.state)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> "_Pipe":
+        return self
+
+    def __exit__(self, *_) -> None:
+        tell(self.state)
+
+
+def tell(state: dict) -> None:
+    """Say something to the process that watches this one."""
+    print(PIPE + json.dumps(state), flush=True)
+
+
 def progress_bar(total: int, description: str, unit: str, enabled: bool = True, initial: int = 0) -> tqdm:
     """A tqdm bar in the style of the place: call .update(n), .set_postfix_str(text) and .close()."""
     style = progress_style() if enabled else "none"
+    if style == PIPE:
+        return _Pipe(total, initial)
     options = {"total": total, "desc": description, "unit": unit, "initial": initial}
     if style != "lines":
         return notebook_tqdm(disable=style == "none", leave=False, **options)

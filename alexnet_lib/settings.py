@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .architecture import ORDERS
+from .architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, skeleton
 from .dataset import Store, choose_dataset
 from .learning import INITIALISATIONS, RECIPES, recipe
 from .paths import runs_dir
@@ -21,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 FEW = 100_000  # training images
 SMALL = 128  # pixels
+LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
 checked = dataclass(frozen=True, config=ConfigDict(strict=True))
 
 
@@ -29,7 +31,7 @@ class TrainSettings:
     """A training run, from §2 to §6. "auto" means what suits the data set; `resolve` says what that is."""
 
     dataset: str = "auto"
-    net: Literal[tuple(ORDERS)] = "paper"
+    net: Literal[tuple(NETS)] = "paper"
     width: Auto | Positive = "auto"
     image_size: Auto | Count = "auto"
     recipe: Auto | Literal[tuple(RECIPES)] = "auto"
@@ -38,8 +40,15 @@ class TrainSettings:
     learning_rate: Auto | Positive = "auto"
     initialisation: Auto | Literal[INITIALISATIONS] = "auto"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    normalization: Literal["own", "lrn"] | None = "own"
+    pooling: Literal[tuple(POOLINGS)] = "overlapping"
+    activation: Literal[tuple(ACTIVATIONS)] = "relu"
+    without: str | None = None
+    geometry: Literal["own", *GEOMETRIES] = "own"
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
+    devices: Auto | Count = "auto"
+    columns: Auto | Literal[1, 2] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     experiment: str = "train"
     name: str = "auto"
@@ -62,7 +71,7 @@ class DatasetSettings:
 class ArchitectureSettings:
     """Notebook 01."""
 
-    net: Literal[tuple(ORDERS)] = "paper"
+    net: Literal[tuple(NETS)] = "paper"
     width: Positive = 1.0
     num_classes: Count = 1000
     image_size: Count = 224
@@ -128,7 +137,7 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
     Small pictures get a narrow net, and fewer than FEW images the recipe for small collections; else the paper's.
 
     Raises:
-        ValueError: a device that is not there, or a crop larger than the stored images.
+        ValueError: a device that is not there, a net that cannot be built, or a crop larger than the stored images.
     """
     few = len(store) < FEW
     chosen = {
@@ -136,7 +145,7 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
         "width": 0.25 if store.size < SMALL else 1.0,
         "image_size": store.crop,
         "recipe": "small" if few else "paper",
-        "epochs": 60 if few else 90,
+        "epochs": 45 if few else 90,
         "device": find_device(settings.device),
     }
     run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
@@ -145,12 +154,43 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
     run = dataclasses.replace(run, **{k: v for k, v in chosen.items() if getattr(run, k) == "auto"})
     if run.image_size > store.size:
         raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
+    skeleton(run.net, len(store.classes), **net_changes(run))  # refuses what cannot be built
+    run = share_out(run)
     return dataclasses.replace(run, name=_name(run, store)) if run.name == "auto" else run
+
+
+def net_changes(run: TrainSettings) -> dict:
+    """What a run changes in its named net."""
+    return {field.name: getattr(run, field.name) for field in dataclasses.fields(Changes)}
+
+
+def share_out(run: TrainSettings) -> TrainSettings:
+    """Decide how many devices work on a run, and how many columns its net is divided into.
+
+    "auto" gives two columns to two GPUs, where there are two, and otherwise takes one device. Inside a job, torchrun
+    has decided how many.
+
+    Raises:
+        ValueError: devices that are not there, or that do not divide into the net's columns.
+    """
+    divisible = NETS[run.net].columns == 2
+    gpus = torch.cuda.device_count() if run.device.startswith("cuda") else 0
+    devices = 2 if run.devices == "auto" and gpus > 1 and divisible and run.columns != 1 else run.devices
+    devices = int(os.environ.get("WORLD_SIZE", 1 if devices == "auto" else devices))
+    columns = (2 if divisible and devices % 2 == 0 else 1) if run.columns == "auto" else run.columns
+    if columns == 2 and not divisible:
+        two = ", ".join(name for name, net in NETS.items() if net.columns == 2)
+        raise ValueError(f"columns = 2; {run.net} is not divided into columns, as {two} are")
+    if devices % columns:
+        raise ValueError(f"devices = {devices}, which do not divide into {columns} columns")
+    if devices > 1 and run.device == "mps" or gpus and "WORLD_SIZE" not in os.environ and devices > gpus:
+        raise ValueError(f"devices = {devices}; on this machine there are {max(gpus, 1)} of kind {run.device}")
+    return dataclasses.replace(run, devices=devices, columns=columns)
 
 
 def _name(run: TrainSettings, store: Store) -> str:
     """A name for people, and a hash of everything that decides the result."""
-    decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment")}
+    decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment", *LAYOUT)}
     digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
     return f"{Path(run.dataset).name}-{run.net}-{run.recipe}-{run.epochs}epochs-seed{run.seed}-{digest[:8]}"
 

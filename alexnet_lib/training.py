@@ -23,14 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .architecture import alexnet, trace
+from .architecture import alexnet, skeleton
+from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
+from .launch import ALONE, Job, JobFailed, inside_job, join, torchrun, wait_until_prepared, watch
 from .learning import PaperSGD, PlateauRule, initialise, rate_factor, recipe
 from .loader import batches
-from .progress import progress_bar
+from .progress import PIPE, progress_bar, progress_style, tell
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
-from .settings import TrainSettings, check, resolve
+from .settings import TrainSettings, check, net_changes, resolve
 
 CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
 CHECKPOINT_SECONDS = 600
@@ -51,6 +53,9 @@ class NonFiniteLoss(ArithmeticError):
 def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
     """Train a net, from where an earlier call with the same settings left off, and return its record.
 
+    With several devices the work is done by as many processes, started through torchrun; a process that torchrun
+    has started does its part of it.
+
     Args:
         settings: what to train; "auto" values are chosen to suit the data set.
         on_epoch: called after every epoch with the history so far.
@@ -58,23 +63,69 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
     Raises:
         ValueError: settings that do not belong together.
         NonFiniteLoss: names the step and the last good checkpoint.
+        JobFailed: a process of several ended before its work was done; says which, and its last lines.
     """
+    wait_until_prepared(settings.dataset)
     stores = load_dataset(settings.dataset)
     run = resolve(settings, stores["train"])
+    if run.devices > 1 and not inside_job():
+        return _train_on_devices(run, on_epoch)
+    with join(run.columns, run.device) as job:
+        run = dataclasses.replace(run, device=job.device)
+        if not job.as_leader_says((run.folder / "summary.json").is_file()):
+            _train_here(run, stores, job, on_epoch)
+        return Record.open(run.folder) if job.leader else None
+
+
+def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch) -> None:
+    """This process's part of a run."""
+    if job.leader:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_json(run.folder / "config.json", dataclasses.asdict(run))
+    try:
+        with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
+            state = _State(run, len(stores["train"].classes), job)
+            _train_epochs(run, stores, state, on_epoch)
+            _write_summary(run, stores, state)
+    except RuntimeError as error:
+        if job.mesh is None:
+            raise
+        raise JobFailed(
+            f"{error}\nAnother process of the job has ended, or this one failed. The last checkpoint is in "
+            f"{run.folder}; the same command goes on from it"
+        ) from error
+
+
+def _train_on_devices(run: TrainSettings, on_epoch) -> Record:
+    """Start a job of run.devices processes, and show its progress as if it were our own."""
     if (run.folder / "summary.json").is_file():
         return Record.open(run.folder)
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_json(run.folder / "config.json", dataclasses.asdict(run))
-    with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
-        state = _State(run, len(stores["train"].classes))
-        _train_epochs(run, stores, state, on_epoch)
-    _write_summary(run, stores, state)
+    config, history = run.folder / "config.json", run.folder / "history.csv"
+    write_json(config, dataclasses.asdict(run))
+    seen = [0.0]
+
+    def look(state: dict) -> None:
+        tell(state)
+        if on_epoch is not None and history.is_file() and history.stat().st_mtime > seen[0]:
+            seen[0] = history.stat().st_mtime
+            on_epoch(pd.read_csv(history))
+
+    tell, close = watch("training", StallWarning)
+    try:
+        torchrun(run.devices, "training", str(config), tell=look)
+    except JobFailed as failure:
+        raise JobFailed(f"{failure}\nThe last checkpoint is in {run.folder}; the same call goes on from it") from None
+    finally:
+        close()
+    if on_epoch is not None:
+        on_epoch(pd.read_csv(history))
     return Record.open(run.folder)
 
 
 def build_net(run: TrainSettings, classes: int) -> nn.Sequential:
     """The untrained net of a run, on its device."""
-    net = alexnet(run.net, classes, width=run.width, image_size=run.image_size, dropout=run.dropout, seed=run.seed)
+    net = alexnet(run.net, classes, seed=run.seed, **net_changes(run))
     net = initialise(net, run.initialisation, run.seed)
     return net.to(run.device, memory_format=torch.channels_last)
 
@@ -91,30 +142,32 @@ def load_net(record: Record) -> nn.Sequential:
 
 
 class _State:
-    """Where a run is: its weights, velocities and rule, the epoch and step, and the history that it leaves."""
+    """Where a run is: its weights, velocities and rule, the epoch and step, and the history that it leaves.
 
-    def __init__(self, run: TrainSettings, classes: int):
-        self.net = build_net(run, classes)
+    Each process of a job has its column's part of the tensors. A checkpoint holds the whole ones, and is written and
+    read by the first process, so that it goes on in any layout.
+    """
+
+    def __init__(self, run: TrainSettings, classes: int, job: Job = ALONE):
+        self.job, self.net = job, own_column(build_net(run, classes), job)
         named = recipe(run.recipe)
         self.optimizer = PaperSGD(self.net.parameters(), run.learning_rate, named.momentum, named.weight_decay)
         self.schedule, self.rule = named.schedule, PlateauRule(run.learning_rate)
         self.epoch = self.step = 0
-        self.sums = [
-            0.0,
-            0.0,
-            0.0,
-        ]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
+        self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
         self.stopped = False
         self.recent: deque[float] = deque(maxlen=STALL_WINDOW)  # losses of the last steps
         self.told_of_stall = False
         self.history: list[dict] = []
         self.timing: list[dict] = []
-        saved = load_checkpoint(run.folder)
-        if saved is not None:
-            self._load(saved)
+        saved = load_checkpoint(run.folder) if job.leader else None
+        progress = job.as_leader_says(None if saved is None else saved["progress"])
+        if progress is not None:
+            self._load(progress, saved)
             timing = run.folder / "timing.csv"
-            rows = pd.read_csv(timing).to_dict("records") if timing.is_file() else []
+            rows = pd.read_csv(timing).to_dict("records") if job.leader and timing.is_file() else []
             self.timing = [row for row in rows if row["epoch"] <= self.epoch]
+        self.forward = job.synchronised(self.net)
 
     def end_epoch(self, images: int, errors: dict) -> None:
         """Write the epoch into the history, and ask the plateau rule about the next where it is in force."""
@@ -128,23 +181,34 @@ class _State:
             self.stopped = self.rule.step(errors["top1"]) is None
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: tensors by the names of the layers, and the rest as text."""
+        """Write a checkpoint: tensors by the names of the layers, and the rest as text. All columns must call."""
         plain = {name: getattr(self, name) for name in PLAIN_STATE}
         rates = {name: self.optimizer.param_groups[0][name] for name in ("lr", "buffer_lr")}
-        velocity = {
-            name: self.optimizer.state[p]["momentum_buffer"]
-            for name, p in self.net.named_parameters()
-            if p in self.optimizer.state
-        }
         progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict()})
-        save_checkpoint(folder, {"net": self.net.state_dict(), "velocity": velocity, "progress": progress})
+        if self.job.replica == 0:
+            net, velocity = whole(self.net.state_dict(), self.job), whole(self._velocity(), self.job)
+            if self.job.leader:
+                save_checkpoint(folder, {"net": net, "velocity": velocity, "progress": progress})
 
-    def _load(self, saved: dict) -> None:
-        self.net.load_state_dict(saved["net"])
-        for name, p in self.net.named_parameters():
-            if name in saved["velocity"]:
-                self.optimizer.state[p]["momentum_buffer"] = saved["velocity"][name].to(p.device)
-        progress = json.loads(saved["progress"])
+    def _velocity(self) -> dict[str, Tensor]:
+        named, kept = self.net.named_parameters(), self.optimizer.state
+        return {name: kept[p]["momentum_buffer"] for name, p in named if p in kept}
+
+    def _load(self, progress: str, saved: dict | None) -> None:
+        """Take one's part of a checkpoint that only the first process has read."""
+        job, named = self.job, dict(self.net.named_parameters())
+        kinds = job.as_leader_says(
+            saved and {k: {n: t.shape for n, t in saved[k].items()} for k in ("net", "velocity")}
+        )
+        for kind, shapes in job.as_leader_says(kinds).items():
+            for name, shape in shapes.items():
+                p = named[name]
+                part = own_part(job.leaders_tensor(saved and saved[kind][name], shape, p.dtype), job).to(p.device)
+                if kind == "net":
+                    p.data.copy_(part)
+                else:
+                    self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(part)
+        progress = json.loads(progress)
         self.optimizer.param_groups[0].update(progress["rates"])
         self.rule.load_state_dict(progress["rule"])
         for name in PLAIN_STATE:
@@ -158,23 +222,25 @@ def _train_epochs(run, stores, state: _State, on_epoch) -> None:
     """Epochs until the schedule ends; after each the validation error, the records and a checkpoint."""
     mean = mean_of(stores["train"], run.image_size)
     steps = math.ceil(len(stores["train"]) / run.batch_size)
-    with progress_bar(run.epochs * steps, "training", "step", initial=state.epoch * steps + state.step) as bar:
+    job, done = state.job, state.epoch * steps + state.step
+    with progress_bar(run.epochs * steps, "training", "step", job.leader, initial=done) as bar:
         while state.epoch < run.epochs and not state.stopped:
             began, first_step = time.perf_counter(), state.step
             waited = _train_epoch(run, stores["train"], mean, state, bar)
             seconds = time.perf_counter() - began
             images = len(stores["train"]) - first_step * run.batch_size
-            errors = evaluate(state.net, stores["val"], mean)
+            errors = evaluate(state.net, stores["val"], mean, job=job)
             state.end_epoch(len(stores["train"]), errors)
             state.timing.append(
                 {"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds}
                 | {"waiting_for_data": waited / seconds}
             )
-            write_table(run.folder / "timing.csv", state.timing)
-            write_table(run.folder / "history.csv", state.history)
+            if job.leader:
+                write_table(run.folder / "timing.csv", state.timing)
+                write_table(run.folder / "history.csv", state.history)
             state.save(run.folder)
             bar.set_postfix_str(_status(state), refresh=False)
-            if on_epoch is not None:
+            if on_epoch is not None and job.leader:
                 on_epoch(pd.DataFrame(state.history))
 
 
@@ -182,41 +248,43 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
     """The rest of an epoch from state.step on; returns the seconds spent waiting for data."""
     named, pending, waited, saved = recipe(run.recipe), [], 0.0, time.perf_counter()
     steps = math.ceil(len(store) / run.batch_size)
-    data = batches(run, store, mean, state.epoch, state.step)
+    data = batches(run, store, mean, state.epoch, state.step, state.job)
     state.net.train()
     while state.step < steps:
         asked = time.perf_counter()
         x, labels = next(data)
         waited += time.perf_counter() - asked
         rate = _rate(run, named, state, steps)
+        state.job.batch = min(run.batch_size, len(store) - state.step * run.batch_size)
         pending.append(_step(run, state, rate, x, labels))
         state.step += 1
         bar.update(1)
         if state.step % CHECK_EVERY == 0 or state.step == steps:
             _count(run, state, pending)
             pending = []
-            _warn_of_stall(state, state.epoch * steps + state.step, len(store.classes))
-            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+            if state.job.leader:
+                _warn_of_stall(state, state.epoch * steps + state.step, len(store.classes))
+            if state.job.as_leader_says(time.perf_counter() - saved > CHECKPOINT_SECONDS):
                 state.save(run.folder)
                 saved = time.perf_counter()
     return waited
 
 
 def _step(run, state: _State, rate: float, x: Tensor, labels: Tensor) -> Tensor:
-    """One update (§5); returns batch size, and its sums of loss, top-1 and top-5 credit, still on the device."""
+    """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     _generator(x.device).manual_seed(_number(run.seed, state.epoch, state.step))  # of the dropout masks
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-        logits = state.net(x)
+        logits = state.forward(x)
     logits = logits.float()
-    loss = F.cross_entropy(logits, labels)
+    total, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
     state.optimizer.zero_grad()
-    loss.backward()
+    (total * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
     state.optimizer.step()
     with torch.no_grad():
         credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
-        return torch.stack([loss.detach() * len(labels), *credit, loss.new_tensor(len(labels))])
+        return torch.stack([total.detach(), *credit, total.new_tensor(len(labels))])
 
 
 def _generator(device: torch.device) -> torch.Generator:
@@ -243,7 +311,7 @@ def _count(run, state: _State, pending: list[Tensor]) -> None:
     Raises:
         NonFiniteLoss: before anything of these steps is saved.
     """
-    rows = torch.stack(pending).cpu().double()
+    rows = state.job.sum(torch.stack(pending)).cpu().double()
     losses = (rows[:, 0] / rows[:, 3]).tolist()
     for i, loss in enumerate(losses):
         if not math.isfinite(loss):
@@ -271,40 +339,6 @@ def _warn_of_stall(state: _State, step: int, classes: int) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------- looking before training
-
-
-def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
-    """The first inputs of the first epoch, (count, 3, crop, crop), on the CPU."""
-    run = dataclasses.replace(run, batch_size=count, device="cpu")
-    return next(batches(run, store, mean_of(store, run.image_size), 0, 0))[0]
-
-
-def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
-    """After each learned layer, how much a unit differs between images: the mean over units of its deviation."""
-    outputs = trace(net.eval(), images)
-    learned = [name for name, layer in net.named_children() if hasattr(layer, "weight")]
-    return pd.Series({name: outputs[name].std(0).mean().item() for name in learned})
-
-
-def steps_per_second(net: nn.Sequential, device: str, batch_size: int, image_size: int = 224, steps: int = 3) -> float:
-    """How many updates of a net a device makes in a second, on random pixels; the first is not counted."""
-    net = net.to(device, memory_format=torch.channels_last).train()
-    optimizer = PaperSGD(net.parameters(), lr=0.0001)
-    pixels = torch.rand(batch_size, 3, image_size, image_size) * 255 - 128
-    images = pixels.to(device, memory_format=torch.channels_last)
-    labels = torch.zeros(batch_size, dtype=torch.long, device=device)
-    for step in range(steps + 1):
-        if step == 1:
-            began = time.perf_counter()
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(images), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()  # waits for the device
-    return steps / (time.perf_counter() - began)
-
-
 # -------------------------------------------------------------------------------------------------- the results
 
 
@@ -325,8 +359,10 @@ def _write_summary(run, stores, state: _State) -> None:
         "val": {},
     }
     for views, name in ((1, "1 view"), (10, "10 views")):
-        metrics["val"][name] = evaluate(state.net, stores["val"], mean, views)
-    timing = pd.DataFrame(state.timing)
+        metrics["val"][name] = evaluate(state.net, stores["val"], mean, views, state.job)
+    if not state.job.leader:
+        return
+    timing, classes = pd.DataFrame(state.timing), len(stores["train"].classes)
     images = {split: len(store) for split, store in stores.items()}
     write_json(
         run.folder / "summary.json",
@@ -334,13 +370,15 @@ def _write_summary(run, stores, state: _State) -> None:
             "metrics": metrics,
             "epochs": state.epoch,
             "images": images,
-            "classes": len(stores["train"].classes),
-            "parameters": sum(p.numel() for p in state.net.parameters()),
+            "classes": classes,
+            "parameters": sum(p.numel() for p in skeleton(run.net, classes, **net_changes(run)).parameters()),
             "seconds": timing["seconds"].sum(),
             "images_per_second": timing["images_per_second"].median(),
             "waiting_for_data": timing["waiting_for_data"].median(),
             "seed": run.seed,
             "device": run.device,
+            "devices": run.devices,
+            "columns": run.columns,
             "dataset": {split: store.meta["fingerprint"] for split, store in stores.items()},
             **provenance(),
         },
@@ -354,12 +392,15 @@ def main(arguments=None) -> None:
         "config", type=Path, help="a JSON file with the fields of TrainSettings; what is left out is auto"
     )
     given = parser.parse_args(arguments)
+    if progress_style() == PIPE:
+        warnings.showwarning = lambda message, *_: tell({"warning": str(message)})
     try:
         record = train(check(TrainSettings, json.loads(given.config.read_text())))
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, JobFailed) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    print(json.dumps(record.summary["metrics"], indent=1))
-    print(record.folder)
+    if record is not None:
+        print(json.dumps(record.summary["metrics"], indent=1))
+        print(record.folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from alexnet_lib import alexnet
-from alexnet_lib.architecture import summarise, trace
+from alexnet_lib.anatomy import specification, summarise, trace, zeros_read
+from alexnet_lib.architecture import CONVOLUTIONS, NETS
+from alexnet_lib.dropout import Dropout
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,15 @@ def test_other_sizes_run(width, image_size, classes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "alexnet"}, "net = 'alexnet'; accepted are paper"),
+        ({"name": "alexnet"}, "net = 'alexnet'; accepted are paper, code2012, owt2014, one_gpu, six_conv"),
+        ({"widht": 2}, "unknown change 'widht'; accepted are width, .*, geometry"),
+        ({"without": "conv6"}, "without = 'conv6'; accepted for paper are None, conv1, .*, fc6, fc7"),
+        ({"without": "fc8"}, "without = 'fc8'"),
+        ({"pooling": "max"}, "pooling = 'max'; accepted for paper are overlapping, non_overlapping"),
+        ({"activation": "gelu"}, "activation = 'gelu'; accepted .* relu, tanh, logistic"),
+        ({"normalization": "batch"}, "normalization = 'batch'; accepted .* own, lrn, None"),
+        ({"name": "owt2014", "normalization": "lrn"}, "owt2014 has no such layers"),
+        ({"geometry": "same"}, "geometry = 'same'; accepted .* own, ceil, padding2"),
         ({"image_size": 50}, "image_size = 50: only . × . pixels reach"),
         ({"width": 0}, "width = 0"),
         ({"num_classes": 0}, "num_classes = 0"),
@@ -119,3 +129,115 @@ def test_other_sizes_run(width, image_size, classes):
 def test_impossible_nets_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         alexnet(**{"name": "paper", **arguments})
+
+
+# ------------------------------------------------------------------------------------------------ the other named nets
+
+
+def names(net):
+    return [name for name, _ in net.named_children()]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("paper", 60_965_224),
+        ("code2012", 60_965_224),
+        ("owt2014", 61_100_840),
+        ("one_gpu", 59_798_312),
+        ("six_conv", 61_555_304),
+    ],
+)
+def test_sizes_of_the_named_nets(name, parameters):
+    table = specification(name)
+    net = alexnet(name, seed=0)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert list(table.index) == names(net) and table.loc["fc8", "output"] == "1000"
+
+
+def test_the_net_of_2012_in_its_own_order():
+    net = alexnet("code2012", 10, width=0.1, seed=3)
+    order = " ".join(names(net))
+    assert order.startswith("pad1 conv1 norm1 pool1 relu1 conv2 relu2 norm2 mapnorm2 pool2 conv3")
+    assert "conv5 pool5 relu5 flatten" in order
+    for norm in (net.norm1, net.norm2):
+        assert (norm.convention, norm.k, norm.alpha, norm.columns) == ("code2012", 2, 1e-4, 2)
+    assert (net.mapnorm2.size, net.mapnorm2.alpha, net.mapnorm2.beta, net.mapnorm2.k) == (5, 1e-3, 0.75, 1)
+    for name, std in {"conv2": 0.01, "conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "fc6": 0.01}.items():
+        assert getattr(net, name).weight.std().item() == pytest.approx(std, rel=0.05)
+    assert all(bool((getattr(net, name).bias == 1).all()) for name in ("conv2", "conv4", "conv5", "fc6", "fc7"))
+
+
+def test_the_half_net_keeps_its_last_convolution_and_its_hidden_layers():
+    """layers-145-half.cfg: 98.1 % of the parameters, more multiply-adds than a device of the pair has (§3.2)."""
+    net = alexnet("one_gpu", seed=0)
+    maps = {name: getattr(net, name).out_channels for name in CONVOLUTIONS}
+    assert maps == {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256}
+    assert net.fc6.out_features == net.fc7.out_features == 4096
+    assert all(getattr(net, name).groups == 1 for name in maps) and net.norm1.columns == 1
+    table = summarise(net)
+    assert table["multiply_adds"].sum() == pytest.approx(391.5e6, abs=5e4)
+    assert table["parameters"].sum() / 60_965_224 == pytest.approx(0.981, abs=5e-4)
+
+
+def test_the_sixth_convolution_sees_both_columns_and_keeps_the_side():
+    net = alexnet("six_conv", 3, width=0.1, seed=0)
+    assert names(net)[-10:-6] == ["conv6", "relu_conv6", "flatten", "fc6"]
+    assert net.conv6.groups == 1 and bool((net.conv6.bias == 1).all())
+    table = specification("six_conv")
+    assert table.loc["conv6", "output"] == "256 × 6 × 6" == table.loc["pool5", "output"]
+
+
+def test_torchvision_weights_load_as_they_are():
+    from torchvision.models import alexnet as torchvision_alexnet
+
+    theirs = torchvision_alexnet(num_classes=7).eval()
+    net = alexnet("owt2014", 7, seed=0).eval()
+    net.load_state_dict(theirs.state_dict())
+    images = torch.rand(2, 3, 224, 224)
+    torch.testing.assert_close(net(images), theirs(images))
+    drops = [layer for name, layer in net.named_children() if name.startswith("drop")]
+    assert len(drops) == 2 and not any(isinstance(drop, Dropout) for drop in drops)
+    again = alexnet("owt2014", 7, seed=1)
+    again.load_state_dict(net.state_dict())  # and our own names too
+    assert torch.equal(again.fc8.weight, theirs.classifier[6].weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "without"), [(name, layer) for name in NETS for layer in (*NETS[name].convolutions, "fc6", "fc7")]
+)
+def test_any_layer_can_go(name, without):
+    net = alexnet(name, 3, width=0.05, without=without, seed=0)
+    whole = alexnet(name, 3, width=0.05, seed=0)
+    assert without not in names(net)
+    outputs = trace(net.eval(), torch.rand(1, 3, 224, 224))
+    assert outputs["fc8"].shape == (1, 3) and outputs["pool5"].shape[2:] == (6, 6)
+    gone = set(names(whole)) - set(names(net))
+    kinds = {layer.rstrip("0123456789").split("_")[0] for layer in gone}
+    assert kinds <= {"conv", "fc", "relu", "norm", "mapnorm", "drop"} and len(gone) >= 2
+
+
+def test_changes_reach_every_layer_that_they_mean():
+    assert not [n for n in names(alexnet("code2012", 3, width=0.1, normalization=None, seed=0)) if "norm" in n]
+    table = specification("paper", pooling="non_overlapping")
+    assert [table.loc[name, "output"].split()[-1] for name in ("pool1", "pool2", "pool5")] == ["27", "13", "6"]
+    assert table.loc["pool1", "kernel / stride / padding"] == "2 / 2 / 0"
+    tanh = alexnet("paper", 3, width=0.1, activation="tanh", seed=0)
+    assert [n for n in names(tanh) if "tanh" in n] == [f"tanh{i}" for i in range(1, 8)] and "relu1" not in names(tanh)
+
+
+def test_where_the_two_geometries_read_zeros():
+    """Both make 55 of 224: three zeros on two sides, or two on all four, of which the last window reads one."""
+    ceil = zeros_read(alexnet("paper", 3, width=0.1, seed=0))
+    assert ceil.shape == (55, 55) and ceil[:54, :54].max() == 0 and ceil[-1, 0] == 33 and ceil[-1, -1] == 57
+    nets = (alexnet("owt2014", 3, width=0.1, seed=0), alexnet("paper", 3, width=0.1, geometry="padding2", seed=0))
+    for even in map(zeros_read, nets):
+        assert even.shape == (55, 55) and even[1:54, 1:54].max() == 0
+        assert (even[0, 0], even[0, 20], even[-1, 20]) == (40, 22, 11)
+
+
+def test_the_specification_reads_like_the_source():
+    table = specification("code2012")
+    assert table.loc["conv3", "weights / biases"] == "0.03 / 0" and table.loc["conv2", "maps"] == "128 + 128"
+    assert list(table.loc[["conv1", "conv2", "conv3"], "sees"]) == ["the image", "its own column", "both columns"]
+    assert "(0, 3, 0, 3)" in table.loc["pad1", "in PyTorch"] and "groups=2" in table.loc["conv4", "in PyTorch"]

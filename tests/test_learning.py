@@ -161,7 +161,9 @@ def test_recipes():
         printed.learning_rate = 1
 
 
-def test_steps_schedule_warms_up_and_drops():
-    small = recipe("small")
-    factors = [rate_factor(small, done) for done in (0, small.warm_up, *small.drops_at)]
+def test_schedules_warm_up_and_fall():
+    small, stepped = recipe("small"), recipe("stepped")
+    factors = [rate_factor(stepped, done) for done in (0, stepped.warm_up, *stepped.drops_at)]
     assert factors == [pytest.approx(f) for f in (0.1, 1, 0.1, 0.01)]
+    factors = [rate_factor(small, done) for done in (0, small.warm_up, 0.5, 0.75, 1)]
+    assert factors == [pytest.approx(f) for f in (0.1, 0.95, 0.5, 0.25, 0)]

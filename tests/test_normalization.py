@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_lib import LocalResponseNorm
-from alexnet_lib.normalization import K_OF_CONVENTION
+from alexnet_lib.normalization import K_OF_CONVENTION, SpatialResponseNorm
 
 
 def by_formula(x, convention, n, k, alpha, beta, columns=1):
@@ -106,3 +106,31 @@ def test_impossible_constants_are_named(arguments, message):
 def test_maps_that_do_not_divide_into_columns_are_refused():
     with pytest.raises(ValueError, match=r"\(1, 5, 2, 2\).*divisible by 2 columns"):
         LocalResponseNorm(columns=2)(torch.zeros(1, 5, 2, 2))
+
+
+@given(size=st.sampled_from([1, 3, 5]), alpha=st.floats(0, 2), k=st.sampled_from([1.0, 2.0]), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_same_map_norm_is_its_formula(size, alpha, k, seed):
+    """One unit at a time; the sum over the part of the square inside the map is divided by all of the square."""
+    x = np.random.default_rng(seed).normal(0, 3, (1, 2, 4, 6))
+    expected = np.empty_like(x)
+    for row in range(4):
+        for column in range(6):
+            rows = slice(max(0, row - size // 2), row + size // 2 + 1)
+            window = x[:, :, rows, max(0, column - size // 2) : column + size // 2 + 1]
+            energy = (window**2).sum((2, 3))
+            expected[:, :, row, column] = x[:, :, row, column] / (k + alpha / size**2 * energy) ** 0.75
+    norm = SpatialResponseNorm(size, alpha, k=k)
+    torch.testing.assert_close(norm(torch.from_numpy(x)), torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_same_map_norm_has_the_gradient_of_its_formula():
+    x = torch.from_numpy(np.random.default_rng(2).normal(0, 2, (2, 3, 6, 5))).requires_grad_()
+    assert torch.autograd.gradcheck(SpatialResponseNorm(5, 0.7), x)
+    assert torch.autograd.gradcheck(SpatialResponseNorm(3, 0.2, beta=0.5, k=2.0), x)
+
+
+@pytest.mark.parametrize("changes", [{"size": 4}, {"size": 0}, {"alpha": -1.0}, {"k": 0.0}])
+def test_impossible_same_map_norms_are_refused(changes):
+    with pytest.raises(ValueError, match="accepted are odd"):
+        SpatialResponseNorm(**{"size": 5, "alpha": 1e-3} | changes)

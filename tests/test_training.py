@@ -11,38 +11,15 @@ import time
 import warnings
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from alexnet_lib import loader, training
-from alexnet_lib.preparation import write_store
 from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
-from alexnet_lib.settings import TrainSettings, resolve
+from alexnet_lib.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
-
-NAME = "embedded"  # the name under which the tiny store is put into a private data folder
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """Private folders with a prepared store of 48 pictures of three plain colours and noise."""
-    for split, seed in (("train", 0), ("val", 1)):
-        generator = np.random.default_rng(seed)
-        labels = np.arange(48) % 3
-        images = generator.integers(0, 90, (48, 73, 73, 3), np.uint8)
-        images[np.arange(48), :, :, labels] += 120
-        folder = tmp_path / "data" / "prepared" / f"{NAME}-73" / split
-        write_store(folder, images, labels, ["red", "green", "blue"], {"source": "test"})
-    for name in ("DATA", "RUNS"):
-        monkeypatch.setenv(f"ALEXNET_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setenv("ALEXNET_PROGRESS", "none")
-    return tmp_path
-
-
-def settings(**changes):
-    return TrainSettings(**{"dataset": NAME, "width": 0.05, "epochs": 3, "batch_size": 12, "device": "cpu"} | changes)
+from tests.small_runs import NAME, settings
 
 
 def test_a_run_learns_and_leaves_a_record(place):

@@ -1,0 +1,283 @@
+"""§3.2, training on two devices: one column of the net on each, and the little that they tell each other.
+
+A layer's maps are divided evenly: column c has the c-th half of every tensor's first dimension, so the two halves of
+a weight, laid end to end, are the weight of the one-device net. Columns tell each other their maps only where a layer
+sees both: into conv3 and into the fully connected layers. Everything else stays where it is.
+
+    torchrun --nproc-per-node 2 -m alexnet_lib.columns    compares both ways on this machine, in float64
+"""
+
+import argparse
+import json
+from collections import OrderedDict
+from copy import deepcopy
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .architecture import RGB, alexnet, layer_shapes
+from .dropout import Dropout
+from .launch import ALONE, Job, join
+from .learning import PaperSGD, initialise
+from .normalization import LocalResponseNorm
+
+# the names that torch gives them since 2.13, and those of before
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
+
+
+class _Gather(torch.autograd.Function):
+    """Own maps (N, C, ...) to those of all columns (N, columns · C, ...), in the columns' order.
+
+    Each column goes on to compute something of its own from them, so the gradient of a map is the sum of what all
+    columns want of it.
+    """
+
+    @staticmethod
+    def forward(ctx, own: Tensor, group) -> Tensor:
+        ctx.group, columns = group, dist.get_world_size(group)
+        last = own.movedim(1, -1).contiguous()  # as it lies in memory, for channels-last images
+        parts = last.new_empty((columns, *last.shape))
+        _all_gather(parts.flatten(0, 1), last, group=group)
+        return parts.movedim(0, -2).flatten(-2).movedim(-1, 1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        columns = dist.get_world_size(ctx.group)
+        parts = grad.movedim(1, -1).unflatten(-1, (columns, -1)).movedim(-2, 0).contiguous()
+        own = torch.empty_like(parts[0])
+        _reduce_scatter(own, parts.flatten(0, 1), group=ctx.group)
+        return own.movedim(-1, 1), None
+
+
+class _GatherSame(torch.autograd.Function):
+    """The same, where all columns go on with the same computation: each already has the whole gradient."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor, group) -> Tensor:
+        ctx.group, ctx.maps = group, own.shape[1]
+        return _Gather.forward(ctx, own, group)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad.narrow(1, dist.get_rank(ctx.group) * ctx.maps, ctx.maps), None
+
+
+class Gather(nn.Module):
+    """Where a layer begins that sees all columns: (N, C, ...) of each to (N, columns · C, ...) on each."""
+
+    def __init__(self, group):
+        super().__init__()
+        self.group = group
+
+    def forward(self, own: Tensor) -> Tensor:
+        return _Gather.apply(own, self.group)
+
+
+class GatherLogits(nn.Module):
+    """The end of the net: the logits of each column's classes to those of all (N, classes), the same on each.
+
+    An odd number of classes gives the first column one more; the other fills up with what is cut off again.
+    """
+
+    def __init__(self, group, classes: int, columns: int):
+        super().__init__()
+        self.group, self.classes, self.most = group, classes, -(-classes // columns)
+
+    def forward(self, own: Tensor) -> Tensor:
+        filled = F.pad(own, (0, self.most - own.shape[1]))
+        return _GatherSame.apply(filled, self.group)[:, : self.classes]
+
+
+class ColumnDropout(nn.Module):
+    """Dropout (§4.2) that draws the one-device net's mask and takes the part of its own column and images."""
+
+    def __init__(self, p: float, job: Job):
+        super().__init__()
+        self.p, self.job = p, job
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * (1 - self.p)
+        images, column, units = self.job.images_of_batch, self.job.column, x.shape[1]
+        mask = torch.rand(self.job.batch, units * self.job.columns, device=x.device) >= self.p
+        return x * mask[images, column * units : (column + 1) * units]
+
+
+def own_column(net: nn.Sequential, job: Job) -> nn.Sequential:
+    """One column of a net, for this process; its parameters keep their names.
+
+    Args:
+        net: a whole net; its weights are copied.
+        job: which column, and the processes that have the others.
+
+    Raises:
+        ValueError: a net that is not divided into as many columns.
+    """
+    if job.columns == 1 and job.replicas == 1:
+        return net
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    divided = False  # is what came out so far one column's?
+    for name, layer in net.named_children():
+        match layer:
+            case nn.Conv2d() | nn.Linear() if job.columns > 1:
+                if divided and getattr(layer, "groups", 1) == 1:
+                    layers[f"gather_{name}"] = Gather(job.group("column"))
+                layers[name], divided = _own_half(layer, job), True
+            case LocalResponseNorm() if job.columns > 1:
+                if layer.columns != job.columns:
+                    raise ValueError(f"{name} spans {layer.columns} columns; wants {job.columns}, one for each device")
+                layers[name] = LocalResponseNorm(layer.convention, layer.n, layer.k, layer.alpha, layer.beta)
+            case Dropout():
+                layers[name] = ColumnDropout(layer.p, job)
+            case _:
+                layers[name] = layer
+    if job.columns > 1:
+        layers["gather"] = GatherLogits(job.group("column"), layer.out_features, job.columns)
+    return nn.Sequential(layers)
+
+
+def _own_half(layer: nn.Conv2d | nn.Linear, job: Job) -> nn.Conv2d | nn.Linear:
+    """A layer's maps that belong to this column."""
+    weight, bias = (tensor.detach().chunk(job.columns)[job.column].clone() for tensor in (layer.weight, layer.bias))
+    if isinstance(layer, nn.Conv2d):
+        if layer.groups not in (1, job.columns):
+            raise ValueError(f"a convolution of {layer.groups} groups; wants 1 or {job.columns}, one for each device")
+        maps_in, maps = weight.shape[:2][::-1]
+        own = nn.Conv2d(maps_in, maps, layer.kernel_size, layer.stride, layer.padding, device="meta")
+    else:
+        own = nn.Linear(layer.in_features, len(weight), device="meta")
+    own.weight, own.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return own
+
+
+def own_part(tensor: Tensor, job: Job) -> Tensor:
+    """This column's part of a parameter of the one-device net."""
+    return tensor.chunk(job.columns)[job.column] if job.columns > 1 else tensor
+
+
+def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
+    """From each column's tensors those of the one-device net, on the CPU of every process. All columns must call."""
+    if job.columns == 1:
+        return {name: tensor.detach().cpu() for name, tensor in own.items()}
+    group, result = job.group("column"), {}
+    for name, tensor in own.items():
+        rows = torch.zeros(job.columns, dtype=torch.long, device=tensor.device)
+        rows[job.column] = len(tensor)
+        dist.all_reduce(rows, group=group)
+        parts = [tensor.new_empty((int(count), *tensor.shape[1:])) for count in rows]
+        parts[job.column].copy_(tensor.detach())
+        for column, part in enumerate(parts):
+            dist.broadcast(part, group=group, group_src=column)
+        result[name] = torch.cat([part.cpu() for part in parts])
+    return result
+
+
+# ------------------------------------------------------------------------------------------- what the paper counts
+
+
+def crossings(net: nn.Sequential, image_size: int = 224, columns: int = 2, bytes_per_value: int = 4) -> pd.DataFrame:
+    """What each column sends to one other for an image, layer by layer.
+
+    Columns: layer (the one that sees both columns), values (of one column), forward and backward (bytes: the maps, and
+    then their gradients).
+    """
+    rows, divided = [], False
+    shapes = layer_shapes(net, image_size)
+    before = (RGB, image_size, image_size)
+    for name, layer in net.named_children():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            if divided and getattr(layer, "groups", 1) == 1:
+                values = torch.Size(before).numel() // columns
+                rows.append({"layer": name, "values": values})
+            divided = True
+        before = shapes[name]
+    table = pd.DataFrame(rows).set_index("layer")
+    return table.assign(forward=table["values"] * bytes_per_value, backward=table["values"] * bytes_per_value)
+
+
+def memory(net: nn.Sequential, batch: int = 128, image_size: int = 224, bytes_per_value: int = 4) -> dict[str, int]:
+    """Bytes that training needs: weights, their gradients and velocities, and the outputs of all layers for a batch.
+
+    Outputs are counted as the 2012 program kept them: those of every layer, once as values and once as gradients
+    (src/layer.cu). What a convolution needs while it works is not counted.
+    """
+    weights = sum(p.numel() for p in net.parameters()) * bytes_per_value
+    shapes = layer_shapes(net, image_size)
+    kept = [shape for name, shape in shapes.items() if not name.startswith(("pad", "flatten"))]
+    outputs = sum(torch.Size(shape).numel() for shape in kept) * batch * bytes_per_value
+    inputs = RGB * image_size**2 * batch * bytes_per_value
+    return {
+        "weights": weights,
+        "their gradients": weights,
+        "their velocities": weights,
+        "images": inputs,
+        "outputs of the layers": outputs,
+        "their gradients too": outputs,
+    }
+
+
+# --------------------------------------------------------------------------------------------- both ways, compared
+
+
+def compare(job: Job, net: nn.Sequential, images: Tensor, labels: Tensor, steps: int, lr: float = 0.001) -> dict:
+    """Train a net on this job's processes and once more on one alone, with the same dropout.
+
+    Returns:
+        The largest difference of the first step's outputs and gradients and of the last step's weights, each divided
+        by the largest value of its tensor.
+    """
+    runs = []
+    for part in (job, ALONE):
+        own = own_column(deepcopy(net), part)
+        forward = part.synchronised(own)
+        optimizer = PaperSGD(own.parameters(), lr)
+        part.batch = len(images)
+        rows = part.images_of_batch
+        for step in range(steps):
+            torch.manual_seed(step)
+            logits = forward(images[rows])
+            loss = F.cross_entropy(logits, labels[rows], reduction="sum") / len(images)
+            optimizer.zero_grad()
+            (loss * part.replicas).backward()
+            if step == 0:
+                outputs = {"logits": part.every_image(logits.detach())}
+                gradients = whole({name: p.grad.clone() for name, p in own.named_parameters()}, part)
+            optimizer.step()
+        runs.append({"outputs": outputs, "gradients": gradients, "weights": whole(dict(own.named_parameters()), part)})
+    return {what: max(map(_difference, runs[0][what].values(), runs[1][what].values())) for what in runs[0]}
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    return ((one.cpu() - other.cpu()).abs().max() / other.abs().max().cpu()).item()
+
+
+def main(arguments=None) -> None:
+    """Compare the columns on their devices with the net on one, and print the differences."""
+    parser = argparse.ArgumentParser(prog="torchrun -m alexnet_lib.columns", description=__doc__.splitlines()[0])
+    parser.add_argument("--net", nargs="+", default=["paper"], help="which named nets, one after the other (paper)")
+    parser.add_argument("--width", type=float, default=0.125, help="a factor on every layer (0.125)")
+    parser.add_argument("--image-size", type=int, default=96, help="side of the input (96)")
+    parser.add_argument("--batch", type=int, default=8, help="images of a step, of all devices together (8)")
+    parser.add_argument("--steps", type=int, default=20, help="updates (20)")
+    parser.add_argument("--columns", type=int, default=2, help="1: replicas of the whole net only (2)")
+    parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
+    given = parser.parse_args(arguments)
+    with join(given.columns) as job:
+        for name in given.net:
+            net = alexnet(name, 7, width=given.width, image_size=given.image_size, seed=0)
+            net = initialise(net, "fan_in", 0).to(job.device, getattr(torch, given.dtype))
+            generator = torch.Generator().manual_seed(0)
+            images = torch.rand(given.batch, RGB, given.image_size, given.image_size, generator=generator) * 255 - 128
+            labels = (torch.arange(given.batch) % 7).to(job.device)
+            found = compare(job, net, images.to(job.device, net.fc8.weight.dtype), labels, given.steps)
+            if job.leader:
+                job_line = {"net": name, "columns": job.columns, "replicas": job.replicas, "steps": given.steps}
+                print(json.dumps(job_line | found))
+
+
+if __name__ == "__main__":
+    main()

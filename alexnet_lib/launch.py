@@ -1,0 +1,234 @@
+"""§3.2 and §5, many processes: columns × replicas as one job, and how a notebook starts it and watches.
+
+The processes form a grid. Those of a row are the columns of one replica of the net: they see the same images and own
+different maps. Those of a column own the same maps and see different images of every batch; their gradients are
+averaged by torch's DistributedDataParallel.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
+
+from .dataset import is_prepared
+from .progress import PIPE, progress_bar
+
+PATIENCE = timedelta(minutes=5)  # a process that is silent for longer is taken for dead
+POLL_SECONDS = 0.2
+LAST_LINES = 15
+
+
+@dataclass
+class Job:
+    """A process's place in a job of replicas × columns processes. `batch`, of all replicas, is set at each step."""
+
+    replica: int = 0
+    replicas: int = 1
+    column: int = 0
+    columns: int = 1
+    device: str = "cpu"
+    mesh: DeviceMesh | None = None
+    batch: int = 0
+
+    @property
+    def leader(self) -> bool:
+        """The one process that writes and shows anything."""
+        return self.replica == 0 and self.column == 0
+
+    @property
+    def images_of_batch(self) -> slice:
+        """Which images of the whole batch are this replica's."""
+        return self.share(self.batch)
+
+    def share(self, count: int) -> slice:
+        """This replica's part of `count` things: shares differ by at most one."""
+        return slice(self.replica * count // self.replicas, (self.replica + 1) * count // self.replicas)
+
+    def group(self, dimension: str):
+        """The processes of this one's row ("column") or column ("replica") of the grid."""
+        return self.mesh.get_group(dimension)
+
+    def synchronised(self, net: nn.Module) -> nn.Module:
+        """A net whose gradients are averaged over the replicas."""
+        return net if self.replicas == 1 else DistributedDataParallel(net, process_group=self.group("replica"))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the replicas, for all of them."""
+        if self.replicas == 1:
+            return values
+        values = values.to(self.device)
+        dist.all_reduce(values, group=self.group("replica"))
+        return values
+
+    def every_image(self, values: Tensor) -> Tensor:
+        """The rows of all replicas' images, (batch, ...), from those of each."""
+        rows = values.new_zeros((self.batch, *values.shape[1:]))
+        rows[self.images_of_batch] = values
+        return self.sum(rows)
+
+    def as_leader_says(self, value):
+        """The leader's value, for all."""
+        if self.mesh is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device(self.device))
+        return box[0]
+
+    def leaders_tensor(self, tensor: Tensor | None, shape, dtype=torch.float32) -> Tensor:
+        """A tensor of the leader's, for all; the others give None."""
+        if self.mesh is None:
+            return tensor
+        here = torch.empty(shape, dtype=dtype) if tensor is None else tensor
+        here = here.to(self.device).contiguous()
+        dist.broadcast(here, src=0)
+        return here
+
+
+ALONE = Job()
+
+
+class JobFailed(RuntimeError):
+    """A process of a job ended before its work was done."""
+
+
+def inside_job() -> bool:
+    """Was this process started by torchrun?"""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def wait_until_prepared(dataset: str) -> None:
+    """On every machine of a job the first process prepares the data; the others wait for it here."""
+    while inside_job() and os.environ["LOCAL_RANK"] != "0" and not is_prepared(dataset):
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
+    """Join the job that torchrun started, or be one's own where there is none.
+
+    NCCL carries the messages between GPUs and gloo those between CPU processes.
+
+    Args:
+        columns: how many processes share one replica of the net; neighbours by rank, so that they are on one machine.
+        device: "cpu" for processes without GPUs; any other takes one GPU for each process of a machine.
+
+    Raises:
+        ValueError: processes that do not divide into columns.
+    """
+    if not inside_job():
+        yield Job(device="cpu" if device == "auto" else device)
+        return
+    processes = int(os.environ["WORLD_SIZE"])
+    if processes % columns:
+        raise ValueError(f"{processes} processes do not divide into {columns} columns")
+    local = int(os.environ["LOCAL_RANK"])
+    gpus = device != "cpu" and torch.cuda.device_count() > local
+    if gpus:
+        torch.cuda.set_device(local)
+    here = torch.device("cuda", local) if gpus else None
+    dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE, device_id=here)
+    grid = (processes // columns, columns)
+    mesh = init_device_mesh("cuda" if gpus else "cpu", grid, mesh_dim_names=("replica", "column"))
+    replica, column = mesh.get_coordinate()
+    yield Job(replica, grid[0], column, columns, f"cuda:{local}" if gpus else "cpu", mesh)
+    dist.destroy_process_group()  # not after an error: it would wait for those that are gone
+
+
+# ----------------------------------------------------------------------------------------- starting and watching a job
+
+
+def torchrun(processes: int, module: str, *arguments: str, tell: Callable[[dict], None] | None = None) -> list[str]:
+    """Run a module of this library on several processes of this machine, and return what the first one printed.
+
+    Args:
+        processes: how many; each gets its share of the cores.
+        module: its name within the library.
+        arguments: of its command line.
+        tell: called with every state of its progress, as it comes.
+
+    Raises:
+        JobFailed: with the process that failed first and its last lines.
+    """
+    with tempfile.TemporaryDirectory(prefix="alexnet-job-") as folder:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command += [f"--log-dir={folder}", "--redirects=3", "-m", f"{__package__}.{module}", *arguments]
+        threads = str(max(1, (os.cpu_count() or 1) // processes))
+        environment = {"OMP_NUM_THREADS": threads} | os.environ | {"ALEXNET_PROGRESS": PIPE}
+        with open(Path(folder) / "torchrun.log", "w+") as log:
+            job = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            try:
+                printed = _follow(job, Path(folder), tell)
+            finally:
+                if job.poll() is None:  # the caller was interrupted
+                    job.terminate()
+                    job.wait()
+        if job.returncode:
+            raise JobFailed(_what_failed(Path(folder), job.returncode))
+        return printed
+
+
+def _follow(job: subprocess.Popen, folder: Path, tell) -> list[str]:
+    """The lines that the first process prints until the job ends; states of its progress go to `tell`."""
+    printed, position, ended = [], 0, False
+    while not ended:
+        ended = job.poll() is not None
+        time.sleep(0 if ended else POLL_SECONDS)
+        for path in folder.glob("*/attempt_*/0/stdout.log"):
+            with open(path) as file:
+                file.seek(position)
+                new = file.read()
+            complete = new[: new.rfind("\n") + 1]
+            position += len(complete.encode())
+            for line in complete.splitlines():
+                if line.startswith(PIPE):
+                    if tell is not None:
+                        tell(json.loads(line.removeprefix(PIPE)))
+                else:
+                    printed.append(line)
+    return printed
+
+
+def _what_failed(folder: Path, code: int) -> str:
+    """Which process ended first and what it said last."""
+    log = (folder / "torchrun.log").read_text()
+    cause = log[log.rfind("Root Cause") :]
+    rank = re.search(r"rank\s*:\s*(\d+)", cause)
+    if rank is None:
+        return f"torchrun ended with code {code}:\n" + "\n".join(log.splitlines()[-LAST_LINES:])
+    status = int(re.search(r"exitcode\s*:\s*(-?\d+)", cause)[1])
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with code {status}"
+    errors = [path.read_text() for path in folder.glob(f"*/attempt_*/{rank[1]}/stderr.log")]
+    lines = [line for line in "\n".join(errors).splitlines() if line.strip()][-LAST_LINES:]
+    said = "; its last lines:\n" + "\n".join(lines) if lines else " without a word"
+    return f"process {rank[1]} {how}{said}"
+
+
+def watch(description: str, warning: type[Warning] = UserWarning) -> tuple[Callable[[dict], None], Callable[[], None]]:
+    """A progress bar for a job: a function for `torchrun`'s `tell`, and one that ends it."""
+    bars = []
+
+    def tell(state: dict) -> None:
+        if "warning" in state:
+            warnings.warn(state["warning"], warning, stacklevel=2)
+            return
+        if not bars:
+            bars.append(progress_bar(state["total"], description, "step", initial=state["initial"]))
+        bars[0].set_postfix_str(state["postfix"], refresh=False)
+        bars[0].update(state["n"] - bars[0].n)
+
+    return tell, lambda: [bar.close() for bar in bars]

@@ -1,0 +1,11 @@
+"""Fixtures that more than one test file uses."""
+
+import pytest
+
+from tests.small_runs import prepare_place
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A private folder with tiny data, where runs may leave what they like."""
+    return prepare_place(tmp_path, monkeypatch)
