@@ -1,6 +1,7 @@
 """§3.5 and Figure 2, what a net is made of: shapes, sizes, fields and connections, read from the live model."""
 
 from collections import OrderedDict
+from math import prod
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .architecture import NETS, RGB, shape_after, side_of, skeleton
+from .architecture import NETS, RGB, layer_shapes, shape_after, side_of, skeleton
 from .learning import BIASED_LAYERS, initial_std
 
 # the caption of Figure 2: how many neurons each layer has
@@ -35,20 +36,19 @@ def trace(net: nn.Sequential, images: Tensor) -> OrderedDict[str, Tensor]:
 
 
 def summarise(net: nn.Sequential, image_size: int = 224) -> pd.DataFrame:
-    """What each learned layer and pool is, computed from the live model; one row a layer.
+    """What each learned layer and pool is, from the model's own layers (a `skeleton` will do); one row a layer.
 
     Columns: layer, output (C × H × W), neurons, kernel (of one filter), parameters, share of all parameters,
     multiply_adds for one image, and field / stride: the side of the receptive field and the step between neighbouring
     units, both in input pixels.
     """
-    device = next(net.parameters()).device
-    outputs = trace(net.eval(), torch.zeros(1, 3, image_size, image_size, device=device))
+    shapes = layer_shapes(net, image_size)
     total = sum(p.numel() for p in net.parameters())
     rows, field, stride = [], 1, 1
     for name, layer in net.named_children():
         if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | nn.Linear):
             continue
-        shape = tuple(outputs[name].shape[1:])
+        shape = shapes[name]
         parameters = sum(p.numel() for p in layer.parameters())
         spatial = not isinstance(layer, nn.Linear)
         if spatial:
@@ -58,7 +58,7 @@ def summarise(net: nn.Sequential, image_size: int = 224) -> pd.DataFrame:
             {
                 "layer": name,
                 "output": " × ".join(map(str, shape)),
-                "neurons": outputs[name].numel() if parameters else 0,
+                "neurons": prod(shape) if parameters else 0,
                 "kernel": " × ".join(map(str, reversed(layer.weight.shape[1:]))) if parameters else "",
                 "parameters": parameters,
                 "share": parameters / total,

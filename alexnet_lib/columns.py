@@ -199,24 +199,27 @@ def crossings(net: nn.Sequential, image_size: int = 224, columns: int = 2, bytes
     return table.assign(forward=table["values"] * bytes_per_value, backward=table["values"] * bytes_per_value)
 
 
-def memory(net: nn.Sequential, batch: int = 128, image_size: int = 224, bytes_per_value: int = 4) -> dict[str, int]:
-    """Bytes that training needs: weights, their gradients and velocities, and the outputs of all layers for a batch.
+def memory(
+    net: nn.Sequential, batch: int = 128, image_size: int = 224, columns: int = 1, bytes_per_value: int = 4
+) -> dict[str, int]:
+    """Bytes that training keeps on a device that has one of so many columns, by kind.
 
     Outputs are counted as the 2012 program kept them: those of every layer, once as values and once as gradients
     (src/layer.cu). What a convolution needs while it works is not counted.
     """
-    weights = sum(p.numel() for p in net.parameters()) * bytes_per_value
+    weights = sum(p.numel() for p in net.parameters()) * bytes_per_value // columns
     shapes = layer_shapes(net, image_size)
     kept = [shape for name, shape in shapes.items() if not name.startswith(("pad", "flatten"))]
-    outputs = sum(torch.Size(shape).numel() for shape in kept) * batch * bytes_per_value
-    inputs = RGB * image_size**2 * batch * bytes_per_value
+    outputs = sum(torch.Size(shape).numel() for shape in kept) * batch * bytes_per_value // columns
+    if columns > 1:  # what the others have sent
+        outputs += int(crossings(net, image_size, columns)["values"].sum()) * (columns - 1) * batch * bytes_per_value
     return {
         "weights": weights,
         "their gradients": weights,
         "their velocities": weights,
-        "images": inputs,
+        "images": RGB * image_size**2 * batch * bytes_per_value,
         "outputs of the layers": outputs,
-        "their gradients too": outputs,
+        "the gradients of the outputs": outputs,
     }
 
 

@@ -125,7 +125,8 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
 
     Args:
         columns: how many processes share one replica of the net; neighbours by rank, so that they are on one machine.
-        device: "cpu" for processes without GPUs; any other takes one GPU for each process of a machine.
+        device: "cpu" for processes without GPUs; any other takes one GPU for each process of a machine, where there
+            are as many.
 
     Raises:
         ValueError: processes that do not divide into columns.
@@ -137,7 +138,7 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
     if processes % columns:
         raise ValueError(f"{processes} processes do not divide into {columns} columns")
     local = int(os.environ["LOCAL_RANK"])
-    gpus = device != "cpu" and torch.cuda.device_count() > local
+    gpus = device != "cpu" and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
     if gpus:
         torch.cuda.set_device(local)
     here = torch.device("cuda", local) if gpus else None

@@ -182,7 +182,8 @@ class Recipe:
     """Everything about learning that is not the net or the data.
 
     schedule: "plateau" for the rule above; after a warm-up, "steps" divides by ten at each of `drops_at`, fractions of
-    the run, and "linear" falls to zero at its end. noise_units is a reading of the colour noise (augmentation.colour_shifts).
+    the run, and "linear" falls to zero at its end. noise_units is a reading of the colour noise
+    (augmentation.colour_shifts).
     """
 
     name: str

@@ -5,7 +5,7 @@ import torch
 
 from alexnet_lib import alexnet
 from alexnet_lib.anatomy import specification, summarise, trace, zeros_read
-from alexnet_lib.architecture import CONVOLUTIONS, NETS
+from alexnet_lib.architecture import CONVOLUTIONS, NETS, layer_shapes
 from alexnet_lib.dropout import Dropout
 
 
@@ -212,6 +212,7 @@ def test_any_layer_can_go(name, without):
     assert without not in names(net)
     outputs = trace(net.eval(), torch.rand(1, 3, 224, 224))
     assert outputs["fc8"].shape == (1, 3) and outputs["pool5"].shape[2:] == (6, 6)
+    assert {n: tuple(x.shape[1:]) for n, x in outputs.items() if n != "input"} == layer_shapes(net)
     gone = set(names(whole)) - set(names(net))
     kinds = {layer.rstrip("0123456789").split("_")[0] for layer in gone}
     assert kinds <= {"conv", "fc", "relu", "norm", "mapnorm", "drop"} and len(gone) >= 2

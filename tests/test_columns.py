@@ -143,6 +143,10 @@ def test_memory_is_counted_from_shapes():
     units = [96 * 55**2] * 3 + [96 * 27**2] + [256 * 27**2] * 3 + [256 * 13**2] + [384 * 13**2] * 4
     units += [256 * 13**2] * 2 + [256 * 36] + [4096] * 6 + [1000]
     assert found["outputs of the layers"] == 128 * 4 * sum(units)
+    pair = memory(skeleton("paper"), batch=128, columns=2)
+    assert pair["weights"] == found["weights"] // 2 and pair["images"] == found["images"]
+    others = 128 * 4 * (21_632 + 4608 + 2048 + 2048)
+    assert pair["outputs of the layers"] == found["outputs of the layers"] // 2 + others
     assert layer_shapes(skeleton("paper"))["pool5"] == (256, 6, 6)
 
 
