@@ -184,7 +184,8 @@ def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
         axes[0, 0].plot(rows["epoch"], rows["loss"], style, label=name)
         axes[0, 1].plot(rows["epoch"], 100 * rows["top1"], style, label=name)
     rates = history[history["split"] == "val"].set_index("epoch")["learning_rate"]
-    for epoch in rates.index[1:][rates.to_numpy()[1:] < 0.5 * rates.to_numpy()[:-1]]:
+    change = rates / rates.shift()
+    for epoch in rates.index[change.between(0.05, 0.2)]:
         for place in axes[0]:
             place.axvline(epoch - 0.5, color=PALE, zorder=0)
     axes[0, 0].axhline(np.log(classes), color=GREY, linestyle=":")
