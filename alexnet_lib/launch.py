@@ -5,6 +5,7 @@ different maps. Those of a column own the same maps and see different images of 
 averaged by torch's DistributedDataParallel.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -19,14 +20,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import pandas as pd
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from .dataset import is_prepared
 from .progress import PIPE, progress_bar
+from .records import Record, write_json
 
 PATIENCE = timedelta(minutes=5)  # a process that is silent for longer is taken for dead
 POLL_SECONDS = 0.2
@@ -142,7 +146,11 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
     if gpus:
         torch.cuda.set_device(local)
     here = torch.device("cuda", local) if gpus else None
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE, device_id=here)
+    store, rank, _ = next(rendezvous("env://", timeout=PATIENCE))
+    # after a restart, torchrun's store still holds the addresses of the processes that are gone
+    store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    options = {"store": store, "rank": rank, "world_size": processes, "timeout": PATIENCE, "device_id": here}
+    dist.init_process_group("nccl" if gpus else "gloo", **options)
     grid = (processes // columns, columns)
     mesh = init_device_mesh("cuda" if gpus else "cpu", grid, mesh_dim_names=("replica", "column"))
     replica, column = mesh.get_coordinate()
@@ -233,3 +241,39 @@ def watch(description: str, warning: type[Warning] = UserWarning) -> tuple[Calla
         bars[0].update(state["n"] - bars[0].n)
 
     return tell, lambda: [bar.close() for bar in bars]
+
+
+def train_on_devices(run, on_epoch: Callable[[pd.DataFrame], None] | None, warning: type[Warning]) -> Record:
+    """Train on run.devices processes, and show their progress and warnings as if they were this one's.
+
+    Args:
+        run: resolved settings.
+        on_epoch: called with the history when it has grown.
+        warning: the kind of warning that a process's words become.
+
+    Raises:
+        JobFailed: says which process, its last lines, and where the last checkpoint is.
+    """
+    if (run.folder / "summary.json").is_file():
+        return Record.open(run.folder)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    config, history = run.folder / "config.json", run.folder / "history.csv"
+    write_json(config, dataclasses.asdict(run))
+    seen = [0.0]
+
+    def look(state: dict) -> None:
+        tell(state)
+        if on_epoch is not None and history.is_file() and history.stat().st_mtime > seen[0]:
+            seen[0] = history.stat().st_mtime
+            on_epoch(pd.read_csv(history))
+
+    tell, close = watch("training", warning)
+    try:
+        torchrun(run.devices, "training", str(config), tell=look)
+    except JobFailed as failure:
+        raise JobFailed(f"{failure}\nThe last checkpoint is in {run.folder}; the same call goes on from it") from None
+    finally:
+        close()
+    if on_epoch is not None:
+        on_epoch(pd.read_csv(history))
+    return Record.open(run.folder)

@@ -208,8 +208,8 @@ RECIPES = {
     "small": Recipe(
         "small",
         initialisation="rescaled",
-        learning_rate=0.004,
-        batch_size=32,
+        learning_rate=0.006,
+        batch_size=64,
         schedule="linear",
         warm_up=0.05,
         crop_offsets="code2012",

@@ -27,7 +27,7 @@ from .architecture import alexnet, skeleton
 from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
-from .launch import ALONE, Job, JobFailed, inside_job, join, torchrun, wait_until_prepared, watch
+from .launch import ALONE, Job, JobFailed, inside_job, join, train_on_devices, wait_until_prepared
 from .learning import PaperSGD, PlateauRule, initialise, rate_factor, recipe
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
@@ -69,7 +69,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
     stores = load_dataset(settings.dataset)
     run = resolve(settings, stores["train"])
     if run.devices > 1 and not inside_job():
-        return _train_on_devices(run, on_epoch)
+        return train_on_devices(run, on_epoch, StallWarning)
     with join(run.columns, run.device) as job:
         run = dataclasses.replace(run, device=job.device)
         if not job.as_leader_says((run.folder / "summary.json").is_file()):
@@ -94,33 +94,6 @@ def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch
             f"{error}\nAnother process of the job has ended, or this one failed. The last checkpoint is in "
             f"{run.folder}; the same command goes on from it"
         ) from error
-
-
-def _train_on_devices(run: TrainSettings, on_epoch) -> Record:
-    """Start a job of run.devices processes, and show its progress as if it were our own."""
-    if (run.folder / "summary.json").is_file():
-        return Record.open(run.folder)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    config, history = run.folder / "config.json", run.folder / "history.csv"
-    write_json(config, dataclasses.asdict(run))
-    seen = [0.0]
-
-    def look(state: dict) -> None:
-        tell(state)
-        if on_epoch is not None and history.is_file() and history.stat().st_mtime > seen[0]:
-            seen[0] = history.stat().st_mtime
-            on_epoch(pd.read_csv(history))
-
-    tell, close = watch("training", StallWarning)
-    try:
-        torchrun(run.devices, "training", str(config), tell=look)
-    except JobFailed as failure:
-        raise JobFailed(f"{failure}\nThe last checkpoint is in {run.folder}; the same call goes on from it") from None
-    finally:
-        close()
-    if on_epoch is not None:
-        on_epoch(pd.read_csv(history))
-    return Record.open(run.folder)
 
 
 def build_net(run: TrainSettings, classes: int) -> nn.Sequential:

@@ -18,7 +18,9 @@ from alexnet_lib.anatomy import summarise
 from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.columns import ColumnDropout, crossings, memory, own_column, own_part
 from alexnet_lib.dropout import Dropout
+from alexnet_lib.evaluation import mean_of
 from alexnet_lib.launch import ALONE, Job, JobFailed, torchrun
+from alexnet_lib.loader import make_batches
 from alexnet_lib.records import Record, load_checkpoint
 from alexnet_lib.settings import resolve
 from alexnet_lib.training import load_dataset, train
@@ -27,33 +29,36 @@ from tests.small_runs import settings
 SECOND = Job(replica=0, replicas=1, column=1, columns=2)
 
 
-def compared(processes, *arguments):
+def compared(processes, *arguments, monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "error::DeprecationWarning,error::FutureWarning")
     return [json.loads(line) for line in torchrun(processes, "columns", "--image-size", "80", *arguments)]
 
 
-def test_two_columns_on_two_processes_are_the_net_on_one():
+def test_two_columns_on_two_processes_are_the_net_on_one(monkeypatch):
     """Outputs, gradients, and the weights after 20 updates with dropout; seven classes do not divide by two."""
     nets = ("paper", "code2012", "six_conv")
-    for name, found in zip(nets, compared(2, "--net", *nets, "--steps", "20"), strict=True):
+    for name, found in zip(nets, compared(2, "--net", *nets, "--steps", "20", monkeypatch=monkeypatch), strict=True):
         assert (found["net"], found["columns"], found["replicas"], found["steps"]) == (name, 2, 1, 20)
         assert max(found["outputs"], found["gradients"], found["weights"]) < 1e-10
 
 
-def test_two_columns_and_two_replicas_are_the_whole_batch_on_one():
-    (found,) = compared(4, "--steps", "5", "--batch", "7")
+def test_two_columns_and_two_replicas_are_the_whole_batch_on_one(monkeypatch):
+    (found,) = compared(4, "--steps", "5", "--batch", "7", monkeypatch=monkeypatch)
     assert (found["columns"], found["replicas"]) == (2, 2)
     assert max(found["outputs"], found["gradients"], found["weights"]) < 1e-10
 
 
-def test_a_net_without_columns_runs_as_replicas():
-    (found,) = compared(2, "--steps", "3", "--batch", "5", "--columns", "1", "--net", "one_gpu")
+def test_a_net_without_columns_runs_as_replicas(monkeypatch):
+    (found,) = compared(
+        2, "--steps", "3", "--batch", "5", "--columns", "1", "--net", "one_gpu", monkeypatch=monkeypatch
+    )
     assert (found["columns"], found["replicas"]) == (1, 2)
     assert max(found["outputs"], found["gradients"], found["weights"]) < 1e-10
 
 
-def test_the_comparison_can_fail():
+def test_the_comparison_can_fail(monkeypatch):
     """In float32 rounding shows, so the differences are measured and not assumed."""
-    (found,) = compared(2, "--steps", "2", "--dtype", "float32")
+    (found,) = compared(2, "--steps", "2", "--dtype", "float32", monkeypatch=monkeypatch)
     assert 1e-10 < max(found["outputs"], found["gradients"], found["weights"]) < 1e-3
 
 
@@ -171,7 +176,7 @@ def workers(parent):
 
 def test_a_killed_process_ends_the_job_and_either_layout_goes_on(place):
     config = place / "config.json"
-    wanted = {"dataset": "embedded", "width": 0.05, "epochs": 30, "batch_size": 16, "initialisation": "fan_in"}
+    wanted = {"dataset": "embedded", "width": 0.05, "epochs": 30, "batch_size": 16, "learning_rate": 0.0005}
     config.write_text(json.dumps(wanted | {"name": "killed", "device": "cpu"}))
     folder = place / "runs" / "train" / "killed"
     job = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True, env=os.environ)
@@ -192,6 +197,35 @@ def test_a_killed_process_ends_the_job_and_either_layout_goes_on(place):
     difference = (alone.history["loss"] - unbroken.history["loss"]).abs()
     assert difference[: 2 * done].max() < 0.01 and difference.max() < 0.1
     assert alone.config["devices"] == 1
+
+
+def test_torchrun_starts_a_job_again_and_it_goes_on(place):
+    config = place / "config.json"
+    wanted = {"dataset": "embedded", "width": 0.05, "epochs": 12, "batch_size": 16, "device": "cpu"}
+    config.write_text(json.dumps(wanted | {"name": "restarted"}))
+    folder = place / "runs" / "train" / "restarted"
+    run = command(config)
+    job = subprocess.Popen([*run[:3], "--max-restarts=1", *run[3:]], stderr=subprocess.DEVNULL, env=os.environ)
+    while load_checkpoint(folder) is None:
+        assert job.poll() is None
+        time.sleep(0.05)
+    os.kill(workers(job.pid)[0], signal.SIGKILL)
+    assert not (folder / "summary.json").exists()
+    assert job.wait(timeout=120) == 0
+    record = Record.open(folder)
+    assert record.history["epoch"].tolist() == [epoch for epoch in range(1, 13) for _ in "ab"]
+
+
+def test_replicas_read_their_own_share_of_every_batch(place):
+    store = load_dataset("embedded")["train"]
+    run = resolve(settings(batch_size=11), store)
+    mean = mean_of(store, run.image_size)
+    whole = list(make_batches(run, store, mean, 1))
+    shares = [list(make_batches(run, store, mean, 1, 0, Job(replica=r, replicas=3))) for r in range(3)]
+    assert len(whole) == 5 and len(whole[-1][1]) == 4
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert torch.equal(torch.cat([x for x, _ in parts]), batch[0])
+        assert torch.equal(torch.cat([labels for _, labels in parts]), batch[1])
 
 
 def test_two_devices_go_on_from_the_checkpoint_of_one_and_show_their_progress(place):

@@ -77,3 +77,11 @@ def test_models_and_training_belong_to_the_library(code):
             if isinstance(node, ast.For | ast.While):
                 called = {getattr(inner, "attr", "") for inner in ast.walk(node)}
                 assert not {"backward", "zero_grad"} & called, f"cell {cell.id!r} has a training loop"
+
+
+def test_the_architecture_notebook_shows_any_net(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    parameters = {"net": "owt2014", "width": 0.1, "num_classes": 10}
+    papermill.execute_notebook(
+        NOTEBOOKS / "01_architecture.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False, cwd=tmp_path
+    )
