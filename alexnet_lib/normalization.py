@@ -10,6 +10,8 @@ Three conventions are in use for the sum and for k. They agree in form and diffe
     caffe       1   (α/n)·Σ               Caffe's bvlc_alexnet, and torch.nn.LocalResponseNorm's own default k
 """
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,6 +70,27 @@ class _Normalise(torch.autograd.Function):
         return direct.sub_(shared, alpha=2 * ctx.scale * ctx.beta), None, None, None, None, None
 
 
+def _response(x: Tensor, band: Tensor, k: float, scale: float, beta: float) -> Tensor:
+    """The formula in one expression, for torch.compile, which derives and fuses its gradient too."""
+    return x * _power(k + scale * _window_sum(x * x, band), beta)
+
+
+@cache
+def _compiled_response(device: str, dtype: torch.dtype, columns: int):
+    """`_response` through torch.compile, or None where that does not work: it wants a C++ compiler, on a GPU Triton.
+
+    One compilation serves all sizes. It is made here, on a small input, and takes some seconds.
+    """
+    try:
+        compiled = torch.compile(_response, dynamic=True)
+        x = torch.ones(2, 6 * columns, 4, 5, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+        band = torch.ones(6, 6, dtype=dtype, device=device)
+        compiled(x.requires_grad_(), band, 2.0, 1.0, 0.75).sum().backward()
+    except Exception:  # the compiler's back ends raise many kinds
+        return None
+    return compiled
+
+
 class LocalResponseNorm(nn.Module):
     """Local response normalisation across maps (§3.3). Input and output (N, C, ...), of one shape.
 
@@ -76,12 +99,14 @@ class LocalResponseNorm(nn.Module):
         n: width of the window in maps.
         k, alpha, beta: the constants of the formula; the paper's values by default.
         columns: how many columns (GPUs) the maps are split over; a window never reaches into another column.
+        compiled: in training, use torch.compile where there is a compiler: twice as fast, after some seconds for the
+            first input; where there is none nothing changes. The last bits differ from the other way's.
 
     Raises:
         ValueError: an unknown convention, an impossible constant, or maps that do not divide into the columns.
     """
 
-    def __init__(self, convention="paper", n=5, k=None, alpha=1e-4, beta=0.75, columns=1):
+    def __init__(self, convention="paper", n=5, k=None, alpha=1e-4, beta=0.75, columns=1, compiled=False):
         super().__init__()
         if convention not in K_OF_CONVENTION:
             raise ValueError(f"convention = {convention!r}; accepted are {', '.join(K_OF_CONVENTION)}")
@@ -89,7 +114,7 @@ class LocalResponseNorm(nn.Module):
             raise ValueError(f"n = {n} and columns = {columns}; both must be at least 1")
         self.convention, self.n, self.columns = convention, n, columns
         self.k = K_OF_CONVENTION[convention] if k is None else k
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta, self.compiled = alpha, beta, compiled
         if self.k <= 0 or alpha < 0:
             raise ValueError(f"k = {self.k} and alpha = {alpha}; k must be above 0 and alpha not below 0")
         self._bands: dict[tuple, Tensor] = {}
@@ -109,8 +134,12 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scale = self.alpha if self.convention == "paper" else self.alpha / self.n
         band = self._band(x)
-        sums = (lambda a: _window_sum(a, band)), (lambda a: _window_sum(a, band.T))
         with torch.autocast(x.device.type, enabled=False):  # the caller has chosen the precision already
+            if self.compiled and torch.is_grad_enabled():
+                compiled = _compiled_response(x.device.type, x.dtype, self.columns)
+                if compiled is not None:
+                    return compiled(x, band, self.k, scale, self.beta)
+            sums = (lambda a: _window_sum(a, band)), (lambda a: _window_sum(a, band.T))
             return _Normalise.apply(x, *sums, self.k, scale, self.beta)
 
     def extra_repr(self) -> str:
