@@ -67,6 +67,8 @@ def prepare_official(folder: Path, destination: Path) -> None:
                 f"{packed} has md5 {found}, the official archive {CIFAR10.tgz_md5}: not a whole copy of it"
             )
     for split, training in SPLITS.items():
+        if (destination / split / "meta.json").is_file():
+            continue  # an earlier call was cut off after the first
         try:
             data = CIFAR10(folder, training, download=packed.is_file())  # unpacks what is there, fetches nothing
         except RuntimeError:

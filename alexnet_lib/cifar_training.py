@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from .cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from .cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
-from .dataset import STORE_SIZES, Store, load_dataset
+from .dataset import Store, is_prepared, load_dataset
 from .evaluation import top_k_credit
 from .learning import PaperSGD
-from .paths import data_dir, runs_dir
+from .paths import runs_dir
 from .progress import progress_bar
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
 from .settings import Auto, Count, Positive, check, checked, find_device
@@ -128,8 +128,7 @@ def choose_pictures(name: str) -> str:
     """What "auto" means: CIFAR-10 where it is prepared, else the generated collection of its size."""
     if name != "auto":
         return name
-    here = data_dir() / "prepared" / f"cifar10-{STORE_SIZES['cifar10']}" / "train" / "meta.json"
-    return "cifar10" if here.is_file() else "embedded32"
+    return "cifar10" if is_prepared("cifar10") else "embedded32"
 
 
 def _name(run: CifarSettings, store: Store) -> str:

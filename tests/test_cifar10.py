@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import shutil
 import tarfile
 import urllib.error
 
@@ -64,6 +65,11 @@ def test_the_official_archive_is_read_without_the_network(official, tmp_path):
     assert stores["val"].meta["lossy"] is False and stores["val"].meta["source"] == "official archive"
     again = load_dataset("cifar10", tmp_path)
     assert again["train"].meta == stores["train"].meta
+
+
+def test_a_preparation_that_was_cut_off_goes_on(official, tmp_path):
+    shutil.rmtree(load_dataset("cifar10", tmp_path)["val"].folder)
+    assert [len(store) for store in load_dataset("cifar10", tmp_path).values()] == [20, 4]
 
 
 def test_the_unpacked_archive_is_read(official, tmp_path):
