@@ -10,26 +10,29 @@ from alexnet_lib import LocalResponseNorm, normalization
 @pytest.fixture(autouse=True)
 def forget():
     """Whether the compiler works is asked anew by each test."""
-    normalization._compiled_response.cache_clear()
+    normalization._compiled_functions.cache_clear()
     yield
-    normalization._compiled_response.cache_clear()
+    normalization._compiled_functions.cache_clear()
 
 
-def both_ways(norm, dtype=torch.float32):
-    x = torch.from_numpy(np.random.default_rng(0).normal(0, 60, (2, 12, 5, 4))).to(dtype).requires_grad_()
-    y = norm(x)
+def both_ways(norm, dtype=torch.float32, memory=torch.contiguous_format):
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 60, (2, 12, 5, 4))).to(dtype, memory_format=memory)
+    y = norm(x.requires_grad_())
     return y.double(), torch.autograd.grad(y.square().sum(), x)[0].double()
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_compiled_and_plain_agree_with_float64(columns, monkeypatch):
+@pytest.mark.parametrize(("convention", "n"), [("paper", 4), ("code2012", 4), ("caffe", 5)])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_compiled_and_plain_agree_with_float64(columns, convention, n, memory, monkeypatch):
     """What is given to the compiler, without it: it takes long. benchmarks/lrn.py has it, and its errors."""
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
-    compiled = both_ways(LocalResponseNorm("code2012", columns=columns, compiled=True))
-    exact = both_ways(LocalResponseNorm("code2012", columns=columns), torch.float64)
+    choices = {"convention": convention, "n": n, "columns": columns, "alpha": 0.01}
+    compiled = both_ways(LocalResponseNorm(**choices, compiled=True), memory=memory)
+    exact = both_ways(LocalResponseNorm(**choices), torch.float64)
     for found, expected in zip(compiled, exact, strict=True):
         assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
-    assert normalization._compiled_response("cpu", torch.float32, columns) is not None
+    assert normalization._compiled_functions("cpu", torch.float32) is not None
 
 
 def test_without_a_compiler_it_silently_is_the_plain_one(monkeypatch, recwarn, capfd):
@@ -50,4 +53,4 @@ def test_nothing_is_compiled_unless_asked_or_to_evaluate(monkeypatch):
     both_ways(LocalResponseNorm("code2012"))
     with torch.no_grad():
         LocalResponseNorm("code2012", compiled=True)(torch.ones(1, 6, 2, 2))
-    assert normalization._compiled_response.cache_info().currsize == 0
+    assert normalization._compiled_functions.cache_info().currsize == 0
