@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from . import cifar10
 from .paths import REPOSITORY, data_dir
 from .preparation import ColourPCA, prepare_folder, write_store
 
@@ -30,7 +31,7 @@ ONE_FOLDER_EACH = "so that {folder}/train and {folder}/val hold one folder for e
 HOW_TO_GET = {
     "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
     "embedded32": "it is generated",
-    "cifar10": f"unpack its pictures {ONE_FOLDER_EACH}",
+    "cifar10": cifar10.HOW_TO_GET,
     "imagenette": f"unpack its pictures {ONE_FOLDER_EACH}",
     "ilsvrc2010": f"unpack the archives {ONE_FOLDER_EACH}",
     "ilsvrc2012": f"unpack the archives {ONE_FOLDER_EACH}",
@@ -115,7 +116,7 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     Args:
         name: "embedded", "embedded32", "cifar10", "imagenette", "ilsvrc2010", "ilsvrc2012", "auto" (the largest that
             is prepared), or the path of a folder that has one sub-folder for each class, itself or in its train/ and
-            val/.
+            val/ (or test/).
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
@@ -129,6 +130,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         return {split: open_store(prepared / split) for split in SPLITS}
     if name == "embedded32":
         return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
+    if name == "cifar10":
+        _prepare_cifar10(root, prepared)
+        return {split: open_store(prepared / split) for split in SPLITS}
     found = _sources(name, root)
     return {split: prepare(found[split][0], prepared / split, size, part=found[split][1]) for split in SPLITS}
 
@@ -141,7 +145,7 @@ def is_prepared(name: str, data_dir=None) -> bool:
 
 
 def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
-    """Which data set a name means, and why in a sentence; "auto" means the largest prepared one.
+    """Which data set a name means, and why in a sentence; "auto" means the largest prepared one for AlexNet.
 
     Raises:
         ValueError: an unknown name.
@@ -153,7 +157,7 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
     sizes = {}
     for known in HOW_TO_GET:
         meta = _root(data_dir) / "prepared" / f"{known}-{STORE_SIZES.get(known, 256)}" / "train" / "meta.json"
-        if meta.is_file() and known != "embedded32":
+        if meta.is_file() and STORE_SIZES.get(known, 256) > 32:  # smaller than AlexNet's first layers can take
             sizes[known] = json.loads(meta.read_text())["images"]
     largest = max(sizes, key=sizes.get, default="embedded")
     if largest == "embedded":
@@ -192,12 +196,22 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
         folder = Path(name).expanduser().resolve()
     else:
         folder = REPOSITORY / "data" / name if name == "embedded" else root / name
-    if all((folder / split).is_dir() for split in SPLITS):
-        return {split: (folder / split, None) for split in SPLITS}
+    validation = "test" if (folder / "test").is_dir() and not (folder / "val").is_dir() else "val"
+    if all((folder / part).is_dir() for part in ("train", validation)):
+        return {"train": (folder / "train", None), "val": (folder / validation, None)}
     if name in HOW_TO_GET:
         how = HOW_TO_GET[name].format(folder=folder)
         raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how}")
     return {split: (folder, split) for split in SPLITS}
+
+
+def _prepare_cifar10(root: Path, prepared: Path) -> None:
+    """From the official archive where it is, else from folders of pictures."""
+    if cifar10.is_official(root / "cifar10"):
+        cifar10.prepare_official(root / "cifar10", prepared)
+    else:
+        folders = {split: folder for split, (folder, _) in _sources("cifar10", root).items()}
+        cifar10.prepare_pictures(folders, prepared)
 
 
 def _generate_small(destination: Path, split: str) -> Path:
@@ -209,18 +223,33 @@ def _generate_small(destination: Path, split: str) -> Path:
 
 
 def main(arguments=None) -> None:
-    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`: make a store, print what became of the files."""
+    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, or `download cifar10`: do it, say what came of it."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0])
-    command = parser.add_subparsers(required=True).add_parser("prepare", help="make a store from a folder of pictures")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("prepare", help="make a store from a folder of pictures")
     command.add_argument("source", type=Path, help="a folder with one sub-folder for each class")
     command.add_argument("destination", type=Path, help="the store to make")
     command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
+    command = commands.add_parser("download", help="fetch a data set through torchvision")
+    command.add_argument("name", choices=["cifar10"])
     given = parser.parse_args(arguments)
     try:
-        store = prepare(given.source, given.destination, given.size, given.workers)
+        if given.command == "download":
+            _download(given.name)
+        else:
+            _print_store(prepare(given.source, given.destination, given.size, given.workers))
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _download(name: str) -> None:
+    cifar10.download(data_dir() / name)
+    counts = " and ".join(f"{len(store):,}" for store in load_dataset(name).values())
+    print(f"{name}: {counts} images are ready")
+
+
+def _print_store(store: Store) -> None:
     rejected = store.meta["rejected"]
     print(f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected")
     for entry in rejected:

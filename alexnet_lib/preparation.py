@@ -144,8 +144,10 @@ def _part_of(path: str) -> str:
     return "val" if hashlib.sha256(path.encode()).digest()[0] < 26 else "train"
 
 
-def prepare_folder(source: Path, destination: Path, size=256, workers=None, progress=True, part=None) -> Path:
-    """The work of `dataset.prepare`; see there."""
+def prepare_folder(
+    source: Path, destination: Path, size=256, workers=None, progress=True, part=None, about: dict | None = None
+) -> Path:
+    """The work of `dataset.prepare`; see there. `about` is what the store's meta shall say beside."""
     if size < 1:
         raise ValueError(f"size = {size}; accepted is a side of 1 pixel and more")
     classes, files = list_files(source, part)
@@ -165,7 +167,7 @@ def prepare_folder(source: Path, destination: Path, size=256, workers=None, prog
             done = list(pool.map(lambda file: _prepare_file(source / file[0], size), chunk))
             state.append(chunk, done)
             bar.update(len(chunk))
-    return _finish(state, destination, classes, {"source": source.name, "listing": listing})
+    return _finish(state, destination, classes, {"source": source.name, "listing": listing} | (about or {}))
 
 
 def _listing_hash(source: Path, files: list, size: int) -> str:

@@ -126,7 +126,8 @@ def keep(run: Path, name: str, folder: Path = REFERENCE) -> Record:
     kept.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "history.csv", "timing.csv"):
         write_atomically(kept / file, (record.folder / file).read_bytes())
-    command = f"python -m alexnet_lib.training results/reference/{name}/config.json"
+    module = record.summary.get("module", "alexnet_lib.training")
+    command = f"python -m {module} results/reference/{name}/config.json"
     write_json(kept / "summary.json", record.summary | {"command": command})
     return Record.open(kept)
 

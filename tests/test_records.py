@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from alexnet_lib.cifar_training import CifarSettings
 from alexnet_lib.paths import REFERENCE
 from alexnet_lib.records import Record, keep, reference, write_atomically, write_json, write_table
 from alexnet_lib.settings import TrainSettings, check
 
-KEPT = sorted(path.name for path in REFERENCE.iterdir() if path.is_dir())
+KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
 
 
 @pytest.fixture
@@ -44,12 +45,16 @@ def test_a_kept_run_says_how_to_repeat_it(finished, tmp_path):
     kept = keep(finished, "name", tmp_path / "reference")
     assert kept.summary["command"] == "python -m alexnet_lib.training results/reference/name/config.json"
     assert not (kept.folder / "checkpoint.pt").exists()
+    write_json(finished / "summary.json", {"module": "alexnet_lib.cifar_training"})
+    again = keep(finished, "name", tmp_path / "reference").summary["command"]
+    assert again.startswith("python -m alexnet_lib.cifar_training results/")
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_reference_runs_are_whole_and_their_settings_are_accepted(name):
     record = reference(name)
-    assert check(TrainSettings, record.config) and record.summary["command"].endswith(f"{name}/config.json")
+    kind = CifarSettings if record.summary.get("module") == "alexnet_lib.cifar_training" else TrainSettings
+    assert check(kind, record.config) and record.summary["command"].endswith(f"{name}/config.json")
     assert record.summary["epochs"] == record.history["epoch"].max() == len(record.timing)
     for row in record.history.to_dict("records"):
         assert 0 <= row["top5"] <= row["top1"] <= 1 and row["loss"] > 0

@@ -1,0 +1,162 @@
+"""§3.1 and §3.3 on CIFAR-10: the runs behind Figure 1, and behind "13 % without normalisation, 11 % with it".
+
+Every run is a record under runs/. A command that is stopped and given again skips what is finished and goes on in the
+middle of what is not; several can run side by side, each with its own --only.
+
+    python -m alexnet_lib.cifar_experiments figure1 --only 19pct tanh
+    python -m alexnet_lib.cifar_experiments lrn --epochs 50 --seeds 0 1 2
+    python -m alexnet_lib.cifar_experiments summary
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+import sys
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+
+from .cifar_nets import ACTIVATIONS, NETS
+from .cifar_training import CifarSettings, choose_pictures, epochs_to, published_stages, resolve, train_cifar
+from .dataset import load_dataset
+from .paths import REFERENCE, runs_dir
+from .records import Record, keep, provenance, write_json, write_table
+from .training import NonFiniteLoss
+
+TARGET = 0.25  # training error, the dotted line of Figure 1
+LONGEST = 40  # epochs, the width of Figure 1
+PACE = 5  # epochs over which it is judged whether a run will reach the target
+SEEDS = (0, 1, 2)
+FIGURE1_NETS = ("19pct", "conv-local-13pct")
+# with each initialisation the inputs that suit it, and the rate at which the search begins
+REGIMES = {
+    "published": {"initialisation": "published", "input_divisor": 1.0, "learning_rate": 0.001},
+    "fan_in": {"initialisation": "fan_in", "input_divisor": 64.0, "learning_rate": 0.01},
+}
+RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
+
+
+def figure1(only=(), **common) -> None:
+    """For each net, initialisation and activation: the fastest rate by a search with one seed, then more seeds at it.
+
+    As for the figure, without weight decay, crops, reflections or normalisation, until TARGET is reached.
+    """
+    for net, regime, activation in itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS):
+        if set(only) <= {net, regime, activation}:
+            fixed = {"net": net, "activation": activation, "normalization": None, "weight_decay": 0.0}
+            fixed |= {"augmentation": False, "target_error": TARGET, "give_up_epochs": PACE}
+            settings = CifarSettings(**fixed, **REGIMES[regime], **common, experiment="figure1")
+            rate, epochs = fastest_rate(settings)
+            print(f"{net} {regime} {activation}: rate {rate:g}, {epochs:.1f} epochs", flush=True)
+            for seed in SEEDS[1:] if math.isfinite(epochs) else ():
+                epochs_needed(dataclasses.replace(settings, learning_rate=rate, seed=seed), LONGEST)
+
+
+def fastest_rate(settings: CifarSettings, measure: Callable | None = None) -> tuple[float, float]:
+    """The rate that reaches the target in the fewest epochs, and these; inf where none does.
+
+    From settings.learning_rate upwards and then downwards, on each side until a rate does worse than the best so far.
+    No run needs to be longer than the best.
+    """
+    measure, start = measure or epochs_needed, RATES.index(settings.learning_rate)
+    first = measure(settings, LONGEST)
+    best = (settings.learning_rate, math.inf if math.isnan(first) else first)
+    above = () if math.isnan(first) else RATES[start + 1 :]
+    for rates in (above, RATES[:start][::-1]):
+        for rate in rates:
+            limit = math.ceil(min(LONGEST, best[1]))
+            epochs = measure(dataclasses.replace(settings, learning_rate=rate), limit)
+            if epochs < best[1]:
+                best = (rate, epochs)
+            elif math.isfinite(best[1]) or math.isnan(epochs) and rates is above:
+                break
+    return best
+
+
+def epochs_needed(settings: CifarSettings, limit: int) -> float:
+    """Epochs to the target, inf where `limit` do not suffice, NaN where the loss stops being a number."""
+    store = load_dataset(choose_pictures(settings.dataset))["train"]
+    run = resolve(dataclasses.replace(settings, stages=((limit, 1.0),)), store)
+    diverged = run.folder / "diverged.json"
+    if diverged.is_file():
+        return math.nan
+    try:
+        epochs = epochs_to(train_cifar(run).history, TARGET)
+    except NonFiniteLoss as error:
+        write_json(diverged, dataclasses.asdict(run) | {"message": str(error)})
+        return math.nan
+    return math.inf if math.isnan(epochs) else epochs
+
+
+def figure1_table() -> pd.DataFrame:
+    """One row for each epoch of each run that there is; a run whose loss stopped being a number has one, of epoch 0."""
+    rows, about = [], ["net", "initialisation", "activation", "learning_rate", "seed", "ended", "epoch"]
+    for folder in sorted((runs_dir() / "figure1").iterdir()):
+        if (folder / "diverged.json").is_file():
+            rows.append(json.loads((folder / "diverged.json").read_text()) | {"ended": "diverged", "epoch": 0})
+        elif (folder / "summary.json").is_file():
+            record = Record.open(folder)
+            train, val = (record.history.query(f"split == '{split}'").set_index("epoch") for split in ("train", "val"))
+            table = train.filter(like="saturated")
+            table = table.assign(training_loss=train["loss"], training_error=train["top1"], error=val["top1"])
+            ended = {"ended": record.summary["ended"]}
+            rows += [record.config | ended | row for row in table.reset_index().to_dict("records")]
+    measured = ["training_loss", "training_error", "error", *(f"saturated{i}" for i in (1, 2, 3, 4))]
+    return pd.DataFrame(rows, columns=[*about, *measured]).sort_values(about, kind="stable", ignore_index=True)
+
+
+def lrn(epochs: int, seeds, only=(), **common) -> None:
+    """The 13 % net, the same with normalisation added and no other change, and the final 11 % net; kept as records."""
+    for seed, net in itertools.product(seeds, LRN_NETS):
+        if set(only) <= {net}:
+            settings = CifarSettings(net=net, seed=seed, stages=published_stages(epochs), experiment="lrn", **common)
+            record = train_cifar(settings)
+            keep(record.folder, f"lrn-{net}-{epochs}epochs-seed{seed}")
+            errors = ", ".join(f"{views}: {row['top1']:.2%}" for views, row in record.summary["metrics"]["val"].items())
+            print(f"{net} seed {seed}: {errors}", flush=True)
+
+
+def summary() -> None:
+    """Write what Figure 1's runs came to under results/reference/figure1/."""
+    folder = REFERENCE / "figure1"
+    folder.mkdir(parents=True, exist_ok=True)
+    table = figure1_table()
+    write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[7:], 5)).to_dict("records"))
+    lossy = load_dataset(choose_pictures("auto"))["train"].meta.get("lossy", False)
+    command = "python -m alexnet_lib.cifar_experiments figure1"
+    write_json(folder / "about.json", {"command": command, "lossy_pictures": lossy, **provenance()})
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_lib.cifar_experiments", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("command", choices=["figure1", "lrn", "summary"])
+    words = [*NETS, *REGIMES, *ACTIVATIONS]
+    parser.add_argument("--only", nargs="+", default=[], choices=words, help="the runs that have all of these")
+    parser.add_argument("--epochs", type=int, default=50, help="of a run of lrn (50; the published net had 520)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs of lrn (0)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    common = {"precision": given.precision, "compiled": given.compiled}
+    try:
+        match given.command:
+            case "figure1":
+                figure1(given.only, **common)
+            case "lrn":
+                lrn(given.epochs, given.seeds, given.only, **common)
+            case "summary":
+                summary()
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

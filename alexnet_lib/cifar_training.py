@@ -1,0 +1,370 @@
+"""§3.1 and §3.3, training the CIFAR nets: small ones, many times, so the pictures stay in memory on the device.
+
+What is random (the order of the images, their crops and reflections) is a function of (seed, epoch, image). So the
+state of a run is its weights, its velocities and the epoch; a run that is killed at any moment and started again ends
+with the same bits. It leaves the same files as `training.train` does (records.py).
+
+    python -m alexnet_lib.cifar_training CONFIG.json
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from pydantic import BeforeValidator, Field
+from torch import Tensor, nn
+
+from .cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
+from .cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
+from .dataset import Store, is_prepared, load_dataset
+from .evaluation import top_k_credit
+from .learning import PaperSGD
+from .paths import runs_dir
+from .progress import progress_bar
+from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
+from .settings import Auto, Count, Positive, check, checked, find_device
+from .training import NonFiniteLoss
+
+CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
+LOOKED_AT = 512  # training images whose hidden units are looked at for saturation
+
+
+def _as_tuples(stages):
+    """JSON knows lists only."""
+    return tuple(tuple(stage) for stage in stages) if isinstance(stages, list) else stages
+
+
+@checked
+class CifarSettings:
+    """A training run of a CIFAR net. "auto" means what suits the data and the net; `resolve` says what that is.
+
+    input_divisor: the mean is taken off the pixels and the rest divided by this; 1 as in 2012, and 64 brings them
+        close to unit variance. augmentation: random crops, where the net takes less than 32 pixels, and reflections.
+    stages: (epochs, factor on the rate of the weights), one after the other; the rate of the biases stays.
+    weight_decay: a factor on the decays of the net's file. target_error: training error that ends the run.
+    give_up_epochs: from this epoch on a run ends that would miss the target at its pace over so many epochs.
+    compiled: the normalisation may use torch.compile.
+    """
+
+    dataset: str = "auto"
+    net: Literal[tuple(NETS)] = "19pct"
+    activation: Literal[tuple(ACTIVATIONS)] = "relu"
+    initialisation: Literal[INITIALISATIONS] = "published"
+    normalization: Literal["published", "lrn"] | None = "published"
+    image_size: Auto | Count = "auto"
+    input_divisor: Positive = 1.0
+    augmentation: bool = True
+    stages: Annotated[tuple[tuple[Count, Positive], ...], BeforeValidator(_as_tuples), Field(min_length=1)] = (
+        (20, 1.0),
+    )
+    batch_size: Count = 128
+    learning_rate: Positive = 0.001
+    bias_rate: Auto | Positive = "auto"
+    weight_decay: Annotated[float, Field(ge=0)] = 1.0
+    target_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    give_up_epochs: Count | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compiled: bool = False
+    experiment: str = "cifar"
+    name: str = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Where a resolved run is recorded."""
+        return runs_dir() / self.experiment / self.name
+
+    @property
+    def epochs(self) -> int:
+        return sum(epochs for epochs, _ in self.stages)
+
+    def rate(self, epoch: int) -> float:
+        """The rate of the weights in an epoch, counted from 0."""
+        ends = np.cumsum([epochs for epochs, _ in self.stages])
+        return self.learning_rate * self.stages[int(np.searchsorted(ends, epoch, side="right"))][1]
+
+
+def published_stages(epochs: int) -> tuple[tuple[int, float], ...]:
+    """The schedule of the 11 % net in so many epochs: at the end a tenth of the rate, and a tenth of that.
+
+    The file has 500, 10 and 10; here each of the last two gets a twenty-fifth, and at least one.
+    """
+    tail = max(1, round(epochs / 25))
+    if epochs < 3:
+        raise ValueError(f"epochs = {epochs}; accepted are 3 and more")
+    return ((epochs - 2 * tail, 1.0), (tail, 0.1), (tail, 0.01))
+
+
+def resolve(settings: CifarSettings, store: Store) -> CifarSettings:
+    """Replace every "auto" by its value for this training store.
+
+    Raises:
+        ValueError: a device that is not there, or a crop larger than the stored images.
+    """
+    chosen = {
+        "dataset": choose_pictures(settings.dataset),
+        "image_size": NETS[settings.net].image_size,
+        "bias_rate": 2 * settings.learning_rate,
+        "device": find_device(settings.device),
+    }
+    run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
+    if run.image_size > store.size:
+        raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
+    return dataclasses.replace(run, name=_name(run, store)) if run.name == "auto" else run
+
+
+def choose_pictures(name: str) -> str:
+    """What "auto" means: CIFAR-10 where it is prepared, else the generated collection of its size."""
+    if name != "auto":
+        return name
+    return "cifar10" if is_prepared("cifar10") else "embedded32"
+
+
+def _name(run: CifarSettings, store: Store) -> str:
+    """A name for people, and a hash of everything that decides the result."""
+    decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment")}
+    digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
+    parts = (Path(run.dataset).name, run.net, run.activation, f"rate{run.learning_rate:g}", f"seed{run.seed}")
+    return "-".join((*parts, digest[:8]))
+
+
+# --------------------------------------------------------------------------------------------------------- the loop
+
+
+def train_cifar(settings: CifarSettings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
+    """Train a CIFAR net, from where an earlier call with the same settings left off, and return its record.
+
+    Args:
+        settings: what to train; "auto" values are chosen to suit the data.
+        on_epoch: called after every epoch with the history so far.
+
+    Raises:
+        ValueError: settings that do not belong together.
+        NonFiniteLoss: names the step and the rate.
+    """
+    stores = load_dataset(choose_pictures(settings.dataset))
+    run = resolve(settings, stores["train"])
+    if (run.folder / "summary.json").is_file():
+        return Record.open(run.folder)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "config.json", dataclasses.asdict(run))
+    state = _State(run, len(stores["train"].classes))
+    pictures = load_pictures(stores, run.image_size, run.input_divisor, run.device)
+    _train_epochs(run, pictures, state, on_epoch)
+    _write_summary(run, stores, pictures, state)
+    return Record.open(run.folder)
+
+
+def build_net(run: CifarSettings, classes: int) -> nn.Sequential:
+    """The untrained net of a run, on its device."""
+    choices = {name: getattr(run, name) for name in ("activation", "initialisation", "normalization")}
+    net = cifar_net(run.net, classes, **choices, image_size=run.image_size, compiled=run.compiled, seed=run.seed)
+    return net.to(run.device, memory_format=torch.channels_last)
+
+
+def load_net(record: Record) -> nn.Sequential:
+    """The trained net of a finished run, on the CPU, in evaluation mode."""
+    state = load_checkpoint(record.folder)
+    if state is None:
+        raise FileNotFoundError(f"no checkpoint in {record.folder}")
+    net = build_net(check(CifarSettings, record.config | {"device": "cpu"}), record.summary["classes"])
+    net.load_state_dict(state["net"])
+    return net.eval()
+
+
+class _State:
+    """Where a run is: its weights, velocities and rates, the epoch, and the history that it leaves."""
+
+    def __init__(self, run: CifarSettings, classes: int):
+        self.net = build_net(run, classes)
+        groups = cifar_parameter_groups(self.net, run.net, run.learning_rate, run.bias_rate, run.weight_decay)
+        self.optimizer = PaperSGD(groups, run.learning_rate)
+        self.classes, self.epoch, self.ended = classes, 0, ""
+        self.history: list[dict] = []
+        self.timing: list[dict] = []
+        saved = load_checkpoint(run.folder)
+        if saved is not None:
+            self._load(saved)
+            rows = pd.read_csv(run.folder / "timing.csv").to_dict("records")
+            self.timing = [row for row in rows if row["epoch"] <= self.epoch]
+
+    def save(self, folder: Path) -> None:
+        velocity = {
+            name: self.optimizer.state[p]["momentum_buffer"]
+            for name, p in self.net.named_parameters()
+            if p in self.optimizer.state
+        }
+        rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
+        progress = json.dumps({"epoch": self.epoch, "ended": self.ended, "history": self.history, "rates": rates})
+        save_checkpoint(folder, {"net": self.net.state_dict(), "velocity": velocity, "progress": progress})
+
+    def _load(self, saved: dict) -> None:
+        self.net.load_state_dict(saved["net"])
+        for name, p in self.net.named_parameters():
+            if name in saved["velocity"]:
+                self.optimizer.state[p]["momentum_buffer"] = saved["velocity"][name].to(p.device)
+        progress = json.loads(saved["progress"])
+        for group, rates in zip(self.optimizer.param_groups, progress["rates"], strict=True):
+            group.update(rates)
+        self.epoch, self.ended, self.history = progress["epoch"], progress["ended"], progress["history"]
+
+
+def _train_epochs(run, pictures, state: _State, on_epoch) -> None:
+    """Epochs until the schedule or the target ends them; after each the records and a checkpoint."""
+    images = len(pictures["train"].labels)
+    chosen = torch.from_numpy(np.random.default_rng(run.seed).permutation(images)[:LOOKED_AT]).to(run.device)
+    looked_at = cut(pictures["train"], chosen, same_view(pictures["train"], chosen))
+    steps = math.ceil(images / run.batch_size)
+    with progress_bar(run.epochs * steps, "training", "step", initial=state.epoch * steps) as bar:
+        while state.epoch < run.epochs and not state.ended:
+            began = time.perf_counter()
+            trained = _train_epoch(run, pictures["train"], state, bar)
+            seconds = time.perf_counter() - began
+            _require_finite(run, state, steps, state.net(looked_at))  # the last update may have been one too many
+            shares = saturation(state.net, looked_at, run.activation)
+            _end_epoch(run, state, trained | shares, evaluate(state.net, pictures["val"]))
+            state.timing.append({"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds})
+            write_table(run.folder / "timing.csv", state.timing)
+            write_table(run.folder / "history.csv", state.history)
+            state.save(run.folder)
+            bar.set_postfix_str(f"epoch {state.epoch}: training error {trained['top1']:.1%}", refresh=False)
+            if on_epoch is not None:
+                on_epoch(pd.DataFrame(state.history))
+
+
+def _train_epoch(run, pictures: Pictures, state: _State, bar) -> dict[str, float]:
+    """One epoch; returns loss, top-1 and top-5 error over it, as the weights were at each batch."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = run.bias_rate if group["layer"] == "biases" else run.rate(state.epoch)
+    state.net.train()
+    data = batches(pictures, run.batch_size, run.seed, state.epoch, run.augmentation)
+    sums = torch.zeros(3, dtype=torch.float64, device=run.device)
+    for number, (x, labels) in enumerate(data, 1):
+        sums += training_step(state.net, state.optimizer, x, labels, run.precision)
+        bar.update(1)
+        if number % CHECK_EVERY == 0:
+            _require_finite(run, state, number, sums)
+    loss, top1, top5 = (sums / len(pictures.labels)).tolist()
+    return {"loss": loss, "top1": 1 - top1, "top5": 1 - top5}
+
+
+def training_step(net: nn.Module, optimizer, x: Tensor, labels: Tensor, precision: str = "fp32") -> Tensor:
+    """One update; returns the batch's sums of loss, top-1 and top-5 credit, still on the device."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = net(x)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
+        return torch.stack([loss.detach() * len(labels), *credit]).double()
+
+
+def _require_finite(run, state: _State, step: int, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise NonFiniteLoss(
+            f"the loss is no number any more by step {step} of epoch {state.epoch + 1}; a lower learning_rate than "
+            f"{run.learning_rate:g} may help"
+        )
+
+
+def _end_epoch(run, state: _State, trained: dict, validated: dict) -> None:
+    """Write the epoch into the history, and say whether the run ends with it."""
+    rate, state.epoch = run.rate(state.epoch), state.epoch + 1
+    for split, row in {"train": trained, "val": validated}.items():
+        state.history.append({"epoch": state.epoch, "split": split, **row, "learning_rate": rate})
+    if run.target_error is not None and trained["top1"] <= run.target_error:
+        state.ended = "target"
+    elif run.target_error is not None and _is_hopeless(run, state):
+        state.ended = "gave up"
+
+
+def _is_hopeless(run, state: _State) -> bool:
+    """Whether neither the pace of the last epochs nor that of the last one alone leads to the target in time.
+
+    Errors fall ever more slowly once they fall, so this pace flatters the run.
+    """
+    if run.give_up_epochs is None or state.epoch < run.give_up_epochs:
+        return False
+    errors = [1 - 1 / state.classes] + [row["top1"] for row in state.history if row["split"] == "train"]
+    steady = (errors[-1 - run.give_up_epochs] - errors[-1]) / run.give_up_epochs
+    pace = max(steady, errors[-2] - errors[-1])
+    return errors[-1] - pace * (run.epochs - state.epoch) > run.target_error
+
+
+# ------------------------------------------------------------------------------------------------------- the results
+
+
+def epochs_to(history: pd.DataFrame, error: float) -> float:
+    """After how many epochs the training error fell to `error`, by a straight line between epochs; NaN if it did not.
+
+    The training error of an epoch is that of its batches as they came.
+    """
+    rows = history.query("split == 'train'")
+    below = np.flatnonzero(rows["top1"].to_numpy() <= error)
+    if not len(below):
+        return math.nan
+    i, errors, epochs = below[0], rows["top1"].to_numpy(), rows["epoch"].to_numpy()
+    if i == 0:
+        return float(epochs[0])
+    return float(epochs[i - 1] + (errors[i - 1] - error) / (errors[i - 1] - errors[i]))
+
+
+def _write_summary(run, stores, pictures, state: _State) -> None:
+    """The final errors by views, and where they come from. Written last: it marks a run as finished."""
+    names = VIEWS if pictures["val"].border else ["1 view"]
+    last = state.history[-2]
+    metrics = {
+        "train": {"as trained": {k: last[k] for k in ("loss", "top1", "top5")}},
+        "val": {name: evaluate(state.net, pictures["val"], name) for name in names},
+    }
+    timing = pd.DataFrame(state.timing)
+    write_json(
+        run.folder / "summary.json",
+        {
+            "metrics": metrics,
+            "epochs": state.epoch,
+            "ended": state.ended or "schedule",
+            "images": {split: len(store) for split, store in stores.items()},
+            "classes": state.classes,
+            "parameters": sum(p.numel() for p in state.net.parameters()),
+            "seconds": timing["seconds"].sum(),
+            "images_per_second": timing["images_per_second"].median(),
+            "seed": run.seed,
+            "device": run.device,
+            "dataset": {split: store.meta["fingerprint"] for split, store in stores.items()},
+            "lossy_pictures": stores["train"].meta.get("lossy", False),
+            "module": "alexnet_lib.cifar_training",
+            **provenance(),
+        },
+    )
+
+
+def main(arguments=None) -> None:
+    """Train from a configuration file, the same as a notebook's call."""
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.cifar_training", description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="a JSON file with the fields of CifarSettings")
+    given = parser.parse_args(arguments)
+    try:
+        record = train_cifar(check(CifarSettings, json.loads(given.config.read_text())))
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    print(json.dumps(record.summary["metrics"], indent=1))
+    print(record.folder)
+
+
+if __name__ == "__main__":
+    main()

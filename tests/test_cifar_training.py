@@ -1,0 +1,359 @@
+"""§3.1 and §3.3: runs of the CIFAR nets on a handful of pictures; they learn, resume bit for bit, and end when told."""
+
+import json
+import math
+import multiprocessing
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from alexnet_lib import cifar_experiments, cifar_training, load_dataset, ten_views
+from alexnet_lib.cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
+from alexnet_lib.cifar_training import (
+    CifarSettings,
+    choose_pictures,
+    epochs_to,
+    load_net,
+    main,
+    published_stages,
+    resolve,
+    train_cifar,
+)
+from alexnet_lib.preparation import write_store
+from alexnet_lib.records import CHECKPOINTS, Record
+from alexnet_lib.training import NonFiniteLoss
+
+COUNT = 40
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Private folders with a prepared store of 40 small pictures of three plain colours and noise."""
+    for split, seed in (("train", 0), ("val", 1)):
+        generator, labels = np.random.default_rng(seed), np.arange(COUNT) % 3
+        images = generator.integers(0, 90, (COUNT, 32, 32, 3), np.uint8)
+        images[np.arange(COUNT), :, :, labels] += 120
+        folder = tmp_path / "data" / "prepared" / "embedded32-32" / split
+        write_store(folder, images, labels, ["red", "green", "blue"], {"source": "test", "lossy": True})
+    for name in ("DATA", "RUNS"):
+        monkeypatch.setenv(f"ALEXNET_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("ALEXNET_PROGRESS", "none")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def settings(**changes):
+    """A run of a second: fan-in weights, inputs of unit variance, small crops."""
+    usual = {"initialisation": "fan_in", "input_divisor": 64.0, "image_size": 12, "batch_size": 16, "device": "cpu"}
+    return CifarSettings(**usual | {"learning_rate": 0.01, "weight_decay": 0.0, "stages": ((3, 1.0),)} | changes)
+
+
+def lasting_files(folder):
+    """Everything that does not tell the time."""
+    return {name: (folder / name).read_bytes() for name in ("config.json", "history.csv", "checkpoint.pt")}
+
+
+# ----------------------------------------------------------------------------------------------------- the pictures
+
+
+@pytest.fixture
+def pictures():
+    generator = np.random.default_rng(2)
+    images = torch.from_numpy(generator.integers(0, 256, (10, 32, 32, 3), np.uint8))
+    return Pictures(images, torch.arange(10) % 3, torch.full((3, 24, 24), 100.0), divisor=2.0)
+
+
+def test_a_view_is_the_window_less_the_mean(pictures):
+    rows = torch.tensor([3, 3, 7])
+    views = torch.tensor([0, 8, 5]), torch.tensor([8, 0, 2]), torch.tensor([False, True, True])
+    x = cut(pictures, rows, views)
+    assert x.shape == (3, 3, 24, 24) and x.is_contiguous(memory_format=torch.channels_last)
+    for i, (row, top, left, mirrored) in enumerate(zip(rows, *views, strict=True)):
+        window = pictures.images[row, top : top + 24, left : left + 24].numpy().astype(float)
+        expected = (window[:, ::-1] if mirrored else window) - 100
+        np.testing.assert_array_equal(x[i].permute(1, 2, 0).numpy(), expected / 2)
+
+
+def test_ten_views_are_those_of_the_paper(pictures):
+    rows = torch.arange(10)
+    own = torch.stack([cut(pictures, rows, same_view(pictures, rows, view)) for view in VIEWS["10 views"]], 1)
+    papers = ten_views(pictures.images, 24).permute(0, 1, 4, 2, 3)
+    assert torch.equal(own, (papers - 100.0) / 2)
+
+
+def test_nine_shifts_are_all_corners_edges_and_the_centre(pictures):
+    places = {
+        tuple(part[0].item() for part in same_view(pictures, torch.zeros(1).long(), v)) for v in VIEWS["9 shifts"]
+    }
+    assert places == {(top, left, False) for top in (0, 4, 8) for left in (0, 4, 8)}
+
+
+def test_batches_depend_on_seed_epoch_and_image_alone(pictures):
+    def epoch(batch_size, seed=0, number=0, augmentation=True):
+        parts = list(batches(pictures, batch_size, seed, number, augmentation))
+        return torch.cat([x for x, _ in parts]), torch.cat([labels for _, labels in parts])
+
+    one, other = epoch(3), epoch(10)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert sorted(one[1].tolist()) == sorted(pictures.labels.tolist())
+    assert not torch.equal(one[0], epoch(3, seed=1)[0]) and not torch.equal(one[0], epoch(3, number=1)[0])
+    plain = epoch(4, augmentation=False)[0]
+    rows = torch.from_numpy(np.random.default_rng([0, 0]).permutation(10))
+    assert torch.equal(plain, cut(pictures, rows, same_view(pictures, rows)))
+    assert not torch.equal(plain, one[0])
+
+
+def test_probabilities_are_averaged_over_the_views(pictures):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 24 * 24, 3)).eval()
+    rows = torch.arange(10)
+    with torch.no_grad():
+        seen = [net(cut(pictures, rows, same_view(pictures, rows, view))).softmax(1) for view in VIEWS["9 shifts"]]
+    mean = torch.stack(seen).double().mean(0)
+    found = evaluate(net, pictures, "9 shifts")
+    assert found["loss"] == pytest.approx(-mean[rows, pictures.labels].log().mean().item(), rel=1e-5)
+    assert found["top1"] == pytest.approx((mean.argmax(1) != pictures.labels).double().mean().item())
+    with pytest.raises(ValueError, match="views = '5'; accepted are 1 view, 9 shifts, 10 views"):
+        evaluate(net, pictures, "5")
+
+
+# ----------------------------------------------------------------------------------------------------------- the loop
+
+
+def test_a_run_learns_and_leaves_a_record(place):
+    seen = []
+    record = train_cifar(settings(stages=((8, 1.0), (2, 0.1))), on_epoch=seen.append)
+    assert [len(history) for history in seen] == list(range(2, 22, 2))
+    train = record.history.query("split == 'train'")
+    assert train["loss"].iloc[-1] < 0.5 * train["loss"].iloc[0]
+    np.testing.assert_allclose(train["learning_rate"], [0.01] * 8 + [0.001] * 2)
+    assert all(train[f"saturated{i}"].between(0, 1, inclusive="neither").all() for i in (1, 2, 3))
+    summary = record.summary
+    assert list(summary["metrics"]["val"]) == ["1 view", "9 shifts", "10 views"]
+    assert summary["metrics"]["val"]["10 views"]["top1"] < 0.2 and summary["ended"] == "schedule"
+    assert summary["images"] == {"train": COUNT, "val": COUNT} and summary["lossy_pictures"] is True
+    assert sorted(p.name for p in record.folder.iterdir()) == sorted(
+        ["config.json", "history.csv", "summary.json", "timing.csv", *CHECKPOINTS]
+    )
+
+
+def test_the_net_sees_the_pixels_of_the_whole_picture_in_one_view(place):
+    record = train_cifar(settings(net="19pct", image_size=32, stages=((1, 1.0),)))
+    assert list(record.summary["metrics"]["val"]) == ["1 view"]
+
+
+class PowerCut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 8])  # in the first, at the end of it, in the second, in the third epoch
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(place, monkeypatch, step):
+    changing = settings(net="18pct", stages=((2, 1.0), (1, 0.1)))
+    whole = lasting_files(train_cifar(changing).folder)
+    monkeypatch.setenv("ALEXNET_RUNS", str(place / "again"))
+    steps = iter(range(99))
+    original = cifar_training.training_step
+
+    def fails(*arguments):
+        if next(steps) == step:
+            raise PowerCut
+        return original(*arguments)
+
+    monkeypatch.setattr(cifar_training, "training_step", fails)
+    with pytest.raises(PowerCut):
+        train_cifar(changing)
+    assert next(steps) == step + 1
+    record = train_cifar(changing)
+    assert lasting_files(record.folder) == whole and len(record.timing) == 3
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(place, monkeypatch):
+    asked = settings(stages=((4, 1.0),), name="killed")
+    whole = lasting_files(train_cifar(asked).folder)
+    monkeypatch.setenv("ALEXNET_RUNS", str(place / "broken"))
+    original, folder = cifar_training.training_step, place / "broken" / "cifar" / "killed"
+
+    def slowly(*arguments):
+        time.sleep(0.1)
+        return original(*arguments)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(cifar_training, "training_step", slowly)
+        process = multiprocessing.get_context("fork").Process(target=train_cifar, args=(asked,))
+        process.start()
+        while process.is_alive() and not (folder / "checkpoint.previous.pt").exists():
+            time.sleep(0.01)
+        assert process.is_alive(), "the run ended before it could be killed"
+        process.kill()
+        process.join()
+    assert not (folder / "summary.json").exists()
+    assert lasting_files(train_cifar(asked).folder) == whole
+
+
+def test_the_trained_net_comes_back_and_a_finished_run_is_not_repeated(place):
+    record = train_cifar(settings(net="conv-local-11pct-final", activation="tanh"))
+    val = load_pictures(load_dataset("embedded32"), 12, 64.0)["val"]
+    assert evaluate(load_net(record), val) == record.summary["metrics"]["val"]["1 view"]
+    before = (record.folder / "checkpoint.pt").stat().st_mtime_ns
+    assert train_cifar(settings(net="conv-local-11pct-final", activation="tanh")).summary == record.summary
+    assert (record.folder / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_every_parameter_makes_another_run(place):
+    changes = [{}, {"net": "18pct"}, {"activation": "tanh"}, {"initialisation": "published"}, {"normalization": "lrn"}]
+    changes += [{"image_size": 16}, {"input_divisor": 1.0}, {"augmentation": False}, {"stages": ((2, 1.0),)}]
+    changes += [{"batch_size": 8}, {"learning_rate": 0.02}, {"bias_rate": 0.01}, {"weight_decay": 1.0}, {"seed": 1}]
+    changes += [{"target_error": 0.2}, {"give_up_epochs": 2}, {"precision": "bf16"}, {"compiled": True}]
+    store = load_dataset("embedded32")["train"]
+    assert len({resolve(settings(**change), store).name for change in changes}) == len(changes)
+
+
+def test_bfloat16_trains_too(place):
+    usual = {"net": "conv-local-11pct-first", "learning_rate": 0.001}
+    runs = [train_cifar(settings(precision=precision, **usual)) for precision in ("bf16", "fp32")]
+    losses = [run.history["loss"].to_numpy() for run in runs]
+    np.testing.assert_allclose(*losses, rtol=0.05)
+    assert not np.array_equal(*losses)
+
+
+def test_a_run_ends_at_its_target(place):
+    record = train_cifar(settings(stages=((30, 1.0),), target_error=0.1))
+    errors = record.history.query("split == 'train'")["top1"].tolist()
+    assert record.summary["ended"] == "target" and 1 < len(errors) < 30 and errors[-1] <= 0.1 < min(errors[:-1])
+
+
+def test_a_run_that_will_not_get_there_gives_up(place):
+    record = train_cifar(settings(stages=((30, 1.0),), target_error=0.25, give_up_epochs=3, learning_rate=1e-9))
+    assert record.summary["ended"] == "gave up" and record.summary["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("errors", "hopeless"),
+    [
+        ([0.9, 0.8, 0.7], False),  # 0.7 - 7 · 0.1 is below the target
+        ([0.9, 0.85, 0.84], True),
+        ([0.9, 0.9, 0.8], False),  # has just begun to learn
+        ([0.5, 0.31, 0.3], False),  # steady pace suffices, the last alone would not
+        ([0.3], False),  # too early to say
+    ],
+)
+def test_hopeless_is_judged_by_the_pace(errors, hopeless):
+    run = settings(stages=((10, 1.0),), target_error=0.25, give_up_epochs=2)
+    state = cifar_training._State.__new__(cifar_training._State)
+    state.classes, state.epoch = 10, len(errors)
+    state.history = [{"split": "train", "top1": error} for error in errors]
+    assert cifar_training._is_hopeless(run, state) is hopeless
+
+
+def test_a_loss_that_is_no_number_is_an_error(place):
+    with pytest.raises(NonFiniteLoss, match=r"by step \d of epoch \d; a lower learning_rate than 1e\+08"):
+        train_cifar(settings(learning_rate=1e8))
+
+
+# -------------------------------------------------------------------------------------------------- settings, schedule
+
+
+@pytest.mark.parametrize("epochs", [3, 10, 50, 520])
+def test_the_published_schedule_keeps_its_shape(epochs):
+    stages = published_stages(epochs)
+    assert [factor for _, factor in stages] == [1.0, 0.1, 0.01] and sum(n for n, _ in stages) == epochs
+    run = settings(stages=stages)
+    rates = [run.rate(epoch) for epoch in range(run.epochs)]
+    assert rates == sorted(rates, reverse=True) and rates[0] == 0.01 and rates[-1] == pytest.approx(0.0001)
+
+
+def test_auto_takes_cifar10_where_it_is_prepared(place):
+    assert choose_pictures("auto") == "embedded32"
+    (place / "data" / "prepared" / "embedded32-32").rename(place / "data" / "prepared" / "cifar10-32")
+    assert choose_pictures("auto") == "cifar10"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"nett": "19pct"}', "unknown parameter 'nett'"),
+        ('{"net": "17pct"}', "net = '17pct'; accepted is '19pct'"),
+        ('{"stages": []}', "stages = []"),
+        ('{"stages": [[0, 1.0]]}', "stages = [[0, 1.0]]"),
+        ('{"image_size": 40}', "image_size = 40; the stored images have 32"),
+    ],
+)
+def test_the_command_names_what_is_wrong(place, capsys, config, message):
+    (place / "config.json").write_text(config)
+    with pytest.raises(SystemExit) as exit_:
+        main([str(place / "config.json")])
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_configuration_can_be_repeated_from_the_shell(place, capsys):
+    record = train_cifar(settings())
+    (place / "copy.json").write_text(json.dumps(record.config | {"experiment": "shell"}))
+    main([str(place / "copy.json")])
+    assert "1 view" in capsys.readouterr().out
+    repeated = Record.open(place / "runs" / "shell" / record.folder.name)
+    assert repeated.summary["metrics"] == record.summary["metrics"]
+
+
+# ------------------------------------------------------------------------------------------------------- experiments
+
+
+def test_epochs_to_an_error_are_read_from_a_straight_line():
+    history = pd.DataFrame({"split": "train", "epoch": [1, 2, 3], "top1": [0.6, 0.4, 0.2]})
+    assert epochs_to(history, 0.25) == pytest.approx(2.75) and epochs_to(history, 0.9) == 1
+    assert math.isnan(epochs_to(history, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best", "tried"),
+    [
+        ({0.001: 9, 0.003: 5, 0.01: 7, 0.0003: 20}, (0.003, 5), [0.001, 0.003, 0.01, 0.0003]),
+        ({0.001: math.nan, 0.0003: 30, 0.0001: math.inf}, (0.0003, 30), [0.001, 0.0003, 0.0001]),
+        ({0.001: math.inf, 0.003: math.nan}, (0.001, math.inf), [0.001, 0.003, 0.0003, 0.0001, 0.00003]),
+    ],
+)
+def test_the_fastest_rate_is_found_by_a_search(epochs, best, tried):
+    asked = []
+
+    def measure(run, limit):
+        asked.append(run.learning_rate)
+        needed = epochs.get(run.learning_rate, math.inf)
+        return needed if math.isnan(needed) or needed <= limit else math.inf
+
+    assert cifar_experiments.fastest_rate(settings(learning_rate=0.001), measure) == best
+    assert asked == tried
+
+
+def test_figure1_is_skipped_where_it_is_finished_and_becomes_a_table(place, monkeypatch, capsys):
+    monkeypatch.setattr(cifar_experiments, "RATES", (0.01, 0.1, 1e8))
+    monkeypatch.setattr(cifar_experiments, "LONGEST", 6)
+    monkeypatch.setattr(cifar_experiments, "TARGET", 0.6)
+    monkeypatch.setattr(cifar_experiments, "REFERENCE", place / "reference")
+    small = {"image_size": 12, "batch_size": 8, "device": "cpu"}
+    only = ("19pct", "fan_in", "relu")
+    cifar_experiments.figure1(only, **small)
+    printed = capsys.readouterr().out
+    folders = sorted((place / "runs" / "figure1").iterdir())
+    times = [(folder / "config.json").stat().st_mtime_ns for folder in folders]
+    cifar_experiments.figure1(only, **small)
+    assert capsys.readouterr().out == printed and printed.startswith("19pct fan_in relu: rate 0.")
+    assert [(folder / "config.json").stat().st_mtime_ns for folder in folders] == times
+    cifar_experiments.main(["summary"])
+    table = pd.read_csv(place / "reference" / "figure1" / "runs.csv")
+    assert {"target"} <= set(table["ended"]) <= {"target", "gave up", "schedule", "diverged"}
+    assert set(table["seed"]) == {0, 1, 2} and table["training_error"].dropna().between(0, 1).all()
+    about = json.loads((place / "reference" / "figure1" / "about.json").read_text())
+    assert about["lossy_pictures"] is True and about["command"].endswith("figure1")
+
+
+def test_the_normalisation_runs_are_kept(place, monkeypatch, capsys):
+    monkeypatch.setattr(cifar_experiments, "keep", lambda folder, name: kept.append(name))
+    kept = []
+    cifar_experiments.main(["lrn", "--epochs", "3", "--only", "conv-local-11pct-first", "--seeds", "0", "1"])
+    assert kept == [f"lrn-conv-local-11pct-first-3epochs-seed{seed}" for seed in (0, 1)]
+    assert "9 shifts" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cifar_experiments.main(["figure1", "--only", "tan"])

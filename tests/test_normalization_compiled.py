@@ -1,0 +1,56 @@
+"""§3.3 through torch.compile: the same numbers where there is a compiler, and where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_lib import LocalResponseNorm, normalization
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """Whether the compiler works is asked anew by each test."""
+    normalization._compiled_functions.cache_clear()
+    yield
+    normalization._compiled_functions.cache_clear()
+
+
+def both_ways(norm, dtype=torch.float32, memory=torch.contiguous_format):
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 60, (2, 12, 5, 4))).to(dtype, memory_format=memory)
+    y = norm(x.requires_grad_())
+    return y.double(), torch.autograd.grad(y.square().sum(), x)[0].double()
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize(("convention", "n"), [("paper", 4), ("code2012", 4), ("caffe", 5)])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_compiled_and_plain_agree_with_float64(columns, convention, n, memory, monkeypatch):
+    """What is given to the compiler, without it: it takes long. benchmarks/lrn.py has it, and its errors."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    choices = {"convention": convention, "n": n, "columns": columns, "alpha": 0.01}
+    compiled = both_ways(LocalResponseNorm(**choices, compiled=True), memory=memory)
+    exact = both_ways(LocalResponseNorm(**choices), torch.float64)
+    for found, expected in zip(compiled, exact, strict=True):
+        assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
+    assert normalization._compiled_functions("cpu", torch.float32) is not None
+
+
+def test_without_a_compiler_it_silently_is_the_plain_one(monkeypatch, recwarn, capfd):
+    def broken(*arguments, **options):
+        def call(*arguments):
+            raise RuntimeError("no compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    compiled, plain = (both_ways(LocalResponseNorm("code2012", compiled=way)) for way in (True, False))
+    assert all(torch.equal(a, b) for a, b in zip(compiled, plain, strict=True))
+    assert not recwarn.list and capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_compiled_unless_asked_or_to_evaluate(monkeypatch):
+    monkeypatch.setattr(torch, "compile", None)
+    both_ways(LocalResponseNorm("code2012"))
+    with torch.no_grad():
+        LocalResponseNorm("code2012", compiled=True)(torch.ones(1, 6, 2, 2))
+    assert normalization._compiled_functions.cache_info().currsize == 0
