@@ -41,8 +41,8 @@ def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
 
 def to_input(crops_nhwc: np.ndarray, mean: Tensor, device="cpu") -> Tensor:
     """uint8 (N, H, W, 3) to what a net takes: float32 (N, 3, H, W) less the mean (3, H, W), channels last in memory."""
-    pixels = torch.from_numpy(crops_nhwc).to(device, non_blocking=True)
-    return pixels.permute(0, 3, 1, 2) - mean.to(device)
+    pixels = torch.from_numpy(crops_nhwc).to(device, non_blocking=True).float()
+    return pixels.sub_(mean.permute(1, 2, 0).contiguous().to(device)).permute(0, 3, 1, 2)
 
 
 def mean_of(store, crop: int) -> Tensor:

@@ -46,8 +46,16 @@ def make_batches(
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
         x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
-        x.add_(shifts[rows, :, None, None].to(run.device)).div_(divisor)
+        add_colours(x, shifts[rows].to(run.device)).div_(divisor)
         yield x, torch.from_numpy(store.labels[rows]).to(run.device)
+
+
+def add_colours(x: Tensor, shifts: Tensor) -> Tensor:
+    """Add a colour (N, 3) to every pixel of each image, in place; x (N, 3, H, W) is channels last in memory."""
+    # as rows of W·3 numbers, which are added to many times faster than triples
+    lines = x.permute(0, 2, 3, 1).view(len(x), x.shape[2], -1)
+    lines.add_(shifts.repeat(1, x.shape[3])[:, None])
+    return x
 
 
 def ahead(items: Iterator) -> Iterator:
