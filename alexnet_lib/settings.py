@@ -145,7 +145,7 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
         "width": 0.25 if store.size < SMALL else 1.0,
         "image_size": store.crop,
         "recipe": "small" if few else "paper",
-        "epochs": 40 if few else 90,
+        "epochs": 45 if few else 90,
         "device": find_device(settings.device),
     }
     run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
