@@ -7,8 +7,8 @@ command that needs no network does not wait for torch.
 import os
 from importlib import import_module
 
-# OpenMP reads it when torch is loaded. Threads that wait by spinning make every step ten times as slow where the cores
-# are shared, and no faster where they are not.
+# OpenMP reads it when torch is loaded. Threads that wait by spinning make every step several times as slow where the
+# cores are shared, and no faster where they are not.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 MODULE_OF = {

@@ -46,7 +46,7 @@ def draw_views(generator, count: int, borders: tuple[int, int], offsets: str = "
 def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
     """Cut one view an image: (N, size, size, 3) uint8. `rows` picks images from a larger array without a copy."""
     rows = range(len(images)) if rows is None else rows
-    images = np.asarray(images)  # a memory map makes an object of its own kind of every slice, at ten times the price
+    images = np.asarray(images)  # slices of a memory map are memory maps, several times as dear
     crops = np.empty((len(rows), size, size, 3), np.uint8)
     for i, row in enumerate(rows):
         top, left = views.top[i], views.left[i]

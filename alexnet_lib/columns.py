@@ -24,7 +24,7 @@ from .launch import ALONE, Job, join
 from .learning import PaperSGD, initialise
 from .normalization import LocalResponseNorm
 
-# the names that torch gives them since 2.13, and those of before
+# the current names, and those of older releases
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
