@@ -4,6 +4,7 @@ Every run is a record under runs/. A command that is stopped and given again ski
 middle of what is not; several can run side by side, each with its own --only.
 
     python -m alexnet_lib.cifar_experiments figure1 --only 19pct tanh
+    python -m alexnet_lib.cifar_experiments figure1 --small
     python -m alexnet_lib.cifar_experiments lrn --epochs 50 --seeds 0 1 2
     python -m alexnet_lib.cifar_experiments summary
 """
@@ -16,6 +17,7 @@ import math
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -24,6 +26,7 @@ from .cifar_training import CifarSettings, choose_pictures, epochs_to, published
 from .dataset import load_dataset
 from .paths import REFERENCE, runs_dir
 from .records import Record, keep, provenance, write_json, write_table
+from .settings import ReluSettings
 from .training import NonFiniteLoss
 
 TARGET = 0.25  # training error, the dotted line of Figure 1
@@ -36,24 +39,66 @@ REGIMES = {
     "published": {"initialisation": "published", "input_divisor": 1.0, "learning_rate": 0.001},
     "fan_in": {"initialisation": "fan_in", "input_divisor": 64.0, "learning_rate": 0.01},
 }
+# a scale for a laptop: the centres of the generated pictures
+SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
 
 
-def figure1(only=(), **common) -> None:
+def figure1(only=(), small: bool = False, **common) -> None:
     """For each net, initialisation and activation: the fastest rate by a search with one seed, then more seeds at it.
 
     As for the figure, without weight decay, crops, reflections or normalisation, until TARGET is reached.
     """
+    common |= SMALL if small else {}
     for net, regime, activation in itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS):
         if set(only) <= {net, regime, activation}:
-            fixed = {"net": net, "activation": activation, "normalization": None, "weight_decay": 0.0}
-            fixed |= {"augmentation": False, "target_error": TARGET, "give_up_epochs": PACE}
-            settings = CifarSettings(**fixed, **REGIMES[regime], **common, experiment="figure1")
+            settings = CifarSettings(**unregularised(net, regime, activation), **common, experiment=experiment(small))
             rate, epochs = fastest_rate(settings)
             print(f"{net} {regime} {activation}: rate {rate:g}, {epochs:.1f} epochs", flush=True)
             for seed in SEEDS[1:] if math.isfinite(epochs) else ():
                 epochs_needed(dataclasses.replace(settings, learning_rate=rate, seed=seed), LONGEST)
+
+
+def unregularised(net: str, regime: str, activation: str) -> dict:
+    """The settings of a run of Figure 1, which had no regularisation of any kind."""
+    fixed = {"net": net, "activation": activation, "normalization": None, "weight_decay": 0.0}
+    return fixed | {"augmentation": False, "target_error": TARGET, "give_up_epochs": PACE} | REGIMES[regime]
+
+
+def race(asked: ReluSettings) -> dict[tuple[str, str], CifarSettings]:
+    """The four runs of notebook 02, ReLU and tanh with each initialisation, {(initialisation, activation): settings}.
+
+    On the generated pictures they are those of `figure1(small=True)`, and end at twice its training error.
+    """
+    dataset = choose_pictures(asked.dataset)
+    small = dataset == SMALL["dataset"]
+    target, epochs = (2 * TARGET, 8) if small else (TARGET, LONGEST)
+    ends = {"target_error": target if asked.target == "auto" else asked.target, "give_up_epochs": None}
+    ends["stages"] = ((epochs if asked.epochs == "auto" else asked.epochs, 1.0),)
+    common = {"dataset": dataset, "seed": asked.seed, "device": asked.device, "precision": asked.precision}
+    common |= ends | {"experiment": "race"} | (SMALL if small else {})
+    runs = {}
+    for regime, activation in itertools.product(REGIMES, ("relu", "tanh")):
+        rate = getattr(asked, f"{regime}_rate")
+        rate = best_rate(experiment(small), asked.net, regime, activation) if rate == "auto" else rate
+        settings = unregularised(asked.net, regime, activation) | common | {"learning_rate": rate}
+        runs[regime, activation] = CifarSettings(**settings)
+    return runs
+
+
+def best_rate(name: str, net: str, regime: str, activation: str) -> float:
+    """The best rate of the committed runs of a kind; where there are none, the rate at which a search begins."""
+    rows = at_best_rate(epochs_by_run(figure1_reference(name)))
+    rates = rows.set_index(["net", "initialisation", "activation"])["learning_rate"]
+    return float(
+        rates.groupby(level=[0, 1, 2]).first().get((net, regime, activation), REGIMES[regime]["learning_rate"])
+    )
+
+
+def experiment(small: bool) -> str:
+    """The name of the folders of Figure 1's runs."""
+    return "figure1-small" if small else "figure1"
 
 
 def fastest_rate(settings: CifarSettings, measure: Callable | None = None) -> tuple[float, float]:
@@ -92,10 +137,10 @@ def epochs_needed(settings: CifarSettings, limit: int) -> float:
     return math.inf if math.isnan(epochs) else epochs
 
 
-def figure1_table() -> pd.DataFrame:
+def figure1_table(small: bool = False) -> pd.DataFrame:
     """One row for each epoch of each run that there is; a run whose loss stopped being a number has one, of epoch 0."""
     rows, about = [], ["net", "initialisation", "activation", "learning_rate", "seed", "ended", "epoch"]
-    for folder in sorted((runs_dir() / "figure1").iterdir()):
+    for folder in sorted((runs_dir() / experiment(small)).iterdir()):
         if (folder / "diverged.json").is_file():
             rows.append(json.loads((folder / "diverged.json").read_text()) | {"ended": "diverged", "epoch": 0})
         elif (folder / "summary.json").is_file():
@@ -109,6 +154,86 @@ def figure1_table() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*about, *measured]).sort_values(about, kind="stable", ignore_index=True)
 
 
+def figure1_reference(name: str = "figure1") -> pd.DataFrame:
+    """The committed table of "figure1" (CIFAR-10) or "figure1-small" (the generated pictures), as `figure1_table`."""
+    return pd.read_csv(REFERENCE / name / "runs.csv")
+
+
+def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a run of `figure1_table`, with the epochs that it took to TARGET; inf where it did not get there."""
+    keys = ["net", "initialisation", "activation", "learning_rate", "seed", "ended"]
+    rows = []
+    for run, epochs in table.groupby(keys, sort=False):
+        history = pd.DataFrame({"split": "train", "epoch": epochs["epoch"], "top1": epochs["training_error"]})
+        taken = epochs_to(history, TARGET)
+        rows.append([*run, math.inf if math.isnan(taken) else taken])
+    return pd.DataFrame(rows, columns=[*keys, "epochs"])
+
+
+def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
+    """Of `epochs_by_run`, the rows at each net's, initialisation's and activation's best rate, that of seed 0."""
+    kinds = ["net", "initialisation", "activation"]
+    first = table[(table["seed"] == 0) & (table["ended"] != "diverged")]
+    best = first.loc[first.groupby(kinds)["epochs"].idxmin(), [*kinds, "learning_rate"]]
+    order = [*NETS, *REGIMES, *ACTIVATIONS]
+
+    def places(column: pd.Series) -> pd.Series:
+        return column.map(order.index) if column.name in kinds else column
+
+    return table.merge(best).sort_values([*kinds, "seed"], key=places, ignore_index=True)
+
+
+def speedup(table: pd.DataFrame, net: str, initialisation: str, slow: str = "tanh") -> tuple[float, float, int]:
+    """How many times as many epochs as ReLU another activation needs: mean, deviation and number over the seeds.
+
+    A run that did not get there counts as LONGEST epochs, so that the answer is too small rather than too large.
+    """
+    rows = at_best_rate(epochs_by_run(table))
+    rows = rows[(rows["net"] == net) & (rows["initialisation"] == initialisation)]
+    epochs = rows.pivot(index="seed", columns="activation", values="epochs").clip(upper=LONGEST)
+    if not {slow, "relu"} <= set(epochs):
+        raise ValueError(
+            f"runs of {', '.join(epochs)} with net {net} and initialisation {initialisation}; want {slow}, relu"
+        )
+    ratios = (epochs[slow] / epochs["relu"]).dropna()
+    return ratios.mean(), ratios.std(), len(ratios)
+
+
+def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
+    """For people: epochs to TARGET at the best rate and how many times ReLU's; a row a net, weights, activation.
+
+    Spreads are deviations over the seeds; "more than" where a run did not get there in LONGEST epochs.
+    """
+    rows, best = [], at_best_rate(epochs_by_run(table))
+    for (net, initialisation, activation), runs in best.groupby(["net", "initialisation", "activation"], sort=False):
+        row = {"net": net, "weights": initialisation, "units": activation, "runs": len(runs)}
+        row["best rate"] = f"{runs['learning_rate'].iloc[0]:g}"
+        missed = not np.isfinite(runs["epochs"]).all()
+        row["epochs"] = f"more than {LONGEST}" if missed else _spread(runs["epochs"].mean(), runs["epochs"].std())
+        row["times ReLU's"] = ""
+        others = best[(best["net"] == net) & (best["initialisation"] == initialisation)]["activation"]
+        if activation != "relu" and "relu" in set(others):
+            mean, deviation, _ = speedup(table, net, initialisation, activation)
+            row["times ReLU's"] = "more than " * missed + _spread(mean, deviation)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _spread(mean: float, deviation: float) -> str:
+    return f"{mean:.1f}" if math.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def training_curves(history: pd.DataFrame) -> pd.DataFrame:
+    """A record's history as in `figure1_table`: epoch, training_error, and the shares of saturated units."""
+    rows = history[history["split"] == "train"]
+    return rows.filter(like="saturated").assign(epoch=rows["epoch"], training_error=rows["top1"])
+
+
+def relu_speedup(name: str, net: str, initialisation: str, slow: str = "tanh") -> tuple[float, float, int]:
+    """`speedup` of a committed table, for the ledger."""
+    return speedup(figure1_reference(name), net, initialisation, slow)
+
+
 def lrn(epochs: int, seeds, only=(), **common) -> None:
     """The 13 % net, the same with normalisation added and no other change, and the final 11 % net; kept as records."""
     for seed, net in itertools.product(seeds, LRN_NETS):
@@ -120,15 +245,17 @@ def lrn(epochs: int, seeds, only=(), **common) -> None:
             print(f"{net} seed {seed}: {errors}", flush=True)
 
 
-def summary() -> None:
-    """Write what Figure 1's runs came to under results/reference/figure1/."""
-    folder = REFERENCE / "figure1"
+def summary(small: bool = False) -> None:
+    """Write what Figure 1's runs came to under results/reference/."""
+    folder = REFERENCE / experiment(small)
     folder.mkdir(parents=True, exist_ok=True)
-    table = figure1_table()
+    table = figure1_table(small)
     write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[7:], 5)).to_dict("records"))
-    lossy = load_dataset(choose_pictures("auto"))["train"].meta.get("lossy", False)
-    command = "python -m alexnet_lib.cifar_experiments figure1"
-    write_json(folder / "about.json", {"command": command, "lossy_pictures": lossy, **provenance()})
+    dataset = choose_pictures(SMALL["dataset"] if small else "auto")
+    store = load_dataset(dataset)["train"]
+    about = {"command": "python -m alexnet_lib.cifar_experiments figure1" + " --small" * small}
+    about |= {"dataset": dataset, "images": len(store), "lossy_pictures": store.meta.get("lossy", False)}
+    write_json(folder / "about.json", about | provenance())
 
 
 def main(arguments=None) -> None:
@@ -137,6 +264,7 @@ def main(arguments=None) -> None:
     )
     parser.add_argument("command", choices=["figure1", "lrn", "summary"])
     words = [*NETS, *REGIMES, *ACTIVATIONS]
+    parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
     parser.add_argument("--only", nargs="+", default=[], choices=words, help="the runs that have all of these")
     parser.add_argument("--epochs", type=int, default=50, help="of a run of lrn (50; the published net had 520)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs of lrn (0)")
@@ -149,11 +277,11 @@ def main(arguments=None) -> None:
     try:
         match given.command:
             case "figure1":
-                figure1(given.only, **common)
+                figure1(given.only, given.small, **common)
             case "lrn":
                 lrn(given.epochs, given.seeds, given.only, **common)
             case "summary":
-                summary()
+                summary(given.small)
     except (ValueError, OSError, ArithmeticError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 

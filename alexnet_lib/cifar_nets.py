@@ -18,6 +18,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,8 +115,20 @@ SATURATED = {
     "logistic": lambda y: (y < 0.015) | (y > 0.985),
     "abs_tanh": lambda y: y > 0.97,
 }
+
 INITIALISATIONS = ("published", "fan_in")
 NORMALIZATIONS = ("published", "lrn", None)
+
+
+def activation_table(x: Tensor) -> pd.DataFrame:
+    """Each activation's value and slope at the places x, by autograd: columns x, activation, value, slope."""
+    tables = []
+    for name, activation in ACTIVATIONS.items():
+        at = x.clone().requires_grad_()
+        value = activation()(at)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+        tables.append(pd.DataFrame({"x": x, "activation": name, "value": value.detach(), "slope": slope}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def cifar_net(

@@ -36,6 +36,7 @@ from .settings import Auto, Count, Positive, check, checked, find_device
 from .training import NonFiniteLoss
 
 CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
+LIKE_A_GUESS, PLATEAU = 0.95, 3  # so close to a guess's error a run is given three times as long
 LOOKED_AT = 512  # training images whose hidden units are looked at for saturation
 
 
@@ -52,7 +53,8 @@ class CifarSettings:
         close to unit variance. augmentation: random crops, where the net takes less than 32 pixels, and reflections.
     stages: (epochs, factor on the rate of the weights), one after the other; the rate of the biases stays.
     weight_decay: a factor on the decays of the net's file. target_error: training error that ends the run.
-    give_up_epochs: from this epoch on a run ends that would miss the target at its pace over so many epochs.
+    give_up_epochs: from this epoch on a run ends that would miss the target at its pace over so many epochs; one that
+        has not begun to learn, after three times as many.
     compiled: the normalisation may use torch.compile.
     """
 
@@ -295,11 +297,14 @@ def _end_epoch(run, state: _State, trained: dict, validated: dict) -> None:
 def _is_hopeless(run, state: _State) -> bool:
     """Whether neither the pace of the last epochs nor that of the last one alone leads to the target in time.
 
-    Errors fall ever more slowly once they fall, so this pace flatters the run.
+    Errors fall ever more slowly once they fall, so this pace flatters the run. Before they fall it says nothing.
     """
     if run.give_up_epochs is None or state.epoch < run.give_up_epochs:
         return False
-    errors = [1 - 1 / state.classes] + [row["top1"] for row in state.history if row["split"] == "train"]
+    guess = 1 - 1 / state.classes
+    errors = [guess] + [row["top1"] for row in state.history if row["split"] == "train"]
+    if errors[-1] > LIKE_A_GUESS * guess:
+        return state.epoch >= PLATEAU * run.give_up_epochs
     steady = (errors[-1 - run.give_up_epochs] - errors[-1]) / run.give_up_epochs
     pace = max(steady, errors[-2] - errors[-1])
     return errors[-1] - pace * (run.epochs - state.epoch) > run.target_error

@@ -157,6 +157,90 @@ def error_bars(table: pd.DataFrame) -> Figure:
     return figure
 
 
+# ------------------------------------------------------------------------------------------- §3.1, nonlinearities
+
+# as in the paper's Figure 1: ReLU solid, tanh dashed
+LINES = {"relu": "-", "tanh": "--", "logistic": ":", "abs_tanh": "-."}
+MARKERS = {"relu": "o", "tanh": "s", "logistic": "^", "abs_tanh": "D"}
+SHOWN = {"relu": "ReLU", "tanh": "tanh", "logistic": "logistic", "abs_tanh": "|tanh|"}
+COLOURS = {"relu": INK, "tanh": ACCENT, "logistic": SECOND, "abs_tanh": GREY}
+
+
+def _line(activation: str) -> dict:
+    return {"linestyle": LINES[activation], "color": COLOURS[activation], "label": SHOWN[activation]}
+
+
+@in_style
+def activation_functions(table: pd.DataFrame) -> Figure:
+    """Each function and its slope: columns x, activation, value, slope."""
+    figure, axes = new_figure(9, 2.8, 1, 2)
+    for activation, rows in table.groupby("activation", sort=False):
+        for place, column in zip(axes[0], ("value", "slope"), strict=True):
+            place.plot(rows["x"], rows[column], **_line(activation))
+    axes[0, 0].set(xlabel="input", ylabel="output", ylim=(-1.1, 2.1))
+    axes[0, 1].set(xlabel="input", ylabel="slope", ylim=(-1.1, 1.1))
+    axes[0, 0].legend()
+    return figure
+
+
+@in_style
+def race(panels: dict[str, dict[str, pd.DataFrame]], target: float, highest: float = 0.9) -> Figure:
+    """Training error by epoch as in Figure 1, {title: {activation: epoch and training_error}}; dotted, the target."""
+    figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
+    for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for activation, rows in lines.items():
+            place.plot(rows["epoch"], 100 * rows["training_error"], **_line(activation))
+        place.axhline(100 * target, color=GREY, linestyle=":")
+        place.set(xlabel="epoch", title=title, ylim=(0, 100 * highest))
+    place.set_xlim(left=0)
+    place.xaxis.get_major_locator().set_params(integer=True)
+    place.text(place.get_xlim()[1], 100 * target, f"{target:.0%}", ha="right", va="bottom", fontsize=9)
+    axes[0, 0].set_ylabel("training error (%)")
+    axes[0, 0].legend()
+    return figure
+
+
+@in_style
+def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
+    """The share of saturated units of each layer by epoch, {title: epoch and saturated1, saturated2, …}."""
+    figure, axes = new_figure(2.6 * len(panels), 2.6, 1, len(panels), sharey=True)
+    for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        layers = rows.filter(like="saturated").dropna(axis=1)
+        for number, (layer, style) in enumerate(zip(layers, ("-", "--", ":", "-."), strict=False), start=1):
+            place.plot(rows["epoch"], 100 * rows[layer], style, label=f"layer {number}")
+        place.set(xlabel="epoch", title=title, ylim=(0, 100))
+        place.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylabel("saturated units (%)")
+    axes[0, -1].legend()
+    return figure
+
+
+@in_style
+def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
+    """Epochs to the target by rate, {title: columns learning_rate, activation, epochs}; inf is on top, hollow."""
+    figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
+    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
+        place.axhline(longest, color=PALE, linewidth=6, zorder=0)
+        for activation, rows in table.groupby("activation", sort=False):
+            rows = rows.sort_values("learning_rate")
+            reached = np.isfinite(rows["epochs"])
+            place.plot(rows["learning_rate"][reached], rows["epochs"][reached], **_line(activation))
+            for which, face in ((reached, COLOURS[activation]), (~reached, "white")):
+                place.plot(
+                    rows["learning_rate"][which],
+                    rows["epochs"][which].clip(upper=longest),
+                    MARKERS[activation],
+                    color=COLOURS[activation],
+                    markerfacecolor=face,
+                )
+        place.set(xlabel="learning rate", xscale="log", yscale="log", title=title)
+        place.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "not in 40"])
+        place.minorticks_off()
+    axes[0, 0].set_ylabel("epochs to the target")
+    axes[0, 0].legend()
+    return figure
+
+
 # --------------------------------------------------------------------------------------------------- §5, learning
 
 

@@ -9,6 +9,7 @@ from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
 from . import figures
+from .claims import claims
 from .progress import progress_style
 
 # top-1 / top-5 on the test images of ILSVRC-2010 (§6, Table 1), and in the log of the run behind it
@@ -39,6 +40,19 @@ def verdicts(checks: dict[str, bool]) -> HTML:
     if failed:
         raise AssertionError("does not hold: " + "; ".join(failed))
     return facts(dict.fromkeys(checks, "holds"))
+
+
+def ledger(notebook: str) -> HTML:
+    """A notebook's rows of the ledger of claims: what the paper says, what was measured, and the verdict."""
+    rows = []
+    for row in claims(notebook).to_dict("records"):
+        spread = f" ± {row['spread']:.2g}" if row["n"] > 1 else ""
+        runs = f" ({row['n']} runs)" if row["n"] > 1 else ""
+        given = {"§": row["section"], "claim": row["statement"], "paper": f"{row['paper']:.4g}"}
+        given["log of 2012"] = "" if pd.isna(row["log2012"]) else f"{row['log2012']:.4g}"
+        given["measured"] = "" if pd.isna(row["measured"]) else f"{row['measured']:.4g}{spread}{runs}"
+        rows.append(given | {"verdict": row["verdict"]})
+    return plain(pd.DataFrame(rows))
 
 
 def plain(table: pd.DataFrame) -> HTML:

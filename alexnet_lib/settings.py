@@ -20,6 +20,7 @@ from .paths import runs_dir
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 FEW = 100_000  # training images
 SMALL = 128  # pixels
 LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
@@ -78,11 +79,26 @@ class ArchitectureSettings:
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+@checked
+class ReluSettings:
+    """Notebook 02. target: the training error at which a run ends; rates: "auto" are the best of the committed runs."""
+
+    dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
+    net: Literal["19pct", "18pct", "conv-local-13pct"] = "19pct"
+    target: Auto | Share = "auto"
+    epochs: Auto | Count = "auto"
+    published_rate: Auto | Positive = "auto"
+    fan_in_rate: Auto | Positive = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
 def check(kind: type, values: dict):
     """Make settings of a kind from named values.
 
     Raises:
-        ValueError: every unknown name and impossible value, with what was found and what is accepted.
+        ValueError: every unknown name, missing or impossible value, with what was found and what is accepted.
     """
     known = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(set(values) - set(known))
@@ -95,7 +111,10 @@ def check(kind: type, values: dict):
         problems: dict[str, list[str]] = {}
         for problem in error.errors():
             problems.setdefault(str(problem["loc"][0]), []).append(problem["msg"].removeprefix("Input should be "))
-        lines = [f"{name} = {values[name]!r}; accepted is {', or '.join(wants)}" for name, wants in problems.items()]
+        lines = [
+            f"{name} = {values[name]!r}; accepted is {', or '.join(wants)}" if name in values else f"{name} is missing"
+            for name, wants in problems.items()
+        ]
         raise ValueError("\n".join(lines)) from None
 
 
