@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from alexnet_lib.paths import REPOSITORY
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 from tests.baseline import run, text_of
 from tests.small_notebooks import write_notebook
 
@@ -84,6 +84,13 @@ def report(tmp_path_factory):
     notebook = nbformat.read(source, 4)
     change(dict(zip(CELLS, notebook.cells[1:], strict=True)))
     (folder / "changed.ipynb").write_text(text_of(notebook))
+    said, seconds = nbval(folder)
+    assert len(said) == 2 * (len(CELLS) + 1)
+    return said, seconds
+
+
+def nbval(folder: Path) -> tuple[dict, float]:
+    """Run nbval over a folder: {(notebook, cell): why it failed, or ""}, and the seconds taken."""
     command = [sys.executable, "-m", "pytest", "-p", "conftest", f"--rootdir={folder}", "-c", os.devnull]
     command += ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", "--color=no"]
     command += ["-pno:xdist", "-pno:cacheprovider", "--junitxml=report.xml", "."]
@@ -92,12 +99,12 @@ def report(tmp_path_factory):
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
     seconds = time.monotonic() - began
     said = {}
+    assert (folder / "report.xml").is_file(), done.stdout + done.stderr
     for case in ElementTree.parse(folder / "report.xml").iter("testcase"):
         # cell 0 is the parameters cell
         said[Path(case.get("classname")).stem, int(case.get("name").split()[1]) - 1] = "".join(
             part.text for part in case
         )
-    assert len(said) == 2 * (len(CELLS) + 1), done.stdout + done.stderr
     return said, seconds
 
 
@@ -132,3 +139,17 @@ def test_a_dead_kernel_is_named_at_once(report):
     assert "the kernel died in this cell" in said["changed", list(CELLS).index("death")]
     assert "Kernel dead" in said["changed", list(CELLS).index("after death")]
     assert seconds < SLOW_TO_DIE
+
+
+def test_one_changed_digit_of_a_real_notebook_is_found(tmp_path):
+    notebook = nbformat.read(NOTEBOOKS / "01_architecture.ipynb", 4)
+    last = [cell.id for cell in notebook.cells].index("slips-check")
+    notebook.cells = [cell for cell in notebook.cells[: last + 1] if cell.cell_type == "code"]
+    changed = [cell.id for cell in notebook.cells].index("printed-table")
+    table = notebook.cells[changed].outputs[0].data
+    assert "253,440" in table["text/html"]
+    table["text/html"] = table["text/html"].replace("253,440", "253,441")
+    (tmp_path / "copy.ipynb").write_text(text_of(notebook))
+    said, _ = nbval(tmp_path)
+    assert [cell for (_, cell), why in said.items() if why] == [changed - 1]  # cell 0 is the parameters cell
+    assert "253,441" in said["copy", changed - 1]
