@@ -164,12 +164,22 @@ def alexnet(name="paper", num_classes=1000, *, seed=None, **changes):
     Raises:
         ValueError: an unknown name or change, or a combination with which no net can be built.
     """
-    # sixty million weights are drawn once, by our rule, not first by torch's
-    net = skeleton(name, num_classes, **changes).to_empty(device="cpu")
+    net = _with_memory(skeleton(name, num_classes, **changes))
     if name == "owt2014":
         net.register_load_state_dict_pre_hook(_rename_torchvision)
     seed = int(torch.randint(2**31, ())) if seed is None else seed
     return initialise(net, NETS[name].initialisation, seed)
+
+
+def _with_memory(net: nn.Sequential) -> nn.Sequential:
+    """Give a skeleton's weights memory, with nothing in it: they are drawn once, by our rule, not first by torch's.
+
+    `to_empty` would do the same, and load torch's symbolic shapes for it: five hundred modules.
+    """
+    for layer in net.modules():
+        for name, weight in list(layer.named_parameters(recurse=False)):
+            setattr(layer, name, nn.Parameter(torch.empty(weight.shape)))
+    return net
 
 
 def skeleton(name="paper", num_classes=1000, **changes) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """§5, the details of learning: initial weights, the update rule, the schedule, and recipes that name them together."""
 
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,10 @@ class PaperSGD(torch.optim.SGD):
     is left alone altogether, decay and momentum included, as in the 2012 program (src/weights.cu).
     """
 
+    # torch wraps these for its compiler, and the wrappers load it at the first call: nine hundred modules, some seconds
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
     def __init__(self, params, lr, momentum=0.9, weight_decay=5e-4):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
         for group in self.param_groups:
@@ -95,7 +100,7 @@ class PaperSGD(torch.optim.SGD):
                     p.grad = None
             elif group["lr"] != group["buffer_lr"]:
                 self._rescale(group)
-        loss = super().step(closure)
+        loss = inspect.unwrap(torch.optim.SGD.step)(self, closure)
         for p, grad in held:
             p.grad = grad
         return loss

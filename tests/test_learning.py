@@ -1,6 +1,8 @@
 """§5: the update rule against its two printed lines in float64, the plateau rule, initial weights, recipes."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -167,3 +169,20 @@ def test_schedules_warm_up_and_fall():
     assert factors == [pytest.approx(f) for f in (0.1, 1, 0.1, 0.01)]
     factors = [rate_factor(small, done) for done in (0, small.warm_up, 0.5, 0.75, 1)]
     assert factors == [pytest.approx(f) for f in (0.1, 0.95, 0.5, 0.25, 0)]
+
+
+def test_a_net_and_an_update_do_not_load_torchs_compiler():
+    """It would cost every process that trains some seconds before its first step."""
+    program = """
+import sys
+import torch
+from alexnet_lib import PaperSGD, alexnet
+net = alexnet("paper", 3, width=0.05, image_size=64)
+optimizer = PaperSGD(net.parameters(), lr=0.1)
+net(torch.zeros(1, 3, 64, 64)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
