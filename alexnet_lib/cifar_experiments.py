@@ -234,6 +234,21 @@ def relu_speedup(name: str, net: str, initialisation: str, slow: str = "tanh") -
     return speedup(figure1_reference(name), net, initialisation, slow)
 
 
+def smallest_speedup(name: str) -> tuple[float, float, int]:
+    """The smallest of a committed table's speed-ups over tanh, of all nets and initialisations."""
+    table = figure1_reference(name)
+    kinds = at_best_rate(epochs_by_run(table)).groupby(["net", "initialisation"])["activation"].agg(set)
+    return min(speedup(table, *kind) for kind, activations in kinds.items() if {"relu", "tanh"} <= activations)
+
+
+def raw_against_scaled(name: str, net: str, activation: str) -> float:
+    """How many times as many epochs a net needs with raw pixels and published weights as with scaled ones of both."""
+    rows = at_best_rate(epochs_by_run(figure1_reference(name)))
+    rows = rows[(rows["net"] == net) & (rows["activation"] == activation)]
+    epochs = rows.groupby("initialisation")["epochs"].mean()
+    return float(epochs["published"] / epochs["fan_in"])
+
+
 def lrn(epochs: int, seeds, only=(), **common) -> None:
     """The 13 % net, the same with normalisation added and no other change, and the final 11 % net; kept as records."""
     for seed, net in itertools.product(seeds, LRN_NETS):

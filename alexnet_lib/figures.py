@@ -217,13 +217,13 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
 
 @in_style
 def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
-    """Epochs to the target by rate, {title: columns learning_rate, activation, epochs}; inf is on top, hollow."""
+    """Epochs to the target by rate, {title: columns learning_rate, activation, epochs}; hollow on top, inf."""
     figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         place.axhline(longest, color=PALE, linewidth=6, zorder=0)
         for activation, rows in table.groupby("activation", sort=False):
             rows = rows.sort_values("learning_rate")
-            reached = np.isfinite(rows["epochs"])
+            reached = np.isfinite(rows["epochs"]).to_numpy()
             place.plot(rows["learning_rate"][reached], rows["epochs"][reached], **_line(activation))
             for which, face in ((reached, COLOURS[activation]), (~reached, "white")):
                 place.plot(
@@ -234,7 +234,7 @@ def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
                     markerfacecolor=face,
                 )
         place.set(xlabel="learning rate", xscale="log", yscale="log", title=title)
-        place.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "not in 40"])
+        place.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "given up"])
         place.minorticks_off()
     axes[0, 0].set_ylabel("epochs to the target")
     axes[0, 0].legend()

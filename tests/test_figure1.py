@@ -98,3 +98,13 @@ def test_slopes_are_those_of_the_formulas():
     expected["abs_tanh"] = np.sign(x.numpy()) * (1 - tanh**2)
     for name in ACTIVATIONS:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
+
+
+def test_what_the_ledger_asks_of_a_committed_table(monkeypatch, table):
+    scaled = table[table["activation"] == "relu"].assign(initialisation="fan_in")
+    faster = runs(("tanh", 0.01, 0, "target", [0.25])).assign(initialisation="fan_in")
+    both = pd.concat([table, scaled, faster], ignore_index=True)
+    monkeypatch.setattr(cifar_experiments, "figure1_reference", lambda name: both)
+    assert cifar_experiments.relu_speedup("figure1", "19pct", "fan_in")[0] == 0.5
+    assert cifar_experiments.smallest_speedup("figure1")[0] == 0.5
+    assert cifar_experiments.raw_against_scaled("figure1", "19pct", "relu") == 1.0
