@@ -40,6 +40,7 @@ REGIMES = {
     "fan_in": {"initialisation": "fan_in", "input_divisor": 64.0, "learning_rate": 0.01},
 }
 # a scale for a laptop: the centres of the generated pictures
+EARLY = (0.6, 6)  # training error and epochs at which a reader's run on them ends
 SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
@@ -69,11 +70,11 @@ def unregularised(net: str, regime: str, activation: str) -> dict:
 def race(asked: ReluSettings) -> dict[tuple[str, str], CifarSettings]:
     """The four runs of notebook 02, ReLU and tanh with each initialisation, {(initialisation, activation): settings}.
 
-    On the generated pictures they are those of `figure1(small=True)`, and end at twice its training error.
+    On the generated pictures they are those of `figure1(small=True)`, and end early.
     """
     dataset = choose_pictures(asked.dataset)
     small = dataset == SMALL["dataset"]
-    target, epochs = (2 * TARGET, 8) if small else (TARGET, LONGEST)
+    target, epochs = EARLY if small else (TARGET, LONGEST)
     ends = {"target_error": target if asked.target == "auto" else asked.target, "give_up_epochs": None}
     ends["stages"] = ((epochs if asked.epochs == "auto" else asked.epochs, 1.0),)
     common = {"dataset": dataset, "seed": asked.seed, "device": asked.device, "precision": asked.precision}
