@@ -78,6 +78,19 @@ class ArchitectureSettings:
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+@checked
+class LrnSettings:
+    """Notebook 03: its two small nets. The rest of a CIFAR net's settings are in `cifar_training.CifarSettings`."""
+
+    pictures: Literal["embedded32", "cifar10"] = "embedded32"
+    image_size: Annotated[int, Field(ge=8, le=32)] = 16
+    epochs: Count = 2
+    batch_size: Count = 32
+    learning_rate: Positive = 0.001
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
 def check(kind: type, values: dict):
     """Make settings of a kind from named values.
 
