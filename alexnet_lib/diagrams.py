@@ -256,7 +256,7 @@ def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, sho
 
     windows: for each layer its number of maps, and the maps that miss neighbours with these.
     """
-    figure, axes = new_figure(10, 3.6, 1, len(windows))
+    figure, axes = new_figure(8, 3.7, 1, len(windows))
     for place, (name, (maps, missing)) in zip(axes[0], windows.items(), strict=True):
         middle, half = maps // 2, n // 2
         for i in range(middle - shown, middle + shown):

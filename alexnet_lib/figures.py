@@ -169,9 +169,9 @@ def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[flo
         place.plot(deviations, gain, style, label=name)
     for limit, text in limits.items():
         place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
-        place.text(deviations[0], limit, text, va="bottom", fontsize=9, color=GREY)
+        place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=GREY)
     place.set(
-        xlabel="standard deviation of the activations", ylabel="response / activation", xscale="log", ylim=(0, 1.1)
+        xlabel="standard deviation of the activations", ylabel="response / activation", xscale="log", ylim=(0, 1.15)
     )
     place.legend(loc="lower left")
     return figure
@@ -188,7 +188,7 @@ def bumps(a: np.ndarray, panels: dict[str, dict[str, np.ndarray]], peaks: dict[s
             place.plot(x, y, "o", color=INK, markersize=5, zorder=3)
         place.set(title=title, xlabel="activation a of the unit", ylabel="its response b", xlim=(0, a.max()))
         place.set_ylim(0)
-        place.legend(fontsize=9, loc="upper right" if len(axes[0]) == 1 else "best")
+        place.legend(fontsize=9)
     return figure
 
 
@@ -205,8 +205,8 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     shown = axes[1, 0].imshow(100 * left, cmap="gray", vmin=0, vmax=100)
     figure.colorbar(shown, ax=axes[1, 0], label="kept (%)", shrink=0.9)
     for square, title in ((axes[0, 0], "the picture"), (axes[1, 0], f"what map {map_} keeps")):
-        bare(square)
-        square.set_title(title)
+        square.set(title=title, xticks=[], yticks=[])
+        square.spines[:].set_visible(True)
         square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor="white", linewidth=3))
         square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor=ACCENT, linewidth=1.5))
     above, below = axes[:, 1]
@@ -230,11 +230,9 @@ def energies(contrasts: Sequence[float], without: np.ndarray, with_it: np.ndarra
     place.axhline(1, color=GREY, linestyle=":", linewidth=1, zorder=0)
     place.set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output")
     place.set(xscale="log", yscale="log")
-    for axis in (place.xaxis, place.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    place.set_xticks(contrasts)
-    place.set_yticks([c for c in contrasts])
+    place.minorticks_off()
+    place.set_xticks(contrasts, [f"{c:g}" for c in contrasts])
+    place.set_yticks(contrasts, [f"{c:g}" for c in contrasts])
     place.legend()
     return figure
 

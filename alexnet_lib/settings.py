@@ -84,8 +84,8 @@ class LrnSettings:
 
     pictures: Literal["embedded32", "cifar10"] = "embedded32"
     image_size: Annotated[int, Field(ge=8, le=32)] = 16
-    epochs: Count = 2
-    batch_size: Count = 32
+    epochs: Count = 1
+    batch_size: Count = 16
     learning_rate: Positive = 0.001
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
