@@ -5,6 +5,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from .architecture import skeleton
 from .normalization import K_OF_CONVENTION, LocalResponseNorm, window_band
 
 N, ALPHA, BETA = 5, 1e-4, 0.75  # §3.3, and the same in all conventions
@@ -125,6 +126,12 @@ def relative_change(before: Tensor, after: Tensor, margin: int = 2) -> float:
     return ((after - before).norm() / before.norm()).item()
 
 
+def doubled(deviation: float = 60.0) -> float:
+    """How many times as large the responses of the 2012 program are when all activations, normal ones, are doubled."""
+    norm = LocalResponseNorm("code2012")
+    return 2 * gaussian_gain(norm, 2 * deviation) / gaussian_gain(norm, deviation)
+
+
 # ----------------------------------------------------------------------------------------------------------- columns
 
 
@@ -138,6 +145,17 @@ def cut_windows(maps: int, columns: int = 2, n: int = N) -> dict[int, list[int]]
 def cut_maps() -> int:
     """How many maps of the two normalised layers, with 96 and 256 maps, miss a neighbour because of the columns."""
     return sum(len(cut_windows(maps)) for maps in (96, 256))
+
+
+def after_relu(name: str = "code2012") -> int:
+    """In how many layers of a named net the normalisation comes after the ReLU."""
+    order = [layer for layer, _ in skeleton(name).named_children()]
+    return sum(order.index(f"relu{i}") < order.index(f"norm{i}") for i in (1, 2))
+
+
+def weight_2012() -> float:
+    """What the program that made the paper's numbers multiplied each squared activation by."""
+    return square_weight("code2012")
 
 
 # ---------------------------------------------------------------------------------------------------------- the logs
