@@ -107,7 +107,7 @@ def competition(x: Tensor, norm: LocalResponseNorm) -> pd.DataFrame:
     return table.assign(share=(energy.amax(0) / energy.sum(0)).numpy())
 
 
-def loudest_place(x: Tensor, norm: LocalResponseNorm) -> tuple[int, int, int, int]:
+def most_inhibited(x: Tensor, norm: LocalResponseNorm) -> tuple[int, int, int, int]:
     """Where in x (N, C, H, W) a unit that is not silent is inhibited most: picture, map, row, column."""
     left = torch.where(x > 0, kept(x, norm), 1)
     return tuple(int(i) for i in np.unravel_index(left.argmin().item(), left.shape))

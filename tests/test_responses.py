@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet_lib import LocalResponseNorm
@@ -23,7 +23,7 @@ from alexnet_lib.responses import (
     logged_gains,
     logged_table,
     lone_response,
-    loudest_place,
+    most_inhibited,
     relative_change,
     square_weight,
     torch_arguments,
@@ -35,17 +35,12 @@ def normal(*shape, deviation=60.0, seed=0):
     return torch.from_numpy(deviation * np.random.default_rng(seed).standard_normal(shape))
 
 
-@given(
-    convention=st.sampled_from(list(K_OF_CONVENTION)),
-    n=st.integers(1, 8),
-    alpha=st.floats(1e-6, 1),
-    seed=st.integers(0, 9),
-)
-@settings(max_examples=40, deadline=None)
-def test_torch_computes_every_convention_with_these_arguments(convention, n, alpha, seed):
-    x = normal(2, 12, 3, seed=seed)
-    theirs = torch.nn.LocalResponseNorm(**torch_arguments(convention, n, alpha), beta=0.75)(x)
-    torch.testing.assert_close(LocalResponseNorm(convention, n=n, alpha=alpha)(x), theirs, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("convention", K_OF_CONVENTION)
+@pytest.mark.parametrize("n", [1, 4, 5, 8])
+def test_torch_computes_every_convention_with_these_arguments(convention, n):
+    x = normal(2, 12, 3)
+    theirs = torch.nn.LocalResponseNorm(**torch_arguments(convention, n, 0.002), beta=0.75)(x)
+    torch.testing.assert_close(LocalResponseNorm(convention, n=n, alpha=0.002)(x), theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_the_table_of_conventions():
@@ -100,11 +95,11 @@ def test_a_loud_map_is_the_rival_of_its_neighbours():
     np.testing.assert_allclose(table["after"], table["before"] * table["kept"] * 2**-0.75, rtol=1e-6)
 
 
-def test_the_loudest_place_speaks():
+def test_the_most_inhibited_unit_speaks():
     x = torch.zeros(2, 6, 4, 4)
     x[1, 3, 2, 1], x[1, 4, 2, 1] = 300.0, 10.0
     x[0, 0, 0, 0] = 20.0
-    picture, map_, row, column = loudest_place(x, LocalResponseNorm("code2012"))
+    picture, map_, row, column = most_inhibited(x, LocalResponseNorm("code2012"))
     assert (picture, row, column) == (1, 2, 1) and map_ in (3, 4)
 
 
