@@ -167,16 +167,6 @@ def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tupl
     return _mean_and_spread(100 * errors[epochs == epochs.max()])
 
 
-def lrn_error_without() -> tuple[float, float, int]:
-    """Of the net without normalisation, for the ledger."""
-    return lrn_error(LRN_NETS[0])
-
-
-def lrn_error_with() -> tuple[float, float, int]:
-    """Of the same net with normalisation added, for the ledger."""
-    return lrn_error(LRN_NETS[1])
-
-
 def _errors_kept(net: str, views: str, folder: Path) -> pd.Series:
     table = lrn_table(folder)
     return table[table["net"] == net].set_index(["epochs", "seed"])[views].astype(float)

@@ -153,11 +153,6 @@ def after_relu(name: str = "code2012") -> int:
     return sum(order.index(f"relu{i}") < order.index(f"norm{i}") for i in (1, 2))
 
 
-def weight_2012() -> float:
-    """What the program that made the paper's numbers multiplied each squared activation by."""
-    return square_weight("code2012")
-
-
 # ---------------------------------------------------------------------------------------------------------- the logs
 
 

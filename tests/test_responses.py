@@ -27,7 +27,6 @@ from alexnet_lib.responses import (
     relative_change,
     square_weight,
     torch_arguments,
-    weight_2012,
 )
 
 
@@ -133,7 +132,7 @@ def test_the_logs_give_the_printed_gains_when_rounded():
 
 def test_where_the_program_and_the_text_differ():
     assert (after_relu("paper"), after_relu("code2012")) == (2, 1)
-    assert weight_2012() == pytest.approx(1e-4 / 5)
+    assert square_weight("code2012") == pytest.approx(1e-4 / 5)
 
 
 def test_doubled_activations_give_less_than_doubled_responses():
