@@ -16,17 +16,19 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from .cifar_nets import ACTIVATIONS, NETS
+from .cifar_pictures import VIEWS
 from .cifar_training import CifarSettings, choose_pictures, epochs_to, published_stages, resolve, train_cifar
 from .dataset import load_dataset
 from .paths import REFERENCE, runs_dir
 from .records import Record, keep, provenance, write_json, write_table
-from .settings import ReluSettings
+from .settings import LrnSettings, ReluSettings
 from .training import NonFiniteLoss
 
 TARGET = 0.25  # training error, the dotted line of Figure 1
@@ -44,6 +46,8 @@ EARLY = (0.6, 6)  # training error and epochs at which a reader's run on them en
 SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
+# without and with normalisation: nothing else changed, and what the files of 2012 say in the end
+LRN_PAIRS = {"clean": LRN_NETS[:2], "published": (LRN_NETS[0], LRN_NETS[2])}
 
 
 def figure1(only=(), small: bool = False, **common) -> None:
@@ -259,6 +263,77 @@ def lrn(epochs: int, seeds, only=(), **common) -> None:
             keep(record.folder, f"lrn-{net}-{epochs}epochs-seed{seed}")
             errors = ", ".join(f"{views}: {row['top1']:.2%}" for views, row in record.summary["metrics"]["val"].items())
             print(f"{net} seed {seed}: {errors}", flush=True)
+
+
+def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
+    """What `lrn` has kept, one row a record; none where there is none.
+
+    Columns: net, epochs, seed, parameters, pictures (with a word where they are a lossy copy), and for each way to
+    look at the test images the top-1 error, from 0 to 1.
+    """
+    rows = []
+    for record in map(Record.open, sorted(path.parent for path in Path(folder).glob("lrn-*/summary.json"))):
+        seen = record.summary["metrics"]["val"]
+        copy = ", a lossy copy" if record.summary.get("lossy_pictures") else ""
+        about = {"net": record.config["net"], "epochs": record.summary["epochs"], "seed": record.summary["seed"]}
+        about |= {"parameters": record.summary["parameters"], "pictures": record.config["dataset"] + copy}
+        rows.append(about | {views: seen[views]["top1"] if views in seen else math.nan for views in VIEWS})
+    columns = ["net", "epochs", "seed", "parameters", "pictures", *VIEWS]
+    return pd.DataFrame(rows, columns=columns).sort_values(columns[:3], kind="stable", ignore_index=True)
+
+
+def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """By how many points less the net with normalisation errs, over the seeds that both nets of a pair were kept for.
+
+    Args:
+        views: a key of `cifar_pictures.VIEWS`.
+        pair: a key of LRN_PAIRS.
+
+    Returns:
+        Mean, deviation over seeds and number of seeds; NaN where there are too few for it. Of several schedules the
+        longest that both nets were kept for counts.
+    """
+    without, with_it = (_errors_kept(net, views, folder) for net in LRN_PAIRS[pair])
+    both = without.index.intersection(with_it.index)
+    longest = both[both.get_level_values("epochs") == both.get_level_values("epochs").max()]
+    return _mean_and_spread(100 * (without - with_it).loc[longest])
+
+
+def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """Test error in per cent of a net that was kept: mean, deviation over seeds, seeds; of its longest schedule."""
+    errors = _errors_kept(net, views, folder)
+    epochs = errors.index.get_level_values("epochs")
+    return _mean_and_spread(100 * errors[epochs == epochs.max()])
+
+
+def _errors_kept(net: str, views: str, folder: Path) -> pd.Series:
+    table = lrn_table(folder)
+    return table[table["net"] == net].set_index(["epochs", "seed"])[views].astype(float)
+
+
+def _mean_and_spread(values) -> tuple[float, float, int]:
+    count = len(values)
+    return (
+        float(np.mean(values)) if count else math.nan,
+        float(np.std(values, ddof=1)) if count > 1 else math.nan,
+        count,
+    )
+
+
+def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
+    """Notebook 03's two small nets, which differ in nothing but the normalisation: {"without": …, "with": …}.
+
+    On the generated pictures they are trained just long enough to have kernels to look at.
+    """
+    dataset = choose_pictures(asked.dataset)
+    auto = {"image_size": 16, "batch_size": 16, "epochs": 1}
+    if dataset != SMALL["dataset"]:
+        auto = {"image_size": 24, "batch_size": 128, "epochs": 20}
+    chosen = {name: auto[name] if getattr(asked, name) == "auto" else getattr(asked, name) for name in auto}
+    common = {"dataset": dataset, "stages": ((chosen.pop("epochs"), 1.0),), "experiment": "lrn-pair", **chosen}
+    common |= {name: getattr(asked, name) for name in ("learning_rate", "seed", "device")}
+    nets = dict(zip(("without", "with"), LRN_PAIRS["clean"], strict=True))
+    return {name: CifarSettings(net=net, **common) for name, net in nets.items()}
 
 
 def summary(small: bool = False) -> None:

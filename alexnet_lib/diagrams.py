@@ -248,3 +248,28 @@ def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
     place.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+@in_style
+def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, shown: int = 5) -> Figure:
+    """Windows of the maps next to the border between two columns: what each sums, and what the border keeps from it.
+
+    windows: for each layer its number of maps, and the maps that miss neighbours with these.
+    """
+    figure, axes = new_figure(8, 3.7, 1, len(windows))
+    for place, (name, (maps, missing)) in zip(axes[0], windows.items(), strict=True):
+        middle, half = maps // 2, n // 2
+        for i in range(middle - shown, middle + shown):
+            for j in range(max(i - half, middle - shown), min(i + half + 1, middle + shown)):
+                lost = j in missing.get(i, ())
+                look = {"facecolor": "white", "edgecolor": ACCENT, "hatch": "////"} if lost else {"facecolor": GREY}
+                look = {"facecolor": INK} if i == j else look
+                place.add_patch(Rectangle((j - 0.42, i - 0.42), 0.84, 0.84, **look))
+        place.axvline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
+        place.axhline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
+        ticks = list(range(middle - shown, middle + shown))
+        place.set(xticks=ticks, yticks=ticks, xlabel="map that is summed", title=f"{name}, {maps} maps", aspect="equal")
+        place.set(xlim=(ticks[0] - 0.6, ticks[-1] + 0.6), ylim=(ticks[-1] + 0.6, ticks[0] - 0.6))
+        place.tick_params(labelsize=8)
+    axes[0, 0].set_ylabel("map that is normalised")
+    return figure

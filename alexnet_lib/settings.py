@@ -94,6 +94,19 @@ class ReluSettings:
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
+@checked
+class LrnSettings:
+    """Notebook 03: its two small nets. The rest of a CIFAR net's settings are in `cifar_training.CifarSettings`."""
+
+    dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
+    image_size: Auto | Annotated[int, Field(ge=8, le=32)] = "auto"
+    epochs: Auto | Count = "auto"
+    batch_size: Auto | Count = "auto"
+    learning_rate: Positive = 0.001
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
 def check(kind: type, values: dict):
     """Make settings of a kind from named values.
 

@@ -197,7 +197,7 @@ def test_every_profile_fits_the_notebooks(name):
     assert profile["description"]
     todo = walkthrough.plan(NOTEBOOKS, profile, {})
     assert set(todo) == {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
-    assert todo["07_train"]["dataset"] == name
+    assert todo["07_train"]["dataset"] == ("embedded" if name == "cifar10" else name)  # too small for the net
 
 
 def test_an_unknown_profile_or_a_misspelt_table_is_refused(tmp_path):

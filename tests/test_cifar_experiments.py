@@ -1,0 +1,92 @@
+"""§3.3's claim on CIFAR-10: what was kept becomes a table and a gain, for any set of records."""
+
+import dataclasses
+import math
+
+import pytest
+
+from alexnet_lib.cifar_experiments import LRN_NETS, lrn_error, lrn_gain, lrn_pair, lrn_table
+from alexnet_lib.records import write_json, write_table
+from alexnet_lib.settings import LrnSettings, check
+
+WITHOUT, FIRST, FINAL = LRN_NETS
+VIEWS = ("1 view", "9 shifts", "10 views")
+
+
+def keep(folder, net, epochs, seed, error):
+    """A record as `lrn` keeps it, with this error for one view and a point less for each other way to look."""
+    place = folder / f"lrn-{net}-{epochs}epochs-seed{seed}"
+    place.mkdir(parents=True)
+    errors = {views: {"top1": error - 0.01 * i} for i, views in enumerate(VIEWS)}
+    about = {"epochs": epochs, "seed": seed, "parameters": 1, "lossy_pictures": True}
+    write_json(place / "summary.json", about | {"metrics": {"val": errors}})
+    write_json(place / "config.json", {"net": net, "dataset": "cifar10"})
+    for name in ("history.csv", "timing.csv"):
+        write_table(place / name, [{"epoch": 1}])
+
+
+def test_no_record_gives_an_empty_table_and_no_gain(tmp_path):
+    assert len(lrn_table(tmp_path)) == len(lrn_table(tmp_path / "nowhere")) == 0
+    mean, spread, seeds = lrn_gain(folder=tmp_path)
+    assert math.isnan(mean) and math.isnan(spread) and seeds == 0
+    assert lrn_error(WITHOUT, folder=tmp_path)[2] == 0
+
+
+def test_one_seed_has_a_gain_and_no_spread(tmp_path):
+    keep(tmp_path, WITHOUT, 20, 0, 0.20)
+    assert lrn_gain(folder=tmp_path)[2] == 0  # the other net is missing
+    keep(tmp_path, FIRST, 20, 0, 0.17)
+    mean, spread, seeds = lrn_gain(folder=tmp_path)
+    assert mean == pytest.approx(3) and math.isnan(spread) and seeds == 1
+    assert lrn_gain(pair="published", folder=tmp_path)[2] == 0
+
+
+def test_gains_are_paired_by_seed_and_of_the_longest_schedule_of_both(tmp_path):
+    for seed, error in enumerate((0.20, 0.21, 0.25)):
+        keep(tmp_path, WITHOUT, 20, seed, error)
+    for seed, error in enumerate((0.18, 0.18)):
+        keep(tmp_path, FIRST, 20, seed, error)
+    keep(tmp_path, WITHOUT, 3, 0, 0.5)
+    keep(tmp_path, FIRST, 3, 0, 0.4)
+    keep(tmp_path, WITHOUT, 50, 0, 0.15)
+    mean, spread, seeds = lrn_gain(folder=tmp_path)
+    assert (mean, seeds) == (pytest.approx(2.5), 2) and spread == pytest.approx(0.5**0.5)
+    assert lrn_gain("10 views", folder=tmp_path)[0] == pytest.approx(2.5)
+    assert lrn_error(WITHOUT, folder=tmp_path)[::2] == (pytest.approx(15), 1)
+    assert lrn_error(FIRST, "10 views", folder=tmp_path)[::2] == (pytest.approx(16), 2)
+
+
+def test_the_table_has_a_row_for_each_record_and_says_where_pictures_are_lossy(tmp_path):
+    keep(tmp_path, FIRST, 20, 1, 0.18)
+    keep(tmp_path, FIRST, 20, 0, 0.19)
+    table = lrn_table(tmp_path)
+    assert list(table["seed"]) == [0, 1] and set(table["pictures"]) == {"cifar10, a lossy copy"}
+    assert table.loc[0, ["epochs", *VIEWS]].tolist() == pytest.approx([20, 0.19, 0.18, 0.17])
+
+
+def test_the_committed_records_fit():
+    table = lrn_table()
+    assert set(table["net"]) <= set(LRN_NETS)
+    assert table[list(VIEWS)].stack().between(0, 0.9).all()
+
+
+def test_the_notebooks_two_nets_differ_in_the_normalisation_only():
+    asked = lrn_pair(check(LrnSettings, {"dataset": "embedded32", "epochs": 3, "seed": 7}))
+    assert dataclasses.replace(asked["without"], net=FIRST) == asked["with"]
+    assert (asked["with"].stages, asked["with"].seed, asked["with"].image_size) == (((3, 1.0),), 7, 16)
+    large = lrn_pair(LrnSettings(dataset="cifar10"))["without"]
+    assert (large.stages, large.image_size, large.batch_size) == (((20, 1.0),), 24, 128)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dataset": "embedded"}, "dataset = 'embedded'; accepted is 'auto', or 'embedded32' or 'cifar10'"),
+        ({"image_size": 40}, "image_size = 40; accepted is 'auto', or less than or equal to 32"),
+        ({"epohcs": 3}, "unknown parameter 'epohcs'; accepted are dataset, image_size, epochs"),
+    ],
+)
+def test_the_notebooks_parameters_are_checked(values, message):
+    with pytest.raises(ValueError) as error:
+        check(LrnSettings, values)
+    assert message in str(error.value)

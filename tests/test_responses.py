@@ -1,0 +1,139 @@
+"""§3.3, looking at the normalisation: units, the bump, who inhibits whom, the border between columns, the logs."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alexnet_lib import LocalResponseNorm
+from alexnet_lib.normalization import K_OF_CONVENTION
+from alexnet_lib.responses import (
+    GAIN_PRINTED,
+    after_relu,
+    bump_peak,
+    competition,
+    conventions,
+    cut_maps,
+    cut_windows,
+    doubled,
+    first_layer,
+    gaussian_gain,
+    kept,
+    logged_gains,
+    logged_table,
+    lone_response,
+    most_inhibited,
+    relative_change,
+    square_weight,
+    torch_arguments,
+)
+
+
+def normal(*shape, deviation=60.0, seed=0):
+    return torch.from_numpy(deviation * np.random.default_rng(seed).standard_normal(shape))
+
+
+@pytest.mark.parametrize("convention", K_OF_CONVENTION)
+@pytest.mark.parametrize("n", [1, 4, 5, 8])
+def test_torch_computes_every_convention_with_these_arguments(convention, n):
+    x = normal(2, 12, 3)
+    theirs = torch.nn.LocalResponseNorm(**torch_arguments(convention, n, 0.002), beta=0.75)(x)
+    torch.testing.assert_close(LocalResponseNorm(convention, n=n, alpha=0.002)(x), theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_the_table_of_conventions():
+    table = conventions().set_index("convention")
+    assert list(table["α in the formula"]) == ["0.0001", "2e-05", "2e-05", "2e-05"]
+    assert list(table["alpha in a file"]) == ["0.0005", "0.0001", "0.0001", "0.0001"]
+    assert list(table["k"]) == ["2", "2", "1", "1"]
+    assert list(table["maps, n = 4"]) == [5, 4, 4, 4]
+
+
+@pytest.mark.parametrize("convention", K_OF_CONVENTION)
+def test_a_lone_response_is_that_of_the_operator(convention):
+    x = torch.zeros(1, 9, dtype=torch.float64)
+    x[0, 4], x[0, 5] = 210.0, 70.0
+    response = LocalResponseNorm(convention)(x)[0, 4].item()
+    assert lone_response(210.0, convention, neighbours=70.0**2) == pytest.approx(response, rel=1e-12)
+
+
+@given(k=st.floats(0.5, 4), weight=st.floats(1e-6, 1e-2), beta=st.floats(0.55, 2))
+def test_the_bump_is_highest_at_its_peak(k, weight, beta):
+    a, height = bump_peak(k, weight, beta)
+    assert height == pytest.approx(a * (k + weight * a * a) ** -beta)
+    for factor in (0.99, 1.01):
+        assert factor * a * (k + weight * (factor * a) ** 2) ** -beta < height
+
+
+def test_the_formula_as_printed_peaks_at_two_hundred():
+    assert bump_peak(2.0, square_weight("paper"))[0] == pytest.approx(200)
+    with pytest.raises(ValueError, match="beta = 0.5; a response has a peak only for beta above 1/2"):
+        bump_peak(2.0, 1e-4, beta=0.5)
+
+
+def test_gains_of_normal_activations():
+    """Computed independently when the facts about the program were collected."""
+    gains = {name: round(gaussian_gain(LocalResponseNorm(name), 60.0), 2) for name in K_OF_CONVENTION}
+    assert gains == {"paper": 0.42, "code2012": 0.54, "caffe": 0.84}
+    assert round(gaussian_gain(LocalResponseNorm("code2012"), 60.0, before_relu=True), 2) == 0.52
+
+
+def test_what_is_kept_is_the_response_over_that_in_silence():
+    x, norm = normal(2, 7, 3, 4), LocalResponseNorm("caffe", alpha=0.001, k=3.0)
+    torch.testing.assert_close(x * kept(x, norm) * 3.0**-0.75, norm(x), rtol=1e-12, atol=0)
+
+
+def test_a_loud_map_is_the_rival_of_its_neighbours():
+    x = torch.ones(9)
+    x[4] = 500.0
+    table = competition(x, LocalResponseNorm("code2012"))
+    assert list(table["rival"][2:7]) == [4] * 5 and table["rival"][0] != 4
+    assert (table["share"][2:7] > 0.99).all() and (table["kept"][2:7] < 0.5).all()
+    assert (table["kept"].drop(range(2, 7)) > 0.99).all()
+    np.testing.assert_allclose(table["after"], table["before"] * table["kept"] * 2**-0.75, rtol=1e-6)
+
+
+def test_the_most_inhibited_unit_speaks():
+    x = torch.zeros(2, 6, 4, 4)
+    x[1, 3, 2, 1], x[1, 4, 2, 1] = 300.0, 10.0
+    x[0, 0, 0, 0] = 20.0
+    picture, map_, row, column = most_inhibited(x, LocalResponseNorm("code2012"))
+    assert (picture, row, column) == (1, 2, 1) and map_ in (3, 4)
+
+
+def test_two_columns_cut_the_windows_of_four_maps_a_layer():
+    assert cut_windows(96) == {46: [48], 47: [48, 49], 48: [46, 47], 49: [47]}
+    assert cut_maps() == 8
+    assert cut_windows(96, columns=1) == {}
+    x = normal(1, 96)
+    whole, divided = (LocalResponseNorm("paper", columns=c)(x)[0] for c in (1, 2))
+    assert (whole != divided).nonzero().flatten().tolist() == [46, 47, 48, 49]
+
+
+def test_the_first_layer_with_and_without_its_normalisation():
+    from alexnet_lib.cifar_nets import cifar_net
+
+    net, x = cifar_net("conv-local-11pct-first", initialisation="fan_in"), normal(2, 3, 12, 12).float()
+    maps = first_layer(net, x, normalised=False)
+    torch.testing.assert_close(maps, torch.relu(net.conv1(x)))
+    torch.testing.assert_close(first_layer(net, x), net.lrn1(maps))
+    assert not maps.requires_grad
+    assert relative_change(maps, 1.5 * maps) == pytest.approx(0.5)
+    edge = torch.zeros_like(maps)
+    edge[..., 0] = 1.0
+    assert relative_change(maps, maps + edge) == 0
+
+
+def test_the_logs_give_the_printed_gains_when_rounded():
+    assert tuple(round(gain, 1) for gain in logged_gains()) == GAIN_PRINTED
+    assert list(logged_table()["run"])[:3] == ["145", "145, longer", "148"]
+
+
+def test_where_the_program_and_the_text_differ():
+    assert (after_relu("paper"), after_relu("code2012")) == (2, 1)
+    assert square_weight("code2012") == pytest.approx(1e-4 / 5)
+
+
+def test_doubled_activations_give_less_than_doubled_responses():
+    assert 1 < doubled(200) < doubled(60) < doubled(1) == pytest.approx(2, abs=0.01)
