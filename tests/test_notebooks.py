@@ -51,19 +51,21 @@ def test_most_of_its_cells_are_checked(code):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("notebook", "parameters", "message"),
     [
-        ({"epohcs": 3}, "unknown parameter 'epohcs'; accepted are dataset, net, width"),
-        ({"dataset": "imagenet"}, "dataset = 'imagenet'; accepted are auto, embedded"),
-        ({"epochs": 0}, "epochs = 0; accepted is 'auto', or greater than or equal to 1"),
+        ("07_train", {"epohcs": 3}, "unknown parameter 'epohcs'; accepted are dataset, net, width"),
+        ("07_train", {"dataset": "imagenet"}, "dataset = 'imagenet'; accepted are auto, embedded"),
+        ("07_train", {"epochs": 0}, "epochs = 0; accepted is 'auto', or greater than or equal to 1"),
+        ("02_relu_vs_tanh", {"target": 1.5}, "target = 1.5; accepted is 'auto', or less than 1"),
+        ("03_lrn", {"dataset": "embedded"}, "dataset = 'embedded'; accepted is 'auto', or 'embedded32' or 'cifar10'"),
     ],
 )
-def test_wrong_parameters_end_a_run_within_seconds(tmp_path, monkeypatch, parameters, message):
+def test_wrong_parameters_end_a_run_within_seconds(tmp_path, monkeypatch, notebook, parameters, message):
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     began = time.monotonic()
     with pytest.raises(PapermillExecutionError) as error:
         papermill.execute_notebook(
-            NOTEBOOKS / "07_train.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False, cwd=tmp_path
+            NOTEBOOKS / f"{notebook}.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False, cwd=tmp_path
         )
     assert message in str(error.value) and error.value.exec_count <= 3
     assert time.monotonic() - began < 60
