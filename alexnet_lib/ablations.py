@@ -1,0 +1,100 @@
+"""§3.4 and §4.2 by training: the same run with overlapping windows or without, with dropout or without.
+
+Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
+dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
+the colours and the silent units are at work, and says little about overfitting.
+
+    python -m alexnet_lib.ablations pooling --seeds 0 1 2
+    python -m alexnet_lib.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
+
+What is finished is skipped, and what was cut off goes on. Each run is kept as
+results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .dataset import Store, load_dataset
+from .evaluation import evaluate, mean_of
+from .paths import REFERENCE
+from .records import Record, keep, load_checkpoint, write_table
+from .settings import TrainSettings, resolve
+from .training import build_net, train
+
+VARIANTS = {
+    "baseline": {},
+    "non-overlapping": {"pooling": "non_overlapping"},
+    "run147": {"pooling": "run147"},
+    "no-dropout": {"dropout": 0.0},
+}
+QUESTIONS = {"pooling": ("baseline", "non-overlapping", "run147"), "dropout": ("baseline", "no-dropout")}
+TESTED = 1024  # training images
+AS_THEY_ARE = "as_they_are.csv"
+
+
+def name_of(variant: str, dataset: str, seed: int) -> str:
+    """What a run is called under results/reference/."""
+    return f"ablation-{variant}-{dataset}-seed{seed}"
+
+
+def run_variant(settings: TrainSettings, variant: str) -> Record:
+    """Train one variant, test it on training images after every epoch, and return its record."""
+    stores = load_dataset(settings.dataset)
+    run = resolve(dataclasses.replace(settings, **VARIANTS[variant]), stores["train"])
+    return train(run, on_epoch=tester(run, stores["train"]))
+
+
+def tester(run: TrainSettings, store: Store) -> Callable[[pd.DataFrame], None]:
+    """A callback that tests a run's last checkpoint on TESTED training images, and adds a row to its table."""
+    every = np.linspace(0, len(store) - 1, min(TESTED, len(store))).astype(int)
+    part = dataclasses.replace(store, images=store.images[every], labels=store.labels[every])
+    mean, path = mean_of(store, run.image_size), run.folder / AS_THEY_ARE
+    net = build_net(run, len(store.classes))
+
+    def test(history: pd.DataFrame) -> None:
+        net.load_state_dict(load_checkpoint(run.folder)["net"])
+        epoch = int(history["epoch"].max())
+        rows = pd.read_csv(path).to_dict("records") if path.is_file() and epoch > 1 else []
+        rows = [row for row in rows if row["epoch"] < epoch]
+        write_table(path, [*rows, {"epoch": epoch, **evaluate(net, part, mean)}])
+
+    return test
+
+
+def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path = REFERENCE) -> None:
+    """Every variant of a question with every seed, kept as records."""
+    for seed in seeds:
+        for variant in QUESTIONS[question]:
+            kept = folder / name_of(variant, settings.dataset, seed)
+            if (kept / AS_THEY_ARE).is_file() or only and variant not in only:
+                continue
+            record = run_variant(dataclasses.replace(settings, seed=seed, experiment="ablations"), variant)
+            keep(record.folder, kept.name, folder)
+            write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.ablations", description=__doc__.splitlines()[0])
+    parser.add_argument("question", choices=list(QUESTIONS))
+    parser.add_argument("--dataset", default="embedded")
+    parser.add_argument("--epochs", type=int, help="those of the recipe unless given")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    try:
+        settings = TrainSettings(dataset=given.dataset, epochs=given.epochs or "auto")
+        run_all(given.question, settings, given.seeds, given.only)
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
