@@ -79,6 +79,69 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
             write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
 
 
+def final_errors(record: Record) -> dict[str, float]:
+    """The final errors of a run in per cent.
+
+    "validation", top-1 with one view; "training", top-1 on TESTED training images as they are; "gap", the first less
+    the second; "ten views, top-1" and "ten views, top-5", on the validation images.
+    """
+    val = record.summary["metrics"]["val"]
+    training = pd.read_csv(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
+    errors = {"validation": val["1 view"]["top1"], "training": training, "gap": val["1 view"]["top1"] - training}
+    errors |= {f"ten views, top-{k}": val["10 views"][f"top{k}"] for k in (1, 5)}
+    return {name: 100 * error for name, error in errors.items()}
+
+
+def kept_runs(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int, Record]:
+    """The kept runs of a variant by seed."""
+    paths = sorted(folder.glob(name_of(variant, dataset, 0)[:-1] + "*"))
+    return {record.config["seed"]: record for record in map(Record.open, paths)}
+
+
+def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:
+    """`final_errors` of the kept runs, one row a variant and seed."""
+    rows = {(v, seed): final_errors(run) for v in variants for seed, run in kept_runs(dataset, v, folder).items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["variant", "seed"])
+
+
+def gains(dataset: str, against: str, folder: Path = REFERENCE) -> pd.DataFrame:
+    """By how many points each error is lower in the baseline than in a variant, for each seed that both have."""
+    table = results(dataset, ("baseline", against), folder)
+    return (table.loc[against] - table.loc["baseline"]).dropna()
+
+
+def gain(dataset: str, against: str, column: str) -> tuple[float, float, int]:
+    """One column of `gains`: its mean, its standard deviation over the seeds, and their number."""
+    return spread_of(gains(dataset, against)[column])
+
+
+def spread_of(values: pd.Series) -> tuple[float, float, int]:
+    """Mean, standard deviation and number."""
+    return float(values.mean()), float(values.std()), len(values)
+
+
+def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
+    """The kept runs of a variant by epoch, one row an epoch and seed.
+
+    Columns: seed, epoch, "training loss" and "training error" of training images as they are, "validation loss" and
+    "validation error".
+    """
+    tables = []
+    for seed, record in kept_runs(dataset, variant, folder).items():
+        clean = pd.read_csv(record.folder / AS_THEY_ARE).set_index("epoch")
+        val = record.history.query("split == 'val'").set_index("epoch")
+        table = pd.DataFrame({"seed": seed, "training loss": clean["loss"], "training error": clean["top1"]})
+        table["validation loss"], table["validation error"] = val["loss"], val["top1"]
+        tables.append(table.reset_index())
+    return pd.concat(tables, ignore_index=True)
+
+
+def stated(values: tuple[float, float, int]) -> str:
+    """A mean with its spread, for people."""
+    mean, deviation, count = values
+    return f"{mean:.2f} ± {deviation:.2f} ({count} seeds)"
+
+
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.ablations", description=__doc__.splitlines()[0])
     parser.add_argument("question", choices=list(QUESTIONS))

@@ -291,7 +291,7 @@ def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, 
 
 
 def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of one image's output; windows that do not fit whole are left out, as torch does, unless told not to."""
+    """The shape of one image's output; windows that do not fit whole are left out, unless the layer rounds up."""
     match layer:
         case nn.ZeroPad2d():
             return (shape[0], *(side + sum(layer.padding[:2]) for side in shape[1:]))

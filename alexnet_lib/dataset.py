@@ -116,9 +116,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     """The training and validation stores of a data set, prepared on first use: {"train": store, "val": store}.
 
     Args:
-        name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs stored as
-            small as the built-in ones), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path of a folder that has one sub-folder for each class, itself or in its train/ and
-            val/ (or test/).
+        name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
+            as the built-in pictures), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
+            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/).
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:

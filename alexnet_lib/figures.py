@@ -157,6 +157,50 @@ def error_bars(table: pd.DataFrame) -> Figure:
     return figure
 
 
+# --------------------------------------------------------------------------------- §3.4 and §4.2, the same run twice
+
+
+@in_style
+def seeds(tables: dict[str, pd.DataFrame], quantity: str = "error") -> Figure:
+    """Training and validation curves of variants: thin lines the seeds, thick ones their mean.
+
+    tables: for each variant a table with the columns seed, epoch, "training <quantity>" and "validation <quantity>".
+    quantity: "error", from 0 to 1, or "loss".
+    """
+    figure, axes = new_figure(10, 3.2, 1, 2, sharey=True)
+    scale, unit = (100, "top-1 error (%)") if quantity == "error" else (1, "loss (nats)")
+    for (name, table), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+        for place, split in zip(axes[0], ("training", "validation"), strict=True):
+            by_epoch = scale * table.pivot(index="epoch", columns="seed", values=f"{split} {quantity}")
+            place.plot(by_epoch, style, color=colour, linewidth=0.6, alpha=0.6)
+            place.plot(by_epoch.mean(axis=1), style, color=colour, linewidth=2, label=name)
+            title = "training images as they are, dropout off" if split == "training" else "validation images"
+            place.set(xlabel="epoch", title=title)
+    axes[0, 0].set(ylabel=unit, ylim=(0, None))
+    axes[0, 1].legend()
+    return figure
+
+
+@in_style
+def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float]) -> Figure:
+    """Small numbers by group, one dot a seed and a bar at their mean; diamonds: what the paper says of a group."""
+    figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
+    place = axes[0, 0]
+    place.axvline(0, color=GREY, linewidth=1)
+    for row, (name, values) in enumerate(groups.items()):
+        mean = np.mean(values)
+        place.plot([mean, mean], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="" if row else "mean")
+        place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else "one seed")
+        if name in paper:
+            place.plot(paper[name], row, "D", markerfacecolor="white", markeredgecolor=ACCENT, markersize=7)
+    place.plot([], [], "D", markerfacecolor="white", markeredgecolor=ACCENT, markersize=7, label="the paper")
+    place.set_yticks(range(len(groups)), list(groups))
+    place.invert_yaxis()
+    place.set(xlabel=xlabel)
+    figure.legend(loc="outside right upper", fontsize=9)
+    return figure
+
+
 # --------------------------------------------------------------------------------------------------- §5, learning
 
 
