@@ -8,7 +8,8 @@ the colours and the silent units are at work, and says little about overfitting.
     python -m alexnet_lib.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
 
 What is finished is skipped, and what was cut off goes on. Each run is kept as
-results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images.
+results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images, and
+`silenced.csv`, the errors on validation images when hidden units are silenced at test time.
 """
 
 import argparse
@@ -19,13 +20,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
+from .augmentation import centre_crops
 from .dataset import Store, load_dataset
-from .evaluation import evaluate, mean_of
+from .evaluation import evaluate, mean_of, to_input
 from .paths import REFERENCE
 from .records import Record, keep, load_checkpoint, write_table
 from .settings import TrainSettings, resolve
-from .training import build_net, train
+from .sub_networks import features_of, silenced
+from .training import build_net, load_net, train
 
 VARIANTS = {
     "baseline": {},
@@ -36,6 +40,8 @@ VARIANTS = {
 QUESTIONS = {"pooling": ("baseline", "non-overlapping", "run147"), "dropout": ("baseline", "no-dropout")}
 TESTED = 1024  # training images
 AS_THEY_ARE = "as_they_are.csv"
+SILENCED = "silenced.csv"
+LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # of top-1 error, to which all runs come
 
 
 def name_of(variant: str, dataset: str, seed: int) -> str:
@@ -72,11 +78,25 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     for seed in seeds:
         for variant in QUESTIONS[question]:
             kept = folder / name_of(variant, settings.dataset, seed)
-            if (kept / AS_THEY_ARE).is_file() or only and variant not in only:
+            if (kept / SILENCED).is_file() or only and variant not in only:
                 continue
             record = run_variant(dataclasses.replace(settings, seed=seed, experiment="ablations"), variant)
             keep(record.folder, kept.name, folder)
             write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
+            write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
+
+
+def inputs_of(record: Record) -> tuple[Tensor, Tensor]:
+    """What the net of a finished run is given in validation, centre crops (N, 3, crop, crop), and the labels (N,)."""
+    stores, crop = load_dataset(record.config["dataset"]), record.config["image_size"]
+    inputs = to_input(centre_crops(stores["val"].images, crop), mean_of(stores["train"], crop))
+    return inputs, torch.from_numpy(stores["val"].labels)
+
+
+def silencing(record: Record) -> pd.DataFrame:
+    """`sub_networks.silenced` of a finished run, on its validation images."""
+    net, (inputs, labels) = load_net(record), inputs_of(record)
+    return silenced(net, features_of(net, inputs), labels)
 
 
 def final_errors(record: Record) -> dict[str, float]:
@@ -140,6 +160,51 @@ def stated(values: tuple[float, float, int]) -> str:
     """A mean with its spread, for people."""
     mean, deviation, count = values
     return f"{mean:.2f} ± {deviation:.2f} ({count} seeds)"
+
+
+def silenced_errors(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
+    """The validation errors (0 to 1) of the kept runs by the share of hidden units silenced, one column a seed."""
+    runs = kept_runs(dataset, variant, folder)
+    return pd.DataFrame({s: pd.read_csv(r.folder / SILENCED).set_index("share")["error"] for s, r in runs.items()})
+
+
+# ------------------------------------------------------------------------------------------------- how many epochs
+
+
+def epochs_to(table: pd.DataFrame, column: str, level: float) -> pd.Series:
+    """For each seed of a table of `histories`, the epoch at which a column first falls to a level.
+
+    Between two epochs by a straight line; NaN where the level is not reached.
+    """
+    return pd.Series({seed: _crossing(rows["epoch"], rows[column], level) for seed, rows in table.groupby("seed")})
+
+
+def _crossing(epochs, values, level: float) -> float:
+    epochs, values = np.asarray(epochs, float), np.asarray(values, float)
+    below = np.flatnonzero(values <= level)
+    if not len(below):
+        return float("nan")
+    if (i := below[0]) == 0:
+        return epochs[0]
+    return epochs[i - 1] + (values[i - 1] - level) / (values[i - 1] - values[i]) * (epochs[i] - epochs[i - 1])
+
+
+def slowdowns(with_dropout: pd.DataFrame, without: pd.DataFrame, column: str, step=0.02) -> pd.DataFrame:
+    """How many times as many epochs dropout takes to each level of an error that all runs reach, after their first.
+
+    Tables as `histories` gives them. One row a level, one column a seed.
+    """
+    ends = [table.groupby("seed")[column] for table in (with_dropout, without)]
+    lowest, highest = max(end.min().max() for end in ends), min(end.first().min() for end in ends)
+    levels = np.arange(np.ceil(lowest / step), np.floor(highest / step) + 1) * step
+    ratios = {level: epochs_to(with_dropout, column, level) / epochs_to(without, column, level) for level in levels}
+    return pd.DataFrame(ratios).T
+
+
+def epochs_ratio(dataset: str, column: str, level: float) -> tuple[float, float, int]:
+    """How many times as many epochs the kept runs take with dropout to a level: mean, deviation, number of seeds."""
+    with_dropout, without = (epochs_to(histories(dataset, v), column, level) for v in ("baseline", "no-dropout"))
+    return spread_of((with_dropout / without).dropna())
 
 
 def main(arguments=None) -> None:

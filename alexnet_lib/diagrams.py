@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Circle, Polygon, Rectangle
 
 from .figures import ACCENT, GREY, INK, PALE, bare, in_style, new_figure
 
@@ -315,3 +315,47 @@ def pooled_maps(maps: np.ndarray, outs: dict[str, np.ndarray], credits: dict[str
     for place, title in zip(axes[0], titles, strict=True):
         place.set_title(title, fontsize=9)
     return figure
+
+
+# ------------------------------------------------------------------------------------------------- §4.2, dropout
+
+
+@in_style
+def silent_units(sizes: tuple[int, ...], silent: set[tuple[int, int]], cut: set[tuple[int, int, int]]) -> Figure:
+    """A small net three times: whole, with silent units, and, for contrast, with weights cut out.
+
+    silent: (layer, unit) that fall silent. cut: (layer, from unit, to unit) of weights left out, from layer to next.
+    """
+    figure, axes = new_figure(10, 2.9, 1, 3)
+    off = {(k, i, j) for k, i, j in _weights(sizes) if (k, i) in silent or (k + 1, j) in silent}
+    panels = {
+        "the whole net": (set(), set()),
+        "dropout: units fall silent": (silent, off),
+        "something else: weights fall out": (set(), cut),
+    }
+    for place, (title, (units, weights)) in zip(axes[0], panels.items(), strict=True):
+        bare(place)
+        for k, i, j in _weights(sizes):
+            (x0, y0), (x1, y1) = _place(sizes, k, i), _place(sizes, k + 1, j)
+            gone = (k, i, j) in weights
+            style = {"color": PALE, "linestyle": ":"} if gone else {"color": INK, "linewidth": 0.7}
+            place.plot([x0, x1], [y0, y1], zorder=1, **style)
+        for k, count in enumerate(sizes):
+            for i in range(count):
+                off_unit = (k, i) in units
+                style = {"facecolor": "white", "edgecolor": GREY if off_unit else INK}
+                style |= {"linestyle": ":" if off_unit else "-"}
+                place.add_patch(Circle(_place(sizes, k, i), 0.17, zorder=2, linewidth=1.2, **style))
+                if off_unit:
+                    place.text(*_place(sizes, k, i), "0", ha="center", va="center", fontsize=9, color=ACCENT, zorder=3)
+        place.set(title=title, xlim=(-0.4, 1.6 * (len(sizes) - 1) + 0.4), ylim=(-0.4, max(sizes) * 0.6), aspect="equal")
+    return figure
+
+
+def _weights(sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """All weights as (layer, from unit, to unit)."""
+    return [(k, i, j) for k in range(len(sizes) - 1) for i in range(sizes[k]) for j in range(sizes[k + 1])]
+
+
+def _place(sizes: tuple[int, ...], layer: int, unit: int) -> tuple[float, float]:
+    return 1.6 * layer, 0.6 * (unit + (max(sizes) - sizes[layer]) / 2)

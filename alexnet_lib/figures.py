@@ -201,6 +201,51 @@ def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str
     return figure
 
 
+@in_style
+def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], bins: int = 40) -> Figure:
+    """How the sub-networks of a net answer: for each title their probabilities of one class, and marked values."""
+    figure, axes = new_figure(10, 3, 1, len(panels), sharey=True)
+    for place, (title, (probabilities, marks)) in zip(axes[0], panels.items(), strict=True):
+        place.hist(probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5)
+        for (name, value), style, colour in zip(marks.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+            place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
+        place.set(title=title, xlabel="probability of the first class")
+        place.legend(fontsize=8)
+    axes[0, 0].set_ylabel("sub-networks")
+    return figure
+
+
+@in_style
+def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """The error by the share of hidden units silenced; for each title the nets by name, one column a seed."""
+    figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
+    for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
+        for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):
+            place.plot(100 * table.index, 100 * table, style, color=colour, linewidth=0.6, alpha=0.6)
+            place.plot(100 * table.index, 100 * table.mean(axis=1), style, color=colour, linewidth=2, label=name)
+        place.set(title=title, xlabel="hidden units silenced at test time (%)", ylim=(0, 100))
+    axes[0, 0].set_ylabel("validation error, top-1 (%)")
+    axes[0, 0].legend()
+    return figure
+
+
+@in_style
+def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure:
+    """How many times as many epochs dropout takes to a level of error, by level; one column a seed."""
+    figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
+    for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
+        for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):
+            place.plot(100 * table.index, table, style, color=colour, linewidth=0.6, alpha=0.6)
+            place.plot(100 * table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
+        place.axhline(paper, color=GREY, linestyle=":")
+        place.text(100 * table.index.max(), paper, "the paper", va="bottom", fontsize=9)
+        place.set(title=title, xlabel="level of top-1 error (%)")
+        place.invert_xaxis()
+    axes[0, 0].set(ylabel="epochs with dropout / without", ylim=(0, None))
+    axes[0, -1].legend()
+    return figure
+
+
 # --------------------------------------------------------------------------------------------------- §5, learning
 
 
