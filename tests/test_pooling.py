@@ -5,10 +5,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import NAME, prepare_place, settings
 
-from alexnet_lib import pooling
+from alexnet_lib import alexnet, pooling
+from alexnet_lib.anatomy import trace
 from alexnet_lib.architecture import POOLINGS, Pooling, layer_shapes, skeleton
+from alexnet_lib.dataset import load_dataset
+from alexnet_lib.evaluation import mean_of
 from alexnet_lib.pooling import credit, paired_standard_error, side_after, sides, standard_error, unseen
+from alexnet_lib.training import train
 
 
 @given(st.integers(3, 60), st.sampled_from([2, 3]), st.booleans())
@@ -79,3 +84,23 @@ def test_paired_standard_error_counts_disagreements_only():
     discordant, difference = 5 + 10, (30 - 35) / 100
     assert paired_standard_error(a, b) == pytest.approx((discordant / 100 - difference**2) ** 0.5 / 10)
     assert paired_standard_error(a, a) == 0
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_live_nets_have_the_computed_shapes(name):
+    net = alexnet("code2012", 3, width=0.05, image_size=64, pooling=name, seed=0).eval()
+    outputs = trace(net, torch.zeros(1, 3, 64, 64))
+    assert {n: tuple(x.shape[1:]) for n, x in outputs.items() if n != "input"} == layer_shapes(net, 64)
+
+
+def test_wrong_images_are_counted_as_in_the_summary(tmp_path, monkeypatch):
+    prepare_place(tmp_path, monkeypatch)
+    record, stores = train(settings(epochs=1)), load_dataset(NAME)
+    wrong = pooling.wrong_images(record, stores["val"], mean_of(stores["train"], 64))
+    assert wrong.mean() == pytest.approx(record.summary["metrics"]["val"]["1 view"]["top1"])
+
+
+def test_credits_stop_at_a_relu():
+    maps = torch.zeros(2, 5, 5)
+    maps[1, 2, 2] = 1.0
+    assert pooling.credits(maps, 3).sum(axis=(1, 2)).tolist() == [0, 4]
