@@ -338,7 +338,7 @@ def silent_units(sizes: tuple[int, ...], silent: set[tuple[int, int]], cut: set[
         for k, i, j in _weights(sizes):
             (x0, y0), (x1, y1) = _place(sizes, k, i), _place(sizes, k + 1, j)
             gone = (k, i, j) in weights
-            style = {"color": PALE, "linestyle": ":"} if gone else {"color": INK, "linewidth": 0.7}
+            style = {"color": PALE if units else ACCENT, "linestyle": ":"} if gone else {"color": INK, "linewidth": 0.7}
             place.plot([x0, x1], [y0, y1], zorder=1, **style)
         for k, count in enumerate(sizes):
             for i in range(count):

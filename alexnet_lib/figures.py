@@ -238,7 +238,7 @@ def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure
             place.plot(100 * table.index, table, style, color=colour, linewidth=0.6, alpha=0.6)
             place.plot(100 * table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
         place.axhline(paper, color=GREY, linestyle=":")
-        place.text(100 * table.index.max(), paper, "the paper", va="bottom", fontsize=9)
+        place.text(100 * table.index.min(), paper, "the paper", ha="right", va="bottom", fontsize=9)
         place.set(title=title, xlabel="level of top-1 error (%)")
         place.invert_xaxis()
     axes[0, 0].set(ylabel="epochs with dropout / without", ylim=(0, None))
