@@ -73,7 +73,7 @@ def distance(p: Tensor, q: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def approximation(hidden: Sequence[int], strength=1.0, nets=20, inputs=8, classes=5, seed=0) -> dict[str, float]:
+def approximation(hidden: Sequence[int], strength=1.0, nets=10, inputs=8, classes=5, seed=0) -> dict[str, float]:
     """How far the halved net is from the averages over its sub-networks: `distance`, over random nets and inputs.
 
     "geometric" and "arithmetic": from those means of all sub-networks; "one sub-network": how far a single one is from
