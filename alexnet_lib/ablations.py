@@ -39,7 +39,6 @@ VARIANTS = {
 }
 QUESTIONS = {"pooling": ("baseline", "non-overlapping", "run147"), "dropout": ("baseline", "no-dropout")}
 TESTED = 1024  # training images
-DROPOUT_PICTURES = "embedded"  # trained long enough here to overfit
 AS_THEY_ARE = "as_they_are.csv"
 SILENCED = "silenced.csv"
 LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # of top-1 error, to which all runs come
@@ -169,12 +168,7 @@ def silenced_errors(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.
     return pd.DataFrame({s: pd.read_csv(r.folder / SILENCED).set_index("share")["error"] for s, r in runs.items()})
 
 
-def narrower_gap(dataset: str = DROPOUT_PICTURES) -> tuple[float, float, int]:
-    """By how many points dropout narrows the gap between validation and training error."""
-    return gain(dataset, "no-dropout", "gap")
-
-
-def less_harm(dataset: str = DROPOUT_PICTURES, share=0.5) -> tuple[float, float, int]:
+def less_harm(dataset: str, share=0.5) -> tuple[float, float, int]:
     """How many points less a net with dropout loses when this share of its hidden units is silenced at test time."""
     tables = (100 * silenced_errors(dataset, variant) for variant in ("no-dropout", "baseline"))
     without, with_dropout = (table.loc[share] - table.loc[0.0] for table in tables)
@@ -214,12 +208,10 @@ def slowdowns(with_dropout: pd.DataFrame, without: pd.DataFrame, column: str, st
     return pd.DataFrame(ratios).T
 
 
-def epochs_ratio(
-    dataset: str = DROPOUT_PICTURES, column: str = "training error", level: float = 0.25
-) -> tuple[float, float, int]:
+def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
     """How many times as many epochs the kept runs take with dropout to a level: mean, deviation, number of seeds."""
-    with_dropout, without = (epochs_to(histories(dataset, v), column, level) for v in ("baseline", "no-dropout"))
-    return spread_of((with_dropout / without).dropna())
+    reached = [epochs_to(histories(dataset, v), column, float(level)) for v in ("baseline", "no-dropout")]
+    return spread_of((reached[0] / reached[1]).dropna())
 
 
 def main(arguments=None) -> None:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import ablations
 from .architecture import CONVOLUTIONS, POOLINGS, Pooling
 from .dataset import Store
 from .evaluation import predict
@@ -95,18 +94,3 @@ def wrong_images(record: Record, store: Store, mean: Tensor) -> np.ndarray:
     """Whether a finished run's first guess is wrong, for each image of a store, centre crops; boolean (N,)."""
     guesses = predict(load_net(record), store.images, mean).argmax(1)
     return guesses.numpy() != store.labels
-
-
-def gain_top1(dataset: str = "imagenette73", against: str = "non-overlapping") -> tuple[float, float, int]:
-    """Points of top-1 validation error, ten views, that overlapping windows save: mean, deviation, number of seeds."""
-    return ablations.gain(dataset, against, "ten views, top-1")
-
-
-def gain_top5(dataset: str = "imagenette73", against: str = "non-overlapping") -> tuple[float, float, int]:
-    """The same of the top-5 error."""
-    return ablations.gain(dataset, against, "ten views, top-5")
-
-
-def less_overfitting(dataset: str = "imagenette73", against: str = "non-overlapping") -> tuple[float, float, int]:
-    """By how many points the gap between validation and training error is smaller with overlapping windows."""
-    return ablations.gain(dataset, against, "gap")
