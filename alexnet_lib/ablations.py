@@ -38,6 +38,7 @@ VARIANTS = {
     "no-dropout": {"dropout": 0.0},
 }
 QUESTIONS = {"pooling": ("baseline", "non-overlapping", "run147"), "dropout": ("baseline", "no-dropout")}
+PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
 TESTED = 1024  # training images
 AS_THEY_ARE = "as_they_are.csv"
 SILENCED = "silenced.csv"
@@ -116,6 +117,12 @@ def kept_runs(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int,
     """The kept runs of a variant by seed."""
     paths = sorted(folder.glob(name_of(variant, dataset, 0)[:-1] + "*"))
     return {record.config["seed"]: record for record in map(Record.open, paths)}
+
+
+def answered(question: str, folder: Path = REFERENCE) -> dict[str, list[str]]:
+    """For each data set the variants of a question of which two runs or more are kept, where there is more than one."""
+    kept = {d: [v for v in QUESTIONS[question] if len(kept_runs(d, v, folder)) > 1] for d in PICTURES}
+    return {dataset: variants for dataset, variants in kept.items() if len(variants) > 1}
 
 
 def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:

@@ -161,22 +161,25 @@ def error_bars(table: pd.DataFrame) -> Figure:
 
 
 @in_style
-def seeds(tables: dict[str, pd.DataFrame], quantity: str = "error") -> Figure:
-    """Training and validation curves of variants: thin lines the seeds, thick ones their mean.
+def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -> Figure:
+    """Training and validation curves of variants, a row a title: thin lines the seeds, thick ones their mean.
 
-    tables: for each variant a table with the columns seed, epoch, "training <quantity>" and "validation <quantity>".
+    panels: for each title and variant a table: seed, epoch, "training <quantity>" and "validation <quantity>".
     quantity: "error", from 0 to 1, or "loss".
     """
-    figure, axes = new_figure(10, 3.2, 1, 2, sharey=True)
+    figure, axes = new_figure(10, 2.7 * len(panels) + 0.3, len(panels), 2, sharey="row")
     scale, unit = (100, "top-1 error (%)") if quantity == "error" else (1, "loss (nats)")
-    for (name, table), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
-        for place, split in zip(axes[0], ("training", "validation"), strict=True):
-            by_epoch = scale * table.pivot(index="epoch", columns="seed", values=f"{split} {quantity}")
-            place.plot(by_epoch, style, color=colour, linewidth=0.6, alpha=0.6)
-            place.plot(by_epoch.mean(axis=1), style, color=colour, linewidth=2, label=name)
-            title = "training images as they are, dropout off" if split == "training" else "validation images"
-            place.set(xlabel="epoch", title=title)
-    axes[0, 0].set(ylabel=unit, ylim=(0, None))
+    for places, (title, tables) in zip(axes, panels.items(), strict=True):
+        for (name, table), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+            for place, split in zip(places, ("training", "validation"), strict=True):
+                by_epoch = scale * table.pivot(index="epoch", columns="seed", values=f"{split} {quantity}")
+                place.plot(by_epoch, style, color=colour, linewidth=0.6, alpha=0.6)
+                place.plot(by_epoch.mean(axis=1), style, color=colour, linewidth=2, label=name)
+                what = "training images as they are" if split == "training" else "validation images"
+                place.set(title=f"{title}: {what}")
+        places[0].set(ylabel=unit, ylim=(0, None))
+    axes[-1, 0].set_xlabel("epoch")
+    axes[-1, 1].set_xlabel("epoch")
     axes[0, 1].legend()
     return figure
 

@@ -73,6 +73,11 @@ def test_results_and_gains(kept):
     assert ablations.stated((1.234, 0.5, 3)) == "1.23 ± 0.50 (3 seeds)"
 
 
+def test_a_question_is_answered_where_two_variants_have_two_runs(kept):
+    assert ablations.answered("dropout", kept) == {NAME: ["baseline", "no-dropout"]}
+    assert ablations.answered("pooling", kept) == {}
+
+
 def test_histories_and_silenced_errors_by_seed(kept):
     table = ablations.histories(NAME, "baseline", kept)
     assert table["seed"].tolist() == [0, 0, 1, 1] and table.notna().all(axis=None)
