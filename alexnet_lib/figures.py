@@ -208,13 +208,15 @@ def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str
 def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], bins: int = 40) -> Figure:
     """How the sub-networks of a net answer: for each title their probabilities of one class, and marked values."""
     figure, axes = new_figure(10, 3, 1, len(panels), sharey=True)
+    tallest = 0
     for place, (title, (probabilities, marks)) in zip(axes[0], panels.items(), strict=True):
-        place.hist(probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5)
+        counts, *_ = place.hist(probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5)
         for (name, value), style, colour in zip(marks.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
         place.set(title=title, xlabel="probability of the first class")
-        place.legend(fontsize=8)
-    axes[0, 0].set_ylabel("sub-networks")
+        place.legend(fontsize=8, loc="upper center")
+        tallest = max(tallest, counts.max())
+    axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.35 * tallest))  # room for the legends
     return figure
 
 
