@@ -131,6 +131,13 @@ def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) ->
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["variant", "seed"])
 
 
+def paired_results(dataset: str, variants, folder: Path = REFERENCE) -> pd.DataFrame:
+    """`results` of the seeds that all of these variants have."""
+    table = results(dataset, variants, folder)
+    seeds = table.groupby("seed").size()
+    return table[table.index.get_level_values("seed").isin(seeds.index[seeds == len(variants)])]
+
+
 def gains(dataset: str, against: str, folder: Path = REFERENCE) -> pd.DataFrame:
     """By how many points each error is lower in the baseline than in a variant, for each seed that both have."""
     table = results(dataset, ("baseline", against), folder)

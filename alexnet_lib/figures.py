@@ -210,7 +210,9 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
     figure, axes = new_figure(10, 3, 1, len(panels), sharey=True)
     tallest = 0
     for place, (title, (probabilities, marks)) in zip(axes[0], panels.items(), strict=True):
-        counts, *_ = place.hist(probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5)
+        counts, *_ = place.hist(
+            probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5
+        )
         for (name, value), style, colour in zip(marks.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
         place.set(title=title, xlabel="probability of the first class")

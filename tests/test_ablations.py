@@ -1,5 +1,7 @@
 """The runs behind §3.4 and §4.2: what they keep, what they skip, and what is read from them."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,6 +73,17 @@ def test_results_and_gains(kept):
     mean, deviation, count = ablations.spread_of(saved["gap"])
     assert count == 2 and mean == pytest.approx(saved["gap"].mean()) and deviation >= 0
     assert ablations.stated((1.234, 0.5, 3)) == "1.23 ± 0.50 (3 seeds)"
+
+
+def test_paired_results_have_the_same_seeds(kept, tmp_path):
+    variants = ("baseline", "no-dropout")
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / ablations.name_of("no-dropout", NAME, 0))
+    table = ablations.paired_results(NAME, variants, tmp_path)
+    assert table.index.tolist() == [("baseline", 1), ("no-dropout", 1)]
+    pd.testing.assert_frame_equal(
+        ablations.paired_results(NAME, variants, kept), ablations.results(NAME, variants, kept)
+    )
 
 
 def test_a_question_is_answered_where_two_variants_have_two_runs(kept):
