@@ -112,7 +112,22 @@ NETS = {
         CONVOLUTIONS | {"conv6": Convolution(256, 3, padding=1)},
     ),
 }
-POOLINGS = {"overlapping": 3, "non_overlapping": 2}  # the side of a window; the stride is 2
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Windows at every second unit: their side, whether the last may hang over the edge, and paddings less by one."""
+
+    window: int
+    ceil: bool = False
+    less_padding: tuple[str, ...] = ()
+
+
+POOLINGS = {
+    "overlapping": Pooling(3),
+    "non_overlapping": Pooling(2),
+    "run147": Pooling(2, ceil=True, less_padding=("conv2", "conv5")),  # layers-147.cfg
+}
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
 GEOMETRIES = ("ceil", "padding2")
 TORCHVISION = {
@@ -150,7 +165,9 @@ def alexnet(name="paper", num_classes=1000, *, seed=None, **changes):
         dropout: probability of silence in the two hidden fully connected layers (§4.2).
         normalization: "lrn", or None for a net without its normalisation layers, all of them (§3.3); "own" leaves it
             to the net.
-        pooling: "overlapping", windows of 3 at every second unit, or "non_overlapping", windows of 2 (§3.4).
+        pooling: "overlapping", windows of 3 at every second unit, or "non_overlapping", windows of 2 (§3.4); "run147",
+            windows of 2 as in the program of 2012, where the last hangs over the edge and so conv2 and conv5 have one
+            less of padding.
         activation: "relu", "tanh" or "logistic" (§3.1).
         without: a convolution or hidden layer to leave out, with its activation and normalisation (§7). Pooling stays,
             and without conv1 the mean of its window stands in, so that the layers above keep their sides.
@@ -245,9 +262,8 @@ def _assemble(spec: NamedNet, num_classes: int, changes: Changes) -> nn.Sequenti
     shape = (RGB, changes.image_size, changes.image_size)
     for name in layer_order(spec, changes):
         layers[name] = layer = _layer(name, shape, spec, num_classes, changes)
-        if kind_of(name) in ("conv", "pool", "mean") and shape[1] + 2 * side_of(layer.padding) < side_of(
-            layer.kernel_size
-        ):
+        windows = kind_of(name) in ("conv", "pool", "mean") and not getattr(layer, "ceil_mode", False)
+        if windows and shape[1] + 2 * side_of(layer.padding) < side_of(layer.kernel_size):
             raise ValueError(f"image_size = {changes.image_size}: only {shape[1]} × {shape[1]} pixels reach {name}")
         shape = shape_after(layer, shape)
     return nn.Sequential(layers)
@@ -255,7 +271,7 @@ def _assemble(spec: NamedNet, num_classes: int, changes: Changes) -> nn.Sequenti
 
 def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, changes: Changes) -> nn.Module:
     """One layer by its name, for an input of this shape."""
-    first = spec.convolutions["conv1"]
+    first, pooling = spec.convolutions["conv1"], POOLINGS[changes.pooling]
     padding = 2 if _geometry(spec, changes) == "padding2" else 0
     match kind_of(name):
         case "pad":
@@ -266,7 +282,7 @@ def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, 
         case "conv":
             conv = spec.convolutions[name]
             split = conv.own_column_only and shape[0] != RGB
-            padding = padding if name == "conv1" else conv.padding
+            padding = padding if name == "conv1" else conv.padding - (name in pooling.less_padding)
             maps, groups = scaled(conv.maps, changes.width), spec.columns if split else 1
             return nn.Conv2d(shape[0], maps, conv.kernel, conv.stride, padding, groups=groups)
         case "fc":
@@ -276,7 +292,7 @@ def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, 
         case "mapnorm":
             return SpatialResponseNorm(5, alpha=1e-3)
         case "pool":
-            return nn.MaxPool2d(POOLINGS[changes.pooling], 2)
+            return nn.MaxPool2d(pooling.window, 2, ceil_mode=pooling.ceil)
         case "drop":
             return (Dropout if spec.dropout == "masked" else nn.Dropout)(changes.dropout)
         case "flatten":
@@ -285,13 +301,14 @@ def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, 
 
 
 def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of one image's output; windows that do not fit whole are left out, as torch does."""
+    """The shape of one image's output; windows that do not fit whole are left out, unless the layer rounds up."""
     match layer:
         case nn.ZeroPad2d():
             return (shape[0], *(side + sum(layer.padding[:2]) for side in shape[1:]))
         case nn.Conv2d() | nn.MaxPool2d() | nn.AvgPool2d():
             kernel, stride, padding = map(side_of, (layer.kernel_size, layer.stride, layer.padding))
-            side = (shape[1] + 2 * padding - kernel) // stride + 1
+            room = shape[1] + 2 * padding - kernel
+            side = (-(-room // stride) if getattr(layer, "ceil_mode", False) else room // stride) + 1
             return (getattr(layer, "out_channels", shape[0]), side, side)
         case nn.Flatten():
             return (prod(shape),)

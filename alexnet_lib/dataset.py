@@ -26,13 +26,15 @@ from .preparation import ColourPCA, prepare_folder, write_store
 SPLITS = ("train", "val")
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
-STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32}
+STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73}
+SOURCES = {"imagenette73": "imagenette"}  # the same pictures as another's, stored small
 ONE_FOLDER_EACH = "so that {folder}/train and {folder}/val hold one folder for each class"
 HOW_TO_GET = {
     "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
     "embedded32": "it is generated",
     "cifar10": cifar10.HOW_TO_GET,
     "imagenette": f"unpack its pictures {ONE_FOLDER_EACH}",
+    "imagenette73": f"unpack its pictures {ONE_FOLDER_EACH}",
     "ilsvrc2010": f"unpack the archives {ONE_FOLDER_EACH}",
     "ilsvrc2012": f"unpack the archives {ONE_FOLDER_EACH}",
 }
@@ -114,9 +116,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     """The training and validation stores of a data set, prepared on first use: {"train": store, "val": store}.
 
     Args:
-        name: "embedded", "embedded32", "cifar10", "imagenette", "ilsvrc2010", "ilsvrc2012", "auto" (the largest that
-            is prepared), or the path of a folder that has one sub-folder for each class, itself or in its train/ and
-            val/ (or test/).
+        name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
+            as the built-in pictures), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
+            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/).
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
@@ -195,7 +197,7 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
     if name not in HOW_TO_GET:
         folder = Path(name).expanduser().resolve()
     else:
-        folder = REPOSITORY / "data" / name if name == "embedded" else root / name
+        folder = REPOSITORY / "data" / name if name == "embedded" else root / SOURCES.get(name, name)
     validation = "test" if (folder / "test").is_dir() and not (folder / "val").is_dir() else "val"
     if all((folder / part).is_dir() for part in ("train", validation)):
         return {"train": (folder / "train", None), "val": (folder / validation, None)}

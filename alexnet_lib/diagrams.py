@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Circle, Polygon, Rectangle
 
 from .figures import ACCENT, GREY, INK, PALE, bare, in_style, new_figure
 
@@ -273,3 +273,114 @@ def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, sho
         place.tick_params(labelsize=8)
     axes[0, 0].set_ylabel("map that is normalised")
     return figure
+
+
+# ------------------------------------------------------------------------------------------------- §3.4, pooling
+
+
+@in_style
+def pooled_by_hand(grid: np.ndarray, window: int, out: np.ndarray, credit: np.ndarray) -> Figure:
+    """A map (H, W) of numbers with its windows at every second unit, what comes out, and who receives the gradient.
+
+    The darker a unit of the first panel, the more windows hold it; a hatched one is in none.
+    """
+    side, across = len(grid), len(out)
+    figure, axes = new_figure(10, 3.9, 1, 3, width_ratios=[side, across + 2, side])
+    held = np.zeros_like(grid)
+    for row in range(0, 2 * across, 2):
+        for column in range(0, 2 * across, 2):
+            held[row : row + window, column : column + window] += 1
+    _numbers(axes[0, 0], grid, shades=0.09 * (held - 1).clip(0), bold=credit > 0)
+    for row, column in np.argwhere(held == 0):
+        axes[0, 0].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=PALE))
+    for place in range(across**2):
+        row, column = divmod(place, across)
+        inset = 0.06 + 0.08 * ((row + column) % 2)
+        corner, size = (2 * column - 0.5 + inset, 2 * row - 0.5 + inset), window - 2 * inset
+        colour = ACCENT if (row + column) % 2 else INK
+        axes[0, 0].add_patch(Rectangle(corner, size, size, fill=False, edgecolor=colour, linewidth=1.3))
+    _numbers(axes[0, 1], out)
+    _numbers(axes[0, 2], credit, shades=0.2 * credit, bold=credit > 0)
+    titles = f"windows of {window} at every second unit", f"what comes out: {across} × {across}", "credit"
+    for place, title in zip(axes[0], titles, strict=True):
+        place.set_title(title)
+    axes[0, 1].set(xlim=(-1.5, across + 0.5), ylim=(side / 2 + across / 2 - 0.5, across / 2 - side / 2 - 0.5))
+    return figure
+
+
+def _numbers(place, grid: np.ndarray, shades=None, bold=None) -> None:
+    """A grid of cells with a number in each."""
+    bare(place)
+    shades = np.zeros(grid.shape) if shades is None else shades
+    place.imshow(shades, cmap="Greys", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(grid):
+        strong = bold is not None and bold[row, column]
+        colour = GREY if bold is not None and not strong else INK
+        weight = "bold" if strong else "normal"
+        place.text(column, row, f"{value:g}", ha="center", va="center", fontsize=9, color=colour, weight=weight)
+        place.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=PALE, linewidth=0.8))
+
+
+@in_style
+def pooled_maps(maps: np.ndarray, outs: dict[str, np.ndarray], credits: dict[str, np.ndarray]) -> Figure:
+    """Feature maps (C, H, W), one a row: as they are, pooled in several ways, and the credit that each way gives."""
+    figure, axes = new_figure(10, 1.75 * len(maps) + 0.4, len(maps), 1 + 2 * len(outs))
+    most = max(np.max(counts) for counts in credits.values())
+    for row, places in enumerate(axes):
+        for place in places:
+            bare(place)
+            for side in place.spines.values():
+                side.set(visible=True, color=PALE)
+        shown = [maps[row], *(out[row] for out in outs.values())]
+        for place, values in zip(places, shown, strict=False):
+            place.imshow(values, cmap="Greys", vmin=0, vmax=maps[row].max())
+        for place, counts in zip(places[len(shown) :], credits.values(), strict=True):
+            place.imshow(counts[row], cmap="Greys", vmin=0, vmax=most)
+    titles = ["the map", *outs, *(f"credit, {name}" for name in credits)]
+    for place, title in zip(axes[0], titles, strict=True):
+        place.set_title(title, fontsize=9)
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------- §4.2, dropout
+
+
+@in_style
+def silent_units(sizes: tuple[int, ...], silent: set[tuple[int, int]], cut: set[tuple[int, int, int]]) -> Figure:
+    """A small net three times: whole, with silent units, and, for contrast, with weights cut out.
+
+    silent: (layer, unit) that fall silent. cut: (layer, from unit, to unit) of weights left out, from layer to next.
+    """
+    figure, axes = new_figure(10, 2.9, 1, 3)
+    off = {(k, i, j) for k, i, j in _weights(sizes) if (k, i) in silent or (k + 1, j) in silent}
+    panels = {
+        "the whole net": (set(), set()),
+        "dropout: units fall silent": (silent, off),
+        "something else: weights fall out": (set(), cut),
+    }
+    for place, (title, (units, weights)) in zip(axes[0], panels.items(), strict=True):
+        bare(place)
+        for k, i, j in _weights(sizes):
+            (x0, y0), (x1, y1) = _place(sizes, k, i), _place(sizes, k + 1, j)
+            gone = (k, i, j) in weights
+            style = {"color": PALE if units else ACCENT, "linestyle": ":"} if gone else {"color": INK, "linewidth": 0.7}
+            place.plot([x0, x1], [y0, y1], zorder=1, **style)
+        for k, count in enumerate(sizes):
+            for i in range(count):
+                off_unit = (k, i) in units
+                style = {"facecolor": "white", "edgecolor": GREY if off_unit else INK}
+                style |= {"linestyle": ":" if off_unit else "-"}
+                place.add_patch(Circle(_place(sizes, k, i), 0.17, zorder=2, linewidth=1.2, **style))
+                if off_unit:
+                    place.text(*_place(sizes, k, i), "0", ha="center", va="center", fontsize=9, color=ACCENT, zorder=3)
+        place.set(title=title, xlim=(-0.4, 1.6 * (len(sizes) - 1) + 0.4), ylim=(-0.4, max(sizes) * 0.6), aspect="equal")
+    return figure
+
+
+def _weights(sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """All weights as (layer, from unit, to unit)."""
+    return [(k, i, j) for k in range(len(sizes) - 1) for i in range(sizes[k]) for j in range(sizes[k + 1])]
+
+
+def _place(sizes: tuple[int, ...], layer: int, unit: int) -> tuple[float, float]:
+    return 1.6 * layer, 0.6 * (unit + (max(sizes) - sizes[layer]) / 2)

@@ -2,8 +2,9 @@
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import ipywidgets
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
@@ -66,6 +67,22 @@ def photographic(figure: Figure) -> Image:
     data = io.BytesIO()
     figure.savefig(data, format="jpeg", pil_kwargs={"quality": 75})
     return Image(data.getvalue(), format="jpeg")
+
+
+def slider(draw: Callable[[object], Figure], name: str, values: Sequence, start) -> Figure | ipywidgets.Widget:
+    """What `draw` makes of a value, with a slider to choose the value where somebody watches; else that of `start`."""
+    if progress_style() != "bar":
+        return draw(start)
+    control = ipywidgets.SelectionSlider(options=values, value=start, description=name)
+    picture = ipywidgets.Image(value=_png(draw(start)))
+    control.observe(lambda change: setattr(picture, "value", _png(draw(change["new"]))), "value")
+    return ipywidgets.VBox([control, picture])
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", bbox_inches="tight")
+    return data.getvalue()
 
 
 def error_table(record, photographs) -> HTML:

@@ -107,6 +107,26 @@ class LrnSettings:
     device: str = "auto"
 
 
+@checked
+class PoolingSettings:
+    """Notebook 04."""
+
+    dataset: str = "auto"
+    epochs: Count = 3
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
+@checked
+class DropoutSettings:
+    """Notebook 06."""
+
+    dataset: str = "auto"
+    epochs: Count = 4
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
 def check(kind: type, values: dict):
     """Make settings of a kind from named values.
 

@@ -33,6 +33,7 @@ def test_every_claim_has_a_verdict(table):
     assert set(table["verdict"]) <= accepted and table["id"].is_unique
     measured = table["verdict"] != "needs ILSVRC"
     assert (table["measured"].notna() == measured).all() and ((table["n"] > 0) == measured).all()
+    assert [row.measure is not None for row in read_claims()] == measured.tolist()
 
 
 def test_every_claim_is_shown_in_its_notebook(table):

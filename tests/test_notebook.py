@@ -70,3 +70,18 @@ def test_curves_are_redrawn_only_where_somebody_watches(monkeypatch):
 class Handle:
     def __init__(self, shown):
         self.update = shown.append
+
+
+def test_a_slider_is_a_figure_where_nobody_watches(monkeypatch):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "none")
+    assert notebook.slider(lambda width: figures.new_figure(width, 1)[0], "width", [1, 2], 2).get_figwidth() == 2
+
+
+def test_a_slider_redraws_where_somebody_does(monkeypatch):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "bar")
+    drawn = []
+    box = notebook.slider(lambda width: drawn.append(width) or figures.new_figure(width, 1)[0], "width", [1, 2], 2)
+    control, picture = box.children
+    before = picture.value
+    control.value = 1
+    assert drawn == [2, 1] and picture.value[1:4] == b"PNG" and picture.value != before

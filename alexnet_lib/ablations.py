@@ -1,0 +1,249 @@
+"""§3.4 and §4.2 by training: the same run with overlapping windows or without, with dropout or without.
+
+Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
+dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
+the colours and the silent units are at work, and says little about overfitting.
+
+    python -m alexnet_lib.ablations pooling --seeds 0 1 2
+    python -m alexnet_lib.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
+
+What is finished is skipped, and what was cut off goes on. Each run is kept as
+results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images, and
+`silenced.csv`, the errors on validation images when hidden units are silenced at test time.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .augmentation import centre_crops
+from .dataset import Store, load_dataset
+from .evaluation import evaluate, mean_of, to_input
+from .paths import REFERENCE
+from .records import Record, keep, load_checkpoint, write_table
+from .settings import TrainSettings, resolve
+from .sub_networks import features_of, silenced
+from .training import build_net, load_net, train
+
+VARIANTS = {
+    "baseline": {},
+    "non-overlapping": {"pooling": "non_overlapping"},
+    "run147": {"pooling": "run147"},
+    "no-dropout": {"dropout": 0.0},
+}
+QUESTIONS = {"pooling": ("baseline", "non-overlapping", "run147"), "dropout": ("baseline", "no-dropout")}
+PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
+TESTED = 1024  # training images
+AS_THEY_ARE = "as_they_are.csv"
+SILENCED = "silenced.csv"
+LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # of top-1 error, to which all runs come
+
+
+def name_of(variant: str, dataset: str, seed: int) -> str:
+    """What a run is called under results/reference/."""
+    return f"ablation-{variant}-{dataset}-seed{seed}"
+
+
+def run_variant(settings: TrainSettings, variant: str) -> Record:
+    """Train one variant, test it on training images after every epoch, and return its record."""
+    stores = load_dataset(settings.dataset)
+    run = resolve(dataclasses.replace(settings, **VARIANTS[variant]), stores["train"])
+    return train(run, on_epoch=tester(run, stores["train"]))
+
+
+def tester(run: TrainSettings, store: Store) -> Callable[[pd.DataFrame], None]:
+    """A callback that tests a run's last checkpoint on TESTED training images, and adds a row to its table."""
+    every = np.linspace(0, len(store) - 1, min(TESTED, len(store))).astype(int)
+    part = dataclasses.replace(store, images=store.images[every], labels=store.labels[every])
+    mean, path = mean_of(store, run.image_size), run.folder / AS_THEY_ARE
+    net = build_net(run, len(store.classes))
+
+    def test(history: pd.DataFrame) -> None:
+        net.load_state_dict(load_checkpoint(run.folder)["net"])
+        epoch = int(history["epoch"].max())
+        rows = pd.read_csv(path).to_dict("records") if path.is_file() and epoch > 1 else []
+        rows = [row for row in rows if row["epoch"] < epoch]
+        write_table(path, [*rows, {"epoch": epoch, **evaluate(net, part, mean)}])
+
+    return test
+
+
+def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path = REFERENCE) -> None:
+    """Every variant of a question with every seed, kept as records."""
+    for seed in seeds:
+        for variant in QUESTIONS[question]:
+            kept = folder / name_of(variant, settings.dataset, seed)
+            if (kept / SILENCED).is_file() or only and variant not in only:
+                continue
+            record = run_variant(dataclasses.replace(settings, seed=seed, experiment="ablations"), variant)
+            keep(record.folder, kept.name, folder)
+            write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
+            write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
+
+
+def inputs_of(record: Record) -> tuple[Tensor, Tensor]:
+    """What the net of a finished run is given in validation, centre crops (N, 3, crop, crop), and the labels (N,)."""
+    stores, crop = load_dataset(record.config["dataset"]), record.config["image_size"]
+    inputs = to_input(centre_crops(stores["val"].images, crop), mean_of(stores["train"], crop))
+    return inputs, torch.from_numpy(stores["val"].labels)
+
+
+def silencing(record: Record) -> pd.DataFrame:
+    """`sub_networks.silenced` of a finished run, on its validation images."""
+    net, (inputs, labels) = load_net(record), inputs_of(record)
+    return silenced(net, features_of(net, inputs), labels)
+
+
+def final_errors(record: Record) -> dict[str, float]:
+    """The final errors of a run in per cent.
+
+    "validation", top-1 with one view; "training", top-1 on TESTED training images as they are; "gap", the first less
+    the second; "ten views, top-1" and "ten views, top-5", on the validation images.
+    """
+    val = record.summary["metrics"]["val"]
+    training = pd.read_csv(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
+    errors = {"validation": val["1 view"]["top1"], "training": training, "gap": val["1 view"]["top1"] - training}
+    errors |= {f"ten views, top-{k}": val["10 views"][f"top{k}"] for k in (1, 5)}
+    return {name: 100 * error for name, error in errors.items()}
+
+
+def kept_runs(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int, Record]:
+    """The kept runs of a variant by seed."""
+    paths = sorted(folder.glob(name_of(variant, dataset, 0)[:-1] + "*"))
+    return {record.config["seed"]: record for record in map(Record.open, paths)}
+
+
+def answered(question: str, folder: Path = REFERENCE) -> dict[str, list[str]]:
+    """For each data set the variants of a question of which two runs or more are kept, where there is more than one."""
+    kept = {d: [v for v in QUESTIONS[question] if len(kept_runs(d, v, folder)) > 1] for d in PICTURES}
+    return {dataset: variants for dataset, variants in kept.items() if len(variants) > 1}
+
+
+def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:
+    """`final_errors` of the kept runs, one row a variant and seed."""
+    rows = {(v, seed): final_errors(run) for v in variants for seed, run in kept_runs(dataset, v, folder).items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["variant", "seed"])
+
+
+def paired_results(dataset: str, variants, folder: Path = REFERENCE) -> pd.DataFrame:
+    """`results` of the seeds that all of these variants have."""
+    table = results(dataset, variants, folder)
+    seeds = table.groupby("seed").size()
+    return table[table.index.get_level_values("seed").isin(seeds.index[seeds == len(variants)])]
+
+
+def gains(dataset: str, against: str, folder: Path = REFERENCE) -> pd.DataFrame:
+    """By how many points each error is lower in the baseline than in a variant, for each seed that both have."""
+    table = results(dataset, ("baseline", against), folder)
+    return (table.loc[against] - table.loc["baseline"]).dropna()
+
+
+def gain(dataset: str, against: str, column: str) -> tuple[float, float, int]:
+    """One column of `gains`: its mean, its standard deviation over the seeds, and their number."""
+    return spread_of(gains(dataset, against)[column])
+
+
+def spread_of(values: pd.Series) -> tuple[float, float, int]:
+    """Mean, standard deviation and number."""
+    return float(values.mean()), float(values.std()), len(values)
+
+
+def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
+    """The kept runs of a variant by epoch, one row an epoch and seed.
+
+    Columns: seed, epoch, "training loss" and "training error" of training images as they are, "validation loss" and
+    "validation error".
+    """
+    tables = []
+    for seed, record in kept_runs(dataset, variant, folder).items():
+        clean = pd.read_csv(record.folder / AS_THEY_ARE).set_index("epoch")
+        val = record.history.query("split == 'val'").set_index("epoch")
+        table = pd.DataFrame({"seed": seed, "training loss": clean["loss"], "training error": clean["top1"]})
+        table["validation loss"], table["validation error"] = val["loss"], val["top1"]
+        tables.append(table.reset_index())
+    return pd.concat(tables, ignore_index=True)
+
+
+def stated(values: tuple[float, float, int]) -> str:
+    """A mean with its spread, for people."""
+    mean, deviation, count = values
+    return f"{mean:.2f} ± {deviation:.2f} ({count} seeds)"
+
+
+def silenced_errors(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
+    """The validation errors (0 to 1) of the kept runs by the share of hidden units silenced, one column a seed."""
+    runs = kept_runs(dataset, variant, folder)
+    return pd.DataFrame({s: pd.read_csv(r.folder / SILENCED).set_index("share")["error"] for s, r in runs.items()})
+
+
+def less_harm(dataset: str, share=0.5) -> tuple[float, float, int]:
+    """How many points less a net with dropout loses when this share of its hidden units is silenced at test time."""
+    tables = (100 * silenced_errors(dataset, variant) for variant in ("no-dropout", "baseline"))
+    without, with_dropout = (table.loc[share] - table.loc[0.0] for table in tables)
+    return spread_of((without - with_dropout).dropna())
+
+
+# ------------------------------------------------------------------------------------------------- how many epochs
+
+
+def epochs_to(table: pd.DataFrame, column: str, level: float) -> pd.Series:
+    """For each seed of a table of `histories`, the epoch at which a column first falls to a level.
+
+    Between two epochs by a straight line; NaN where the level is not reached.
+    """
+    return pd.Series({seed: _crossing(rows["epoch"], rows[column], level) for seed, rows in table.groupby("seed")})
+
+
+def _crossing(epochs, values, level: float) -> float:
+    epochs, values = np.asarray(epochs, float), np.asarray(values, float)
+    below = np.flatnonzero(values <= level)
+    if not len(below):
+        return float("nan")
+    if (i := below[0]) == 0:
+        return epochs[0]
+    return epochs[i - 1] + (values[i - 1] - level) / (values[i - 1] - values[i]) * (epochs[i] - epochs[i - 1])
+
+
+def slowdowns(with_dropout: pd.DataFrame, without: pd.DataFrame, column: str, step=0.02) -> pd.DataFrame:
+    """How many times as many epochs dropout takes to each level of an error that all runs reach, after their first.
+
+    Tables as `histories` gives them. One row a level, one column a seed.
+    """
+    ends = [table.groupby("seed")[column] for table in (with_dropout, without)]
+    lowest, highest = max(end.min().max() for end in ends), min(end.first().min() for end in ends)
+    levels = np.arange(np.ceil(lowest / step), np.floor(highest / step) + 1) * step
+    ratios = {level: epochs_to(with_dropout, column, level) / epochs_to(without, column, level) for level in levels}
+    return pd.DataFrame(ratios).T
+
+
+def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
+    """How many times as many epochs the kept runs take with dropout to a level: mean, deviation, number of seeds."""
+    reached = [epochs_to(histories(dataset, v), column, float(level)) for v in ("baseline", "no-dropout")]
+    return spread_of((reached[0] / reached[1]).dropna())
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.ablations", description=__doc__.splitlines()[0])
+    parser.add_argument("question", choices=list(QUESTIONS))
+    parser.add_argument("--dataset", default="embedded")
+    parser.add_argument("--epochs", type=int, help="those of the recipe unless given")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    try:
+        settings = TrainSettings(dataset=given.dataset, epochs=given.epochs or "auto")
+        run_all(given.question, settings, given.seeds, given.only)
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The runs behind §3.4 and §4.2: what they keep, what they skip, and what is read from them."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_runs import NAME, prepare_place, settings
+
+from alexnet_lib import ablations
+from alexnet_lib.dataset import load_dataset
+from alexnet_lib.evaluation import evaluate, mean_of
+from alexnet_lib.settings import TrainSettings
+from alexnet_lib.training import load_net
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Two seeds of the two dropout runs, with the folder that keeps them."""
+    folder = tmp_path_factory.mktemp("ablations")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_place(folder, patch)
+        ablations.run_all("dropout", settings(epochs=2), seeds=(0, 1), folder=folder / "kept")
+        yield folder / "kept"
+
+
+def test_variants_are_settings_of_a_run():
+    for changes in ablations.VARIANTS.values():
+        TrainSettings(**changes)
+    assert {v for variants in ablations.QUESTIONS.values() for v in variants} == set(ablations.VARIANTS)
+
+
+def test_every_run_is_kept_with_its_tables(kept):
+    names = {ablations.name_of(v, NAME, s) for v in ("baseline", "no-dropout") for s in (0, 1)}
+    assert {path.name for path in kept.iterdir()} == names
+    for path in kept.iterdir():
+        files = {file.name for file in path.iterdir()}
+        assert {"config.json", "history.csv", ablations.AS_THEY_ARE, ablations.SILENCED} <= files
+        assert pd.read_csv(path / ablations.AS_THEY_ARE)["epoch"].tolist() == [1, 2]
+
+
+def test_finished_runs_are_skipped(kept, monkeypatch):
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained again"))
+    ablations.run_all("dropout", settings(epochs=2), seeds=(0, 1), folder=kept)
+    ablations.run_all("pooling", settings(epochs=2), seeds=(0,), only=("baseline",), folder=kept)
+
+
+def test_training_images_are_tested_as_they_are(kept):
+    record = ablations.run_variant(settings(epochs=2, experiment="ablations", seed=1), "no-dropout")
+    store = load_dataset(NAME)["train"]
+    expected = evaluate(load_net(record), store, mean_of(store, 64))
+    last = pd.read_csv(record.folder / ablations.AS_THEY_ARE).iloc[-1]
+    assert all(last[name] == pytest.approx(value, rel=1e-5) for name, value in expected.items())
+    assert ablations.final_errors(record)["training"] == pytest.approx(100 * expected["top1"])
+
+
+def test_a_row_of_an_epoch_that_is_repeated_is_written_once(kept):
+    record = ablations.run_variant(settings(epochs=2, experiment="ablations"), "baseline")
+    run = TrainSettings(**record.config)
+    before = (record.folder / ablations.AS_THEY_ARE).read_bytes()
+    ablations.tester(run, load_dataset(NAME)["train"])(record.history)
+    assert (record.folder / ablations.AS_THEY_ARE).read_bytes() == before
+
+
+def test_results_and_gains(kept):
+    table = ablations.results(NAME, ("baseline", "no-dropout"), kept)
+    assert table.index.tolist() == [(v, s) for v in ("baseline", "no-dropout") for s in (0, 1)]
+    np.testing.assert_allclose(table["gap"], table["validation"] - table["training"])
+    saved = ablations.gains(NAME, "no-dropout", kept)
+    by_hand = table.loc["no-dropout", 1]["training"] - table.loc["baseline", 1]["training"]
+    assert saved.loc[1, "training"] == pytest.approx(by_hand)
+    mean, deviation, count = ablations.spread_of(saved["gap"])
+    assert count == 2 and mean == pytest.approx(saved["gap"].mean()) and deviation >= 0
+    assert ablations.stated((1.234, 0.5, 3)) == "1.23 ± 0.50 (3 seeds)"
+
+
+def test_paired_results_have_the_same_seeds(kept, tmp_path):
+    variants = ("baseline", "no-dropout")
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / ablations.name_of("no-dropout", NAME, 0))
+    table = ablations.paired_results(NAME, variants, tmp_path)
+    assert table.index.tolist() == [("baseline", 1), ("no-dropout", 1)]
+    pd.testing.assert_frame_equal(
+        ablations.paired_results(NAME, variants, kept), ablations.results(NAME, variants, kept)
+    )
+
+
+def test_a_question_is_answered_where_two_variants_have_two_runs(kept):
+    assert ablations.answered("dropout", kept) == {NAME: ["baseline", "no-dropout"]}
+    assert ablations.answered("pooling", kept) == {}
+
+
+def test_histories_and_silenced_errors_by_seed(kept):
+    table = ablations.histories(NAME, "baseline", kept)
+    assert table["seed"].tolist() == [0, 0, 1, 1] and table.notna().all(axis=None)
+    errors = ablations.silenced_errors(NAME, "baseline", kept)
+    assert list(errors) == [0, 1] and errors.index[0] == 0
+    assert errors.loc[0.0, 0] == pytest.approx(table.query("seed == 0")["validation error"].iloc[-1], abs=1e-5)
+
+
+def test_inputs_are_those_of_validation(kept):
+    record = ablations.run_variant(settings(epochs=2, experiment="ablations"), "baseline")
+    inputs, labels = ablations.inputs_of(record)
+    with torch.no_grad():
+        error = (load_net(record)(inputs).argmax(1) != labels).double().mean().item()
+    assert error == pytest.approx(record.summary["metrics"]["val"]["1 view"]["top1"])
+
+
+def falling(stretch, seeds=(0, 1)):
+    """A table of runs whose error falls by a tenth in `stretch` epochs."""
+    rows = [{"seed": s, "epoch": e, "error": 1 - 0.1 * e / stretch} for s in seeds for e in range(1, 8 * stretch + 1)]
+    return pd.DataFrame(rows)
+
+
+def test_epochs_to_a_level_are_counted_between_epochs():
+    table = pd.DataFrame({"seed": 0, "epoch": [1, 2, 3, 4], "error": [0.9, 0.5, 0.6, 0.1]})
+    reached = [ablations.epochs_to(table, "error", level)[0] for level in (0.95, 0.7, 0.5, 0.2)]
+    np.testing.assert_allclose(reached, [1, 1.5, 2, 3.8])
+    assert np.isnan(ablations.epochs_to(table, "error", 0.05)[0])
+
+
+def test_slowdown_of_a_run_twice_as_slow_is_two():
+    ratios = ablations.slowdowns(falling(2), falling(1), "error")
+    assert list(ratios) == [0, 1] and len(ratios) > 10
+    np.testing.assert_allclose(ratios, 2)
+
+
+def test_command_names_what_is_wrong(capsys):
+    with pytest.raises(SystemExit):
+        ablations.main(["dropout", "--dataset", "nowhere"])
+    assert "dataset = 'nowhere'" in capsys.readouterr().err
