@@ -212,8 +212,8 @@ def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
     rows, best = [], at_best_rate(epochs_by_run(table))
     for (net, initialisation, activation), runs in best.groupby(["net", "initialisation", "activation"], sort=False):
         row = {"net": net, "weights": initialisation, "units": activation, "runs": len(runs)}
-        row["best rate"] = f"{runs['learning_rate'].iloc[0]:g}"
         missed = not np.isfinite(runs["epochs"]).all()
+        row["best rate"] = "" if missed else f"{runs['learning_rate'].iloc[0]:g}"
         row["epochs"] = f"more than {LONGEST}" if missed else _spread(runs["epochs"].mean(), runs["epochs"].std())
         row["times ReLU's"] = ""
         others = best[(best["net"] == net) & (best["initialisation"] == initialisation)]["activation"]

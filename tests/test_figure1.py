@@ -61,6 +61,7 @@ def test_the_speedup_pairs_seeds_and_counts_a_miss_as_the_longest_run(table):
 def test_the_table_for_people_says_what_was_missed(table):
     shown = speedup_table(table).set_index("units")
     assert shown.loc["relu", "epochs"] == "2.5 ± 0.7" and shown.loc["relu", "times ReLU's"] == ""
+    assert shown["best rate"].to_dict() == {"relu": "0.01", "tanh": ""}
     assert shown.loc["tanh", "epochs"] == "more than 40" and shown.loc["tanh", "times ReLU's"].startswith(
         "more than 8.7"
     )
