@@ -126,8 +126,17 @@ def answered(question: str, folder: Path = REFERENCE) -> dict[str, list[str]]:
 
 
 def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:
-    """`final_errors` of the kept runs, one row a variant and seed."""
-    rows = {(v, seed): final_errors(run) for v in variants for seed, run in kept_runs(dataset, v, folder).items()}
+    """`final_errors` of the kept runs, one row a variant and seed.
+
+    Raises:
+        FileNotFoundError: a variant of which no run is kept, with the command that trains it.
+    """
+    runs = {v: kept_runs(dataset, v, folder) for v in variants}
+    if missing := [v for v, of_seeds in runs.items() if not of_seeds]:
+        question = next(q for q, named in QUESTIONS.items() if missing[0] in named)
+        command = f"python -m alexnet_lib.ablations {question} --dataset {dataset}"
+        raise FileNotFoundError(f"no run of {', '.join(missing)} on {dataset} is kept; `{command}` trains them")
+    rows = {(v, seed): final_errors(run) for v, of_seeds in runs.items() for seed, run in of_seeds.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["variant", "seed"])
 
 

@@ -44,8 +44,8 @@ def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str
         place.plot([mean, mean], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="" if row else "mean")
         place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else "one seed")
         if name in paper:
-            place.plot(paper[name], row, "D", markerfacecolor="white", markeredgecolor=ACCENT, markersize=7)
-    place.plot([], [], "D", markerfacecolor="white", markeredgecolor=ACCENT, markersize=7, label="the paper")
+            label = "the paper" if name == next(iter(paper)) else ""
+            place.plot(paper[name], row, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label=label)
     place.set_yticks(range(len(groups)), list(groups))
     place.invert_yaxis()
     place.set(xlabel=xlabel)
@@ -65,7 +65,7 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
         for (name, value), style, colour in zip(marks.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
         place.set(title=title, xlabel="probability of the first class")
-        place.legend(fontsize=8, loc="upper center")
+        place.legend(fontsize=8, loc="upper center", frameon=True, framealpha=1, edgecolor="white")
         tallest = max(tallest, counts.max())
     axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.35 * tallest))  # room for the legends
     return figure

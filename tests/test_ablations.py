@@ -86,6 +86,11 @@ def test_paired_results_have_the_same_seeds(kept, tmp_path):
     )
 
 
+def test_runs_that_are_not_kept_are_named_with_their_command(kept):
+    with pytest.raises(FileNotFoundError, match="no run of run147 on .*; `python -m alexnet_lib.ablations pooling"):
+        ablations.gains(NAME, "run147", kept)
+
+
 def test_a_question_is_answered_where_two_variants_have_two_runs(kept):
     assert ablations.answered("dropout", kept) == {NAME: ["baseline", "no-dropout"]}
     assert ablations.answered("pooling", kept) == {}
