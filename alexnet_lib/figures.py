@@ -220,19 +220,14 @@ def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
     """Epochs to the target by rate, {title: columns learning_rate, activation, epochs}; hollow on top, inf."""
     figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
-        place.axhline(longest, color=PALE, linewidth=6, zorder=0)
-        for activation, rows in table.groupby("activation", sort=False):
+        place.axhspan(0.93 * longest, longest * 1.2**4, color=PALE, linewidth=0, zorder=0)
+        for row, (activation, rows) in enumerate(table.groupby("activation", sort=False)):
             rows = rows.sort_values("learning_rate")
-            reached = np.isfinite(rows["epochs"]).to_numpy()
-            place.plot(rows["learning_rate"][reached], rows["epochs"][reached], **_line(activation))
-            for which, face in ((reached, COLOURS[activation]), (~reached, "white")):
-                place.plot(
-                    rows["learning_rate"][which],
-                    rows["epochs"][which].clip(upper=longest),
-                    MARKERS[activation],
-                    color=COLOURS[activation],
-                    markerfacecolor=face,
-                )
+            marker, reached = MARKERS[activation], np.isfinite(rows["epochs"]).to_numpy()
+            place.plot(rows["learning_rate"][reached], rows["epochs"][reached], marker=marker, **_line(activation))
+            given_up = rows["learning_rate"][~reached]
+            height = np.full(len(given_up), longest * 1.2**row)
+            place.plot(given_up, height, marker, color=COLOURS[activation], markerfacecolor="white", markersize=5)
         place.set(xlabel="learning rate", xscale="log", yscale="log", title=title)
         place.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "given up"])
         place.minorticks_off()
