@@ -13,6 +13,7 @@ from . import figures
 from .claims import claims
 from .progress import progress_style
 
+ROUNDING = 1e-12
 # top-1 / top-5 on the test images of ILSVRC-2010 (§6, Table 1), and in the log of the run behind it
 PAPER_ERRORS = {
     "1 view": {"paper, ILSVRC-2010": "39.0 / 18.3", "log of run 145-2010": "39.02 / 18.30"},
@@ -47,13 +48,18 @@ def ledger(notebook: str) -> HTML:
     """A notebook's rows of the ledger of claims: what the paper says, what was measured, and the verdict."""
     rows = []
     for row in claims(notebook).to_dict("records"):
-        spread = f" ± {row['spread']:.2g}" if row["n"] > 1 else ""
+        spread = f" ± {_short(row['spread'], 2)}" if row["n"] > 1 else ""
         runs = f" ({row['n']} runs)" if row["n"] > 1 else ""
-        given = {"§": row["section"], "claim": row["statement"], "paper": f"{row['paper']:.4g}"}
-        given["log of 2012"] = "" if pd.isna(row["log2012"]) else f"{row['log2012']:.4g}"
-        given["measured"] = "" if pd.isna(row["measured"]) else f"{row['measured']:.4g}{spread}{runs}"
+        given = {"§": row["section"], "claim": row["statement"], "paper": _short(row["paper"])}
+        given["log of 2012"] = "" if pd.isna(row["log2012"]) else _short(row["log2012"])
+        given["measured"] = "" if pd.isna(row["measured"]) else f"{_short(row['measured'])}{spread}{runs}"
         rows.append(given | {"verdict": row["verdict"]})
     return plain(pd.DataFrame(rows))
+
+
+def _short(value: float, digits: int = 4) -> str:
+    """A number to so many digits; what is nothing but rounding, and another on another processor, as such."""
+    return f"{value:.{digits}g}" if value == 0 or abs(value) > ROUNDING else f"below {ROUNDING:g}"
 
 
 def plain(table: pd.DataFrame) -> HTML:

@@ -114,6 +114,9 @@ def test_a_notebook_shows_spread_and_number_of_runs(table, monkeypatch):
     shown = pd.DataFrame([row(log2012=math.nan, measured=2.0, n=3, spread=0.25, tolerance=0.5, verdict="differs")])
     monkeypatch.setattr(notebook, "claims", lambda name: shown)
     assert "2 ± 0.25 (3 runs)" in ledger("x").data and "differs" in ledger("x").data
+    rounding = shown.assign(measured=3e-16, n=1)
+    monkeypatch.setattr(notebook, "claims", lambda name: rounding)
+    assert "below 1e-12" in ledger("x").data
 
 
 def test_the_file_is_part_of_the_package():
