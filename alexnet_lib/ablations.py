@@ -1,4 +1,4 @@
-"""§3.4 and §4.2 by training: the same run with overlapping windows or without, with dropout or without.
+"""§3.4, §4.1 and §4.2 by training: the same run with and without overlapping windows, augmentation, dropout.
 
 Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
 dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
@@ -36,8 +36,14 @@ VARIANTS = {
     "non-overlapping": {"pooling": "non_overlapping"},
     "run147": {"pooling": "run147"},
     "no-dropout": {"dropout": 0.0},
+    "crops-only": {"augmentation": "crops"},
+    "no-augmentation": {"augmentation": "none"},
 }
-QUESTIONS = {"pooling": ("baseline", "non-overlapping", "run147"), "dropout": ("baseline", "no-dropout")}
+QUESTIONS = {
+    "pooling": ("baseline", "non-overlapping", "run147"),
+    "dropout": ("baseline", "no-dropout"),
+    "augmentation": ("baseline", "crops-only", "no-augmentation"),
+}
 PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
 TESTED = 1024  # training images
 AS_THEY_ARE = "as_they_are.csv"

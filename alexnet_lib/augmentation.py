@@ -10,6 +10,7 @@ import torch
 
 OFFSETS = ("code2012", "printed")
 NOISE_UNITS = ("code2012", "deviation", "printed", "torch")
+AUGMENTATIONS = ("all", "crops", "none")  # of training images: crops, reflections and colours; no colours; nothing
 
 
 def offset_count(border: int, offsets: str = "code2012") -> int:
@@ -41,6 +42,12 @@ def draw_views(generator, count: int, borders: tuple[int, int], offsets: str = "
     """Draw `count` crops and reflections, each uniformly and on its own, for borders below and to the right (§4.1)."""
     top, left = (generator.integers(offset_count(border, offsets), size=count) for border in borders)
     return Views(top, left, generator.random(count) < 0.5)
+
+
+def centre_views(count: int, borders: tuple[int, int]) -> Views:
+    """The central crop of each of `count` images, as `draw_views` would name it."""
+    top, left = (np.full(count, border // 2) for border in borders)
+    return Views(top, left, np.zeros(count, bool))
 
 
 def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:

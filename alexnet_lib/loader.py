@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augmentation import colour_shifts, cut_views, draw_views, noise_divisor
+from .augmentation import centre_views, colour_shifts, cut_views, draw_views, noise_divisor
 from .dataset import Store
 from .evaluation import to_input
 from .launch import ALONE, Job
@@ -39,6 +39,8 @@ def make_batches(
     order = generator.permutation(len(store))
     border = store.size - run.image_size
     views = draw_views(generator, len(store), (border, border), named.crop_offsets)
+    if run.augmentation == "none":
+        views = centre_views(len(store), (border, border))
     normals = generator.standard_normal((len(store), 3))
     shifts = torch.from_numpy(colour_shifts(store.pca, normals, named.noise_std, named.noise_units))
     divisor = noise_divisor(named.noise_std, named.noise_units)
@@ -46,7 +48,8 @@ def make_batches(
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
         x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
-        add_colours(x, shifts[rows].to(run.device)).div_(divisor)
+        if run.augmentation == "all":
+            add_colours(x, shifts[rows].to(run.device)).div_(divisor)
         yield x, torch.from_numpy(store.labels[rows]).to(run.device)
 
 

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, skeleton
+from .augmentation import AUGMENTATIONS
 from .dataset import Store, choose_dataset
 from .learning import INITIALISATIONS, RECIPES, recipe
 from .paths import runs_dir
@@ -46,6 +47,7 @@ class TrainSettings:
     activation: Literal[tuple(ACTIVATIONS)] = "relu"
     without: str | None = None
     geometry: Literal["own", *GEOMETRIES] = "own"
+    augmentation: Literal[AUGMENTATIONS] = "all"
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
     devices: Auto | Count = "auto"
@@ -243,6 +245,8 @@ def share_out(run: TrainSettings) -> TrainSettings:
 def _name(run: TrainSettings, store: Store) -> str:
     """A name for people, and a hash of everything that decides the result."""
     decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment", *LAYOUT)}
+    if run.augmentation == "all":  # runs from before there was a choice keep their names
+        del decides["augmentation"]
     digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
     return f"{Path(run.dataset).name}-{run.net}-{run.recipe}-{run.epochs}epochs-seed{run.seed}-{digest[:8]}"
 
