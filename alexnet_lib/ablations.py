@@ -9,7 +9,8 @@ the colours and the silent units are at work, and says little about overfitting.
 
 What is finished is skipped, and what was cut off goes on. Each run is kept as
 results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images, and
-`silenced.csv`, the errors on validation images when hidden units are silenced at test time.
+`silenced.csv`, the errors on validation images when hidden units are silenced at test time; those of the question
+augmentation also with `averaged.csv`, the errors with one view and with ten.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from .augmentation import centre_crops
 from .dataset import Store, load_dataset
-from .evaluation import evaluate, mean_of, to_input
+from .evaluation import evaluate, mean_of, predict, to_input, top_k_error
 from .paths import REFERENCE
 from .records import Record, keep, load_checkpoint, write_table
 from .settings import TrainSettings, resolve
@@ -48,6 +49,7 @@ PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
 TESTED = 1024  # training images
 AS_THEY_ARE = "as_they_are.csv"
 SILENCED = "silenced.csv"
+AVERAGED = "averaged.csv"
 LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # of top-1 error, to which all runs come
 
 
@@ -85,12 +87,15 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     for seed in seeds:
         for variant in QUESTIONS[question]:
             kept = folder / name_of(variant, settings.dataset, seed)
-            if (kept / SILENCED).is_file() or only and variant not in only:
+            last = AVERAGED if question == "augmentation" else SILENCED
+            if (kept / last).is_file() or only and variant not in only:
                 continue
             record = run_variant(dataclasses.replace(settings, seed=seed, experiment="ablations"), variant)
             keep(record.folder, kept.name, folder)
             write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
             write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
+            if question == "augmentation":
+                write_table(kept / AVERAGED, averaging(record))
 
 
 def inputs_of(record: Record) -> tuple[Tensor, Tensor]:
@@ -104,6 +109,17 @@ def silencing(record: Record) -> pd.DataFrame:
     """`sub_networks.silenced` of a finished run, on its validation images."""
     net, (inputs, labels) = load_net(record), inputs_of(record)
     return silenced(net, features_of(net, inputs), labels)
+
+
+def averaging(record: Record) -> list[dict]:
+    """The validation errors of a finished run with one view, and with ten by what of them is averaged."""
+    stores, net = load_dataset(record.config["dataset"]), load_net(record)
+    mean, labels = mean_of(stores["train"], record.config["image_size"]), stores["val"].labels
+    rows = []
+    for views, average in ((1, "probabilities"), (10, "probabilities"), (10, "logits")):
+        errors = top_k_error(predict(net, stores["val"].images, mean, views, average=average), labels)
+        rows.append({"views": views, "average": average, "top1": round(errors[1], 5), "top5": round(errors[5], 5)})
+    return rows
 
 
 def final_errors(record: Record) -> dict[str, float]:
@@ -162,6 +178,28 @@ def gains(dataset: str, against: str, folder: Path = REFERENCE) -> pd.DataFrame:
 def gain(dataset: str, against: str, column: str) -> tuple[float, float, int]:
     """One column of `gains`: its mean, its standard deviation over the seeds, and their number."""
     return spread_of(gains(dataset, against)[column])
+
+
+def overfitting_without(dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """By how many points the gap is wider without any augmentation than with crops and reflections only."""
+    gaps = results(dataset, ("crops-only", "no-augmentation"), folder)["gap"]
+    return spread_of((gaps.loc["no-augmentation"] - gaps.loc["crops-only"]).dropna())
+
+
+def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
+    """Validation errors of the kept runs in per cent by views and average: columns seed, views, average, top1, top5."""
+    runs = kept_runs(dataset, variant, folder).items()
+    tables = [pd.read_csv(run.folder / AVERAGED).assign(seed=seed) for seed, run in runs]
+    table = pd.concat(tables, ignore_index=True)
+    table[["top1", "top5"]] *= 100
+    return table
+
+
+def ten_views_gain(dataset: str = "embedded", column: str = "top1", folder: Path = REFERENCE):
+    """By how many points ten views, averaged as in 2012, lower an error: mean, deviation, number of seeds."""
+    table = averaged_errors(dataset, folder=folder).query("average == 'probabilities'")
+    errors = table.pivot(index="seed", columns="views", values=column)
+    return spread_of(errors[1] - errors[10])
 
 
 def spread_of(values: pd.Series) -> tuple[float, float, int]:

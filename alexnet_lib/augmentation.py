@@ -8,8 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .preparation import ColourPCA
+
 OFFSETS = ("code2012", "printed")
 NOISE_UNITS = ("code2012", "deviation", "printed", "torch")
+# of ImageNet's pixels: the deviations and axes in input_meta, which came with the program of 2014
+IMAGENET_PCA = ColourPCA(
+    np.array([121.7801, 37.0939, 19.7208]) ** 2,
+    np.array([[-0.564, -0.713, 0.418], [-0.576, -0.024, -0.817], [-0.592, 0.701, 0.397]]),
+)
+COPIED_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])  # of ImageNet, for pixels from 0 to 1, in many programs
 AUGMENTATIONS = ("all", "crops", "none")  # of training images: crops, reflections and colours; no colours; nothing
 
 
@@ -24,6 +32,12 @@ def offset_count(border: int, offsets: str = "code2012") -> int:
     if border < 0:
         raise ValueError(f"the crop is {-border} pixels larger than the images")
     return border + 1 if offsets == "code2012" else max(border, 1)
+
+
+def views_drawn(border: int = 32, offsets: str = "code2012", draws: int = 200_000) -> int:
+    """How many different views of one image come up among so many draws; 32 is the border of 224 in 256."""
+    views = draw_views(np.random.default_rng(0), draws, (border, border), offsets)
+    return len(np.unique((views.top * (border + 1) + views.left) * 2 + views.mirrored))
 
 
 @dataclass(frozen=True)
@@ -119,6 +133,12 @@ def colour_shifts(pca, standard_normals: np.ndarray, std: float = 0.1, units: st
     return (standard_normals * std * size @ pca.eigenvectors.T).astype(np.float32)
 
 
+def shift_deviations(pca, std: float = 0.1, units: str = "code2012") -> np.ndarray:
+    """The standard deviation of `colour_shifts` for red, green and blue, in grey levels: (3,), exact."""
+    along = colour_shifts(pca, np.eye(3), std, units)  # (3 axes, RGB)
+    return np.sqrt((along.astype(float) ** 2).sum(0))
+
+
 def noise_divisor(std: float, units: str) -> float:
     """By what the noisy image is divided: 1 + std in the 2012 program, else 1."""
     return 1 + std if units == "code2012" else 1.0
@@ -140,6 +160,27 @@ def add_colour_noise(images, pca, std: float = 0.1, units: str = "code2012", gen
     normals = numpy_generator(generator).standard_normal((len(images), 3))
     shifts = colour_shifts(pca, normals, std, units)[:, None, None]
     return _like(images, (np.asarray(images, np.float32) + shifts) / np.float32(noise_divisor(std, units)))
+
+
+def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2012") -> np.ndarray:
+    """Images (N, H, W, 3) with the colour noise of these normals (N, 3), as pictures to look at: uint8.
+
+    The mean is taken off, the noise added, the result divided as `units` says, and the mean put back.
+    """
+    shifts = colour_shifts(pca, np.asarray(normals), std, units)[:, None, None]
+    noisy = (np.asarray(images, np.float32) - mean + shifts) / noise_divisor(std, units) + mean
+    return noisy.round().clip(0, 255).astype(np.uint8)
+
+
+def likeness(views, others) -> float:
+    """How much two views of an image resemble each other: the mean correlation of their pixels.
+
+    Args:
+        views, others: (N, H, W, 3), less the mean image.
+    """
+    one, other = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (views, others))
+    one, other = (x - x.mean(1, keepdims=True) for x in (one, other))
+    return float(((one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1))).mean())
 
 
 def numpy_generator(generator=None) -> np.random.Generator:

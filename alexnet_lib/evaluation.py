@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from .augmentation import centre_crops, ten_views
 from .launch import ALONE, Job
 
+AVERAGES = ("probabilities", "logits")
+
 
 def top_k_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
     """How far each label is among the k highest scores: (N,) from 0 to 1.
@@ -41,8 +43,13 @@ def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
 
 def to_input(crops_nhwc: np.ndarray, mean: Tensor, device="cpu") -> Tensor:
     """uint8 (N, H, W, 3) to what a net takes: float32 (N, 3, H, W) less the mean (3, H, W), channels last in memory."""
-    pixels = torch.from_numpy(crops_nhwc).to(device, non_blocking=True).float()
+    pixels = onto(torch.from_numpy(crops_nhwc), device).float()
     return pixels.sub_(mean.permute(1, 2, 0).contiguous().to(device)).permute(0, 3, 1, 2)
+
+
+def onto(x: Tensor, device) -> Tensor:
+    """A tensor of the CPU on a device. A copy to a GPU goes through pinned memory and waits for nothing there."""
+    return x.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else x.to(device)
 
 
 def mean_of(store, crop: int) -> Tensor:
@@ -50,8 +57,18 @@ def mean_of(store, crop: int) -> Tensor:
     return torch.from_numpy(centre_crops(store.mean[None], crop)[0].copy()).permute(2, 0, 1)
 
 
+def mean_of_views(logits: Tensor, average: str = "probabilities") -> Tensor:
+    """The probabilities of the classes, (N, C), from the logits of the views, (N, views, C); as in `predict`.
+
+    The mean of the logits gives the geometric mean of the probabilities, but for a factor that makes their sum 1.
+    """
+    return logits.mean(1).softmax(1) if average == "logits" else logits.softmax(2).mean(1)
+
+
 @torch.no_grad()
-def predict(net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: int = 128) -> Tensor:
+def predict(
+    net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: int = 128, average: str = "probabilities"
+) -> Tensor:
     """The probabilities of each image's classes, (N, classes) float32 on the CPU, averaged over its views (§4.1).
 
     In float32, whatever precision the net was trained in.
@@ -60,9 +77,12 @@ def predict(net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: in
         images: uint8 (N, S, S, 3); crops of the mean's size are cut from them.
         mean: (3, crop, crop), what `mean_of` gives for the training store.
         views: 1, the centre, or 10, the corners and centre and their reflections.
+        average: of the "probabilities" of the views, as in 2012, or of their "logits", before the softmax.
     """
     if views not in (1, 10):
         raise ValueError(f"views = {views}; accepted are 1 and 10")
+    if average not in AVERAGES:
+        raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
     device, crop, batch_size = next(net.parameters()).device, mean.shape[1], max(1, batch_size // views)
     net.eval()
     probabilities = []
@@ -70,7 +90,7 @@ def predict(net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: in
         batch = images[start : start + batch_size]
         crops = ten_views(batch, crop) if views == 10 else centre_crops(batch, crop)[:, None]
         x = to_input(np.ascontiguousarray(crops).reshape(-1, crop, crop, 3), mean, device)
-        probabilities.append(net(x).softmax(1).unflatten(0, (len(batch), views)).mean(1).cpu())
+        probabilities.append(mean_of_views(net(x).unflatten(0, (len(batch), views)), average).cpu())
     return torch.cat(probabilities) if probabilities else torch.empty(0, 1)
 
 

@@ -4,6 +4,7 @@ What an image looks like in an epoch is drawn for the whole epoch at once, by (s
 the size of the batches, on which batch comes first after an interruption, or on the thread that makes it.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .augmentation import centre_views, colour_shifts, cut_views, draw_views, noise_divisor
 from .dataset import Store
-from .evaluation import to_input
+from .evaluation import onto, to_input
 from .launch import ALONE, Job
 from .learning import recipe
 
@@ -25,7 +26,7 @@ def batches(
 
     Of a job, each replica reads and makes its own share of every batch.
 
-    For a GPU each batch is made while the one before it is used; on a CPU both would want the same cores.
+    For a GPU they are made ahead, while those before them are used; on a CPU both would want the same cores.
     """
     made = make_batches(run, store, mean, epoch, first_step, job)
     return made if run.device == "cpu" else ahead(made)
@@ -43,14 +44,14 @@ def make_batches(
         views = centre_views(len(store), (border, border))
     normals = generator.standard_normal((len(store), 3))
     shifts = torch.from_numpy(colour_shifts(store.pca, normals, named.noise_std, named.noise_units))
-    divisor = noise_divisor(named.noise_std, named.noise_units)
+    divisor, mean = noise_divisor(named.noise_std, named.noise_units), mean.to(run.device)
     for start in range(first_step * run.batch_size, len(store), run.batch_size):
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
         x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
         if run.augmentation == "all":
-            add_colours(x, shifts[rows].to(run.device)).div_(divisor)
-        yield x, torch.from_numpy(store.labels[rows]).to(run.device)
+            add_colours(x, onto(shifts[rows], run.device)).div_(divisor)
+        yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
 
 
 def add_colours(x: Tensor, shifts: Tensor) -> Tensor:
@@ -61,10 +62,16 @@ def add_colours(x: Tensor, shifts: Tensor) -> Tensor:
     return x
 
 
-def ahead(items: Iterator) -> Iterator:
-    """The same items, each made by another thread while the one before it is used."""
+def ahead(items: Iterator, count: int = 2) -> Iterator:
+    """The same items, made by another thread, up to `count` of them before they are asked for.
+
+    An error of that thread is raised here; when the items are left early, it ends after the one that it is making.
+    """
     with ThreadPoolExecutor(1) as worker:
-        upcoming = worker.submit(next, items, None)
-        while (item := upcoming.result()) is not None:
-            upcoming = worker.submit(next, items, None)
-            yield item
+        upcoming = deque(worker.submit(next, items, None) for _ in range(count))
+        try:
+            while (item := upcoming.popleft().result()) is not None:
+                upcoming.append(worker.submit(next, items, None))
+                yield item
+        finally:
+            worker.shutdown(cancel_futures=True)

@@ -120,6 +120,17 @@ class PoolingSettings:
 
 
 @checked
+class AugmentationSettings:
+    """Notebook 05. noise_std: the deviation of α; steps: those of the full-size net that are timed."""
+
+    dataset: str = "auto"
+    noise_std: Positive = 0.1
+    steps: Count = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
+@checked
 class DropoutSettings:
     """Notebook 06."""
 
