@@ -7,7 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_lib import add_colour_noise, colour_pca, random_crops, ten_views
-from alexnet_lib.augmentation import NOISE_UNITS, colour_shifts, offset_count
+from alexnet_lib.augmentation import (
+    COPIED_EIGENVALUES,
+    IMAGENET_PCA,
+    NOISE_UNITS,
+    centre_crops,
+    centre_views,
+    colour_shifts,
+    cut_views,
+    likeness,
+    offset_count,
+    recoloured,
+    shift_deviations,
+    views_drawn,
+)
 
 
 def numbered(count=3, height=9, width=9):
@@ -22,6 +35,16 @@ def numbered(count=3, height=9, width=9):
 def test_views_of_the_paper_and_of_the_program():
     assert 2 * offset_count(32, "printed") ** 2 == 2048
     assert 2 * offset_count(32, "code2012") ** 2 == 2178
+
+
+def test_views_that_are_drawn():
+    assert (views_drawn(), views_drawn(offsets="printed")) == (2178, 2048)
+    assert views_drawn(3) == 2 * 4**2
+
+
+def test_centre_views_are_centre_crops():
+    images = numbered(3, 10, 9)
+    assert np.array_equal(cut_views(images, centre_views(3, (5, 4)), 5), centre_crops(images, 5))
 
 
 @given(
@@ -140,3 +163,38 @@ def test_tensors_come_back_as_tensors(coloured):
     images, pca = coloured
     noisy = add_colour_noise(torch.from_numpy(images), pca, generator=torch.Generator().manual_seed(0))
     assert isinstance(noisy, torch.Tensor) and noisy.dtype == torch.float32
+
+
+@pytest.mark.parametrize("units", NOISE_UNITS)
+def test_deviation_of_the_shifts_is_that_of_many_draws(coloured, units):
+    pca = coloured[1]
+    shifts = colour_shifts(pca, np.random.default_rng(0).standard_normal((100_000, 3)), 0.2, units)
+    np.testing.assert_allclose(shift_deviations(pca, 0.2, units), shifts.std(0), rtol=0.02)
+
+
+def test_axes_of_imagenet():
+    """With deviations the channels come out as those of photographs do; the constants in circulation are variances."""
+    axes, sizes = IMAGENET_PCA.eigenvectors, np.sqrt(IMAGENET_PCA.eigenvalues)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=2e-3)
+    np.testing.assert_allclose(np.sqrt(((axes * sizes) ** 2).sum(1)), [74.0, 72.0, 77.0], atol=0.2)
+    np.testing.assert_allclose(COPIED_EIGENVALUES, IMAGENET_PCA.eigenvalues / 255**2, rtol=0.3)
+
+
+def test_pictures_with_noise(coloured):
+    images, pca = coloured
+    silent = np.zeros((len(images), 3))
+    assert np.array_equal(recoloured(images, 100.0, pca, silent, units="deviation"), images)
+    paler = recoloured(images, 100.0, pca, silent, units="code2012")
+    np.testing.assert_allclose(paler, (images - 100.0) / 1.1 + 100, atol=0.51)
+    up = recoloured(images[:1], 100.0, pca, [[1, 0, 0]], 0.1, "deviation").astype(float) - images[0]
+    np.testing.assert_allclose(
+        np.median(up[0], axis=(0, 1)), 0.1 * pca.eigenvalues[0] ** 0.5 * pca.eigenvectors[:, 0], atol=0.51
+    )
+
+
+def test_likeness():
+    views = np.random.default_rng(0).normal(size=(4, 30, 30, 3))
+    assert likeness(views, views) == pytest.approx(1) and likeness(views, 5 - 2 * views) == pytest.approx(-1)
+    assert abs(likeness(views, views[::-1])) < 0.1
+    half = likeness(views, views + views.std() * np.random.default_rng(1).normal(size=views.shape))
+    assert half == pytest.approx(0.5**0.5, abs=0.03)

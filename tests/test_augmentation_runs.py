@@ -1,0 +1,102 @@
+"""The runs behind §4.1: what they keep, and what the ledger and notebook 05 read from them."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from alexnet_lib import ablations
+from alexnet_lib.evaluation import mean_of_views, predict, top_k_error
+from alexnet_lib.probes import augmentation_share, batch_seconds, hidden_share, random_store, timeline
+from alexnet_lib.settings import resolve
+from alexnet_lib.training import build_net
+from tests.small_runs import NAME, prepare_place, settings
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Two seeds of the three runs, with the folder that keeps them."""
+    folder = tmp_path_factory.mktemp("augmentation")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_place(folder, patch)
+        ablations.run_all("augmentation", settings(epochs=1), seeds=(0, 1), folder=folder / "kept")
+        yield folder / "kept"
+
+
+def test_every_run_is_kept_with_its_table(kept, monkeypatch):
+    variants = {"baseline": "all", "crops-only": "crops", "no-augmentation": "none"}
+    assert {path.name for path in kept.iterdir()} == {ablations.name_of(v, NAME, s) for v in variants for s in (0, 1)}
+    for variant, augmentation in variants.items():
+        for record in ablations.kept_runs(NAME, variant, kept).values():
+            assert record.config["augmentation"] == augmentation
+            assert len(pd.read_csv(record.folder / ablations.AVERAGED)) == 3
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained again"))
+    ablations.run_all("augmentation", settings(epochs=1), seeds=(0, 1), folder=kept)
+
+
+def test_errors_by_view_are_those_of_the_summary(kept):
+    table = (
+        ablations.averaged_errors(NAME, folder=kept).query("average == 'probabilities'").set_index(["seed", "views"])
+    )
+    for seed, record in ablations.kept_runs(NAME, "baseline", kept).items():
+        for views, name in ((1, "1 view"), (10, "10 views")):
+            expected = record.summary["metrics"]["val"][name]
+            for k in ("top1", "top5"):
+                assert table.loc[(seed, views), k] == pytest.approx(100 * expected[k], abs=1e-3)
+
+
+def test_differences_over_the_seeds(kept):
+    table = ablations.results(NAME, ("crops-only", "no-augmentation"), kept)["gap"]
+    by_hand = [table["no-augmentation", seed] - table["crops-only", seed] for seed in (0, 1)]
+    assert ablations.overfitting_without(NAME, kept) == pytest.approx((np.mean(by_hand), np.std(by_hand, ddof=1), 2))
+    errors = [r.summary["metrics"]["val"] for r in ablations.kept_runs(NAME, "baseline", kept).values()]
+    gains = [100 * (e["1 view"]["top1"] - e["10 views"]["top1"]) for e in errors]
+    assert ablations.ten_views_gain(NAME, "top1", kept)[0] == pytest.approx(np.mean(gains), abs=1e-3)
+
+
+def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities():
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 10, 4)) * 3)
+    probabilities = logits.softmax(2)
+    np.testing.assert_allclose(mean_of_views(logits), probabilities.mean(1))
+    geometric = probabilities.log().mean(1).exp()
+    np.testing.assert_allclose(mean_of_views(logits, "logits"), geometric / geometric.sum(1, keepdim=True))
+
+
+def test_one_view_has_one_average_and_others_are_refused(place):
+    store = random_store(6, 73, classes=3)
+    run = resolve(settings(), store)
+    net, mean = build_net(run, 3), torch.zeros(3, 64, 64)
+    one, other = (predict(net, store.images, mean, average=a) for a in ("probabilities", "logits"))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert top_k_error(one, store.labels) == top_k_error(other, store.labels)
+    with pytest.raises(ValueError, match="average = 'votes'; accepted are probabilities, logits"):
+        predict(net, store.images, mean, average="votes")
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_timeline_has_every_step_and_its_batch(in_thread):
+    store = random_store(60, 73, classes=3)
+    run = resolve(settings(batch_size=6), store)
+    spans = timeline(run, build_net(run, 3), store, steps=3, in_thread=in_thread)
+    assert (spans["what"] == "step").sum() == 3 and (spans["end"] >= spans["start"]).all()
+    if not in_thread:
+        assert spans["what"].tolist() == ["batch", "step"] * 3 and (spans["start"] >= 0).all()
+        assert hidden_share(spans) == 0
+    assert batch_seconds(run, store, "none", 2) > 0
+
+
+def test_the_hidden_share_is_the_overlap():
+    rows = [("batch", 0, 1), ("step", 0.5, 3), ("batch", 2, 4), ("step", 3, 3.5)]
+    assert hidden_share(pd.DataFrame(rows, columns=["what", "start", "end"])) == pytest.approx((0.5 + 1.5) / 3)
+
+
+def test_the_share_of_a_step_is_the_worst_measured(tmp_path):
+    (tmp_path / "cost.csv").write_text("threads,step,all\n1,10,0.1\n2,4,0.1\n")
+    assert augmentation_share(tmp_path / "cost.csv") == pytest.approx(2.5)
+
+
+def test_variants_of_this_question_are_settings_of_a_run():
+    for variant in ablations.QUESTIONS["augmentation"]:
+        assert dataclasses.replace(settings(), **ablations.VARIANTS[variant])
