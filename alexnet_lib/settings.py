@@ -121,9 +121,10 @@ class PoolingSettings:
 
 @checked
 class AugmentationSettings:
-    """Notebook 05. noise_std: the deviation of α; steps: those of the full-size net that are timed."""
+    """Notebook 05. epochs: of its two short runs; noise_std: the deviation of α; steps: of the full-size net, timed."""
 
     dataset: str = "auto"
+    epochs: Count = 10
     noise_std: Positive = 0.1
     steps: Count = 2
     seed: Annotated[int, Field(ge=0)] = 0

@@ -18,9 +18,9 @@ def crop_places(image: np.ndarray, views, crops: np.ndarray) -> Figure:
     views: `augmentation.Views` of the one image; crops: (N, side, side, 3).
     """
     columns = -(-len(crops) // 2)
-    figure = plt.figure(figsize=(3.3 + 1.6 * columns, 3.4), layout="constrained")
+    figure = plt.figure(figsize=(2.8 + 1.4 * columns, 3.0), layout="constrained")
     plt.close(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=[3.3, 1.6 * columns])
+    left, right = figure.subfigures(1, 2, width_ratios=[2.8, 1.4 * columns])
     place, side = left.subplots(), crops.shape[1]
     bare(place)
     place.imshow(image)
@@ -33,7 +33,7 @@ def crop_places(image: np.ndarray, views, crops: np.ndarray) -> Figure:
         if i < len(crops):
             place.imshow(crops[i])
             title = f"{views.top[i]} down, {views.left[i]} right" + (", mirrored" if views.mirrored[i] else "")
-            place.set_title(title, fontsize=8, loc="center")
+            place.set_title(title, fontsize=7.5, loc="center")
     return figure
 
 
