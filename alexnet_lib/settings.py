@@ -121,10 +121,10 @@ class PoolingSettings:
 
 @checked
 class AugmentationSettings:
-    """Notebook 05. epochs: of its two short runs; noise_std: the deviation of α; steps: of the full-size net, timed."""
+    """Notebook 05. epochs: of two short runs, 0 for none; noise_std: deviation of α; steps: of the full-size net."""
 
     dataset: str = "auto"
-    epochs: Count = 10
+    epochs: Annotated[int, Field(ge=0)] = 0
     noise_std: Positive = 0.1
     steps: Count = 2
     seed: Annotated[int, Field(ge=0)] = 0

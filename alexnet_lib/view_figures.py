@@ -57,7 +57,7 @@ def picture_rows(rows: dict[str, Sequence[np.ndarray]], titles: Sequence[str], s
 @in_style
 def timeline(panels: dict[str, pd.DataFrame]) -> Figure:
     """When batches are made and when steps are taken, {title: columns what, start, end, in seconds}."""
-    figure, axes = new_figure(10, 1.35 * len(panels) + 0.3, len(panels))
+    figure, axes = new_figure(9, 1.15 * len(panels) + 0.3, len(panels))
     for place, (title, spans) in zip(axes[:, 0], panels.items(), strict=True):
         for row, (what, colour) in enumerate((("batch", ACCENT), ("step", PALE))):
             rows = spans[spans["what"] == what]
