@@ -127,8 +127,8 @@ def keep(run: Path, name: str, folder: Path = REFERENCE) -> Record:
     for file in ("config.json", "history.csv", "timing.csv"):
         write_atomically(kept / file, (record.folder / file).read_bytes())
     module = record.summary.get("module", "alexnet_lib.training")
-    where = kept.relative_to(REPOSITORY) if kept.is_relative_to(REPOSITORY) else kept
-    command = f"python -m {module} {where.as_posix()}/config.json"
+    where = kept.relative_to(REFERENCE).as_posix() if kept.is_relative_to(REFERENCE) else name
+    command = f"python -m {module} results/reference/{where}/config.json"
     write_json(kept / "summary.json", record.summary | {"command": command})
     return Record.open(kept)
 
