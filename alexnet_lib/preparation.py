@@ -172,15 +172,14 @@ def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[S
         raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
     if not source.is_dir():
         raise FileNotFoundError(f"no folder {source}")
-    classes = sorted(folder.name for folder in source.iterdir() if folder.is_dir())
-    if not classes:
+    folders = sorted(folder for folder in source.iterdir() if folder.is_dir())
+    if not folders:
         raise ValueError(f"{source} has no sub-folders; it wants one for each class")
     files = []
-    for label, name in enumerate(classes):
-        found = {readable(p.relative_to(source).as_posix()): p for p in (source / name).rglob("*") if p.is_file()}
-        names = sorted(name for name in found if part in (None, _part_of(name)))
-        files += [SourceFile(name, label, found[name], found[name].stat().st_size) for name in names]
-    return classes, files
+    for label, folder in enumerate(folders):
+        found = sorted((readable(p.relative_to(source).as_posix()), p) for p in folder.rglob("*") if p.is_file())
+        files += [SourceFile(n, label, p, p.stat().st_size) for n, p in found if part in (None, _part_of(n))]
+    return [readable(folder.name) for folder in folders], files
 
 
 def _part_of(path: str) -> str:
