@@ -102,7 +102,7 @@ def _list_archive(archive: Path, progress=True, nested=True) -> tuple[list[Sourc
             files.append(SourceFile(name, -1, archive, member.size, start + member.offset_data))
 
     total = archive.stat().st_size // MEGABYTE
-    with open(archive, "rb") as opened, progress_bar(total, f"listing {archive.name}", "MB", progress) as bar:
+    with open(archive, "rb") as opened, progress_bar(total, f"listing {archive.name}", "megabyte", progress) as bar:
         for name, member, tar in _members(opened, str(archive)):
             bar.update(member.offset // MEGABYTE - told)
             told = member.offset // MEGABYTE

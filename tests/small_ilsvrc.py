@@ -82,3 +82,36 @@ def kit2012(count=FEW, each=2, pictures=2):
     text = truth(count, each)[1]
     files = {"data/meta.mat": meta_mat(2012, count, pictures), "data/ILSVRC2012_validation_ground_truth.txt": text}
     return tar([(f"{KIT2012}/{name}", data) for name, data in {**files, "readme.txt": b"read"}.items()], True)
+
+
+def make_2012(folder):
+    """The files of ILSVRC-2012 as they are distributed."""
+    folder.mkdir()
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar(train()))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar(flat(2012, "val", truth(FEW, 2)[0])))
+    (folder / f"{KIT2012}.tar.gz").write_bytes(kit2012())
+
+
+def make_2010(folder):
+    """The files of ILSVRC-2010 as they are distributed."""
+    folder.mkdir()
+    (folder / "ILSVRC2010_images_train.tar").write_bytes(tar(train()))
+    (folder / "ILSVRC2010_images_val.tar").write_bytes(tar(flat(2010, "val", truth(FEW, 2)[0])))
+    (folder / "ILSVRC2010_images_test.tar").write_bytes(tar(flat(2010, "test", truth(FEW, 3)[0])))
+    (folder / "ILSVRC2010_test_ground_truth.txt").write_bytes(truth(FEW, 3)[1])
+    files = {"meta.mat": meta_mat(2010), "ILSVRC2010_validation_ground_truth.txt": truth(FEW, 2)[1]}
+    kit = tar([(f"{KIT2010}/data/{name}", data) for name, data in files.items()], True)
+    (folder / "ILSVRC2010_devkit-1.0.tar.gz").write_bytes(kit)
+
+
+def unpacked(folder):
+    """The same as folders, one for each class."""
+    year, tree = folder.name[-4:], folder.parent / "tree" / folder.name
+    for split, each in [("train", 2), ("val", 2)] + [("test", 3)] * (year == "2010"):
+        for label, name in enumerate(wnids()):
+            (tree / split / name).mkdir(parents=True)
+            for i in range(each if split == "train" else 0):
+                (tree / split / name / f"{name}_{i}.JPEG").write_bytes(picture(label, i))
+        for i, label in enumerate(truth(FEW, each)[0] if split != "train" else [], 1):
+            (tree / split / wnids()[label] / f"ILSVRC{year}_{split}_{i:08d}.JPEG").write_bytes(picture(label))
+    return tree
