@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import cifar10
+from . import cifar10, ilsvrc
 from .paths import REPOSITORY, data_dir
-from .preparation import ColourPCA, prepare_folder, write_store
+from .preparation import ColourPCA, SourceFile, list_files, prepare_folder, write_store
 
 SPLITS = ("train", "val")
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
@@ -35,8 +35,8 @@ HOW_TO_GET = {
     "cifar10": cifar10.HOW_TO_GET,
     "imagenette": f"unpack its pictures {ONE_FOLDER_EACH}",
     "imagenette73": f"unpack its pictures {ONE_FOLDER_EACH}",
-    "ilsvrc2010": f"unpack the archives {ONE_FOLDER_EACH}",
-    "ilsvrc2012": f"unpack the archives {ONE_FOLDER_EACH}",
+    "ilsvrc2010": ilsvrc.HOW_TO_GET,
+    "ilsvrc2012": ilsvrc.HOW_TO_GET,
 }
 
 
@@ -115,6 +115,8 @@ def open_store(folder) -> Store:
 def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     """The training and validation stores of a data set, prepared on first use: {"train": store, "val": store}.
 
+    For "ilsvrc2010" there is {"test": store} too, where its pictures are.
+
     Args:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
             as the built-in pictures), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
@@ -129,7 +131,10 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     name = choose_dataset(name, root)[0]
     size, prepared = STORE_SIZES.get(name, 256), _prepared_folder(name, root)
     if is_prepared(name, root):
-        return {split: open_store(prepared / split) for split in SPLITS}
+        return {split: open_store(prepared / split) for split in _splits(name, root)}
+    if name in ilsvrc.CONTESTS:
+        ilsvrc.prepare_contest(name, root / name, prepared)
+        return {split: open_store(prepared / split) for split in _splits(name, root)}
     if name == "embedded32":
         return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
     if name == "cifar10":
@@ -140,10 +145,11 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
 
 
 def is_prepared(name: str, data_dir=None) -> bool:
-    """Are both stores of a data set there already?"""
+    """Are all stores of a data set there already?"""
     root = _root(data_dir)
-    folder = _prepared_folder(choose_dataset(name, root)[0], root)
-    return all((folder / split / "meta.json").is_file() for split in SPLITS)
+    name = choose_dataset(name, root)[0]
+    folder = _prepared_folder(name, root)
+    return all((folder / split / "meta.json").is_file() for split in _splits(name, root))
 
 
 def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
@@ -186,10 +192,25 @@ def _folder_name(name: str) -> str:
     return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def source_folders(name: str, data_dir=None) -> dict[str, Path]:
-    """For each split the folder that its files were taken from; `Store.index` names them from there."""
+def source_files(name: str, split: str, count: int, data_dir=None) -> list[SourceFile]:
+    """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content."""
     root = _root(data_dir)
-    return {split: folder for split, (folder, _) in _sources(choose_dataset(name, root)[0], root).items()}
+    name = choose_dataset(name, root)[0]
+    prepared = _prepared_folder(name, root)
+    if name in ilsvrc.CONTESTS:
+        files = ilsvrc.list_split(name, root / name, split, prepared, progress=False)[0]
+    else:
+        files = list_files(*_sources(name, root)[split])[1]
+    by_name = {file.name: file for file in files}
+    return [by_name[name] for name in open_store(prepared / split).index["file"][:count]]
+
+
+def _splits(name: str, root: Path) -> tuple[str, ...]:
+    """The splits of a data set. The test pictures of ILSVRC-2010 are there or not, and may be removed once prepared."""
+    if name not in ilsvrc.CONTESTS:
+        return SPLITS
+    prepared = (_prepared_folder(name, root) / "test" / "meta.json").is_file()
+    return (*SPLITS, "test") if prepared else ilsvrc.splits(name, root / name)
 
 
 def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -23,6 +24,9 @@ from .progress import progress_bar
 
 CHUNK = 256
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
+LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
+# no EPS among them: Pillow hands that to another program
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ def pca_of_moments(moments: np.ndarray) -> ColourPCA:
 
 
 def decode(data: bytes) -> torch.Tensor:
-    """The picture in these bytes as uint8 (3, H, W) RGB; rotation tags are ignored, as in 2012.
+    """The picture in these bytes as uint8 (3, H, W) RGB.
+
+    Rotation tags and alpha are ignored, as in 2012. What counts is the content, not the name: a PNG may be called JPEG.
 
     Raises:
         ValueError: not a whole picture, with the reason.
@@ -74,38 +80,74 @@ def decode(data: bytes) -> torch.Tensor:
     from torchvision.io import ImageReadMode, decode_jpeg  # here, because importing torchvision takes seconds
 
     try:
-        picture = Image.open(BytesIO(data))
+        picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
             raise ValueError(f"{picture.width} × {picture.height} pixels, more than {LARGEST_PICTURE:,}")
         if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.rstrip(b"\0").endswith(b"\xff\xd9"):
             return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to white
+            picture = Image.fromarray((np.asarray(picture, np.int64).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except PIL.UnidentifiedImageError:
         raise ValueError("not a picture of a known format" if data else "empty file") from None
-    except Image.DecompressionBombError as error:
+    except (ValueError, Image.DecompressionBombError) as error:
         raise ValueError(str(error)) from None
-    except (OSError, RuntimeError, SyntaxError) as error:
-        raise ValueError(f"cannot be decoded: {str(error).splitlines()[0]}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on hostile bytes, and one file must not end the run
+        raise ValueError(f"cannot be decoded: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 
 
 def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Scale until the shorter side is `size` pixels and keep the centre: (3, H, W) to (size, size, 3) uint8 (§2).
 
     Bilinear with antialiasing: Pillow's rule, within one grey level.
+
+    Raises:
+        ValueError: so thin that it would become enormous.
     """
     from torchvision.transforms.v2.functional import resize
 
     height, width = picture.shape[1:]
     shorter = min(height, width)
+    if size * size * max(height, width) // shorter > LARGEST_PICTURE:
+        raise ValueError(
+            f"{width} × {height} pixels, too thin to be scaled to {size} and stay under {LARGEST_PICTURE:,}"
+        )
     if shorter != size:
         picture = resize(picture, [size * height // shorter, size * width // shorter], antialias=True)
     top, left = (picture.shape[1] - size) // 2, (picture.shape[2] - size) // 2
     return picture[:, top : top + size, left : left + size].permute(1, 2, 0).contiguous()
 
 
-def _prepare_file(path: Path, size: int):
+class SourceFile(NamedTuple):
+    """A file to prepare, on its own or a range of an archive."""
+
+    name: str  # as the store's index gives it; sorts below its class
+    label: int
+    path: Path
+    size: int  # bytes
+    offset: int | None = None  # where it begins in the archive at `path`; None: `path` is the file
+
+    def read_bytes(self) -> bytes:
+        """The file's content."""
+        if self.offset is None:
+            return self.path.read_bytes()
+        with open(self.path, "rb") as archive:
+            archive.seek(self.offset)
+            return archive.read(self.size)
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be written: bytes that are not UTF-8 become escapes such as \\xe9."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _prepare_file(file: SourceFile, size: int):
     """(image, colour moments, sha256, reason): of image and reason one is None."""
-    data = path.read_bytes()
+    if file.size > LARGEST_FILE:
+        return None, None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
+    data = file.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     try:
         image = fit(decode(data), size).numpy()
@@ -114,11 +156,11 @@ def _prepare_file(path: Path, size: int):
     return image, colour_moments(image), digest, None
 
 
-# ------------------------------------------------------------------------------------------------- a folder of them
+# ------------------------------------------------------------------------------------------------ a source of files
 
 
-def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[tuple[str, int]]]:
-    """The class folders of `source` in sorted order, and every file below them as (path from source, label).
+def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[SourceFile]]:
+    """The class folders of `source` in sorted order, and every file below them, named by its path from `source`.
 
     part: "val" keeps one file in ten, by a hash of its path; "train" the other nine; None all.
 
@@ -130,14 +172,14 @@ def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[t
         raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
     if not source.is_dir():
         raise FileNotFoundError(f"no folder {source}")
-    classes = sorted(folder.name for folder in source.iterdir() if folder.is_dir())
-    if not classes:
+    folders = sorted(folder for folder in source.iterdir() if folder.is_dir())
+    if not folders:
         raise ValueError(f"{source} has no sub-folders; it wants one for each class")
     files = []
-    for label, name in enumerate(classes):
-        paths = sorted(p.relative_to(source).as_posix() for p in (source / name).rglob("*") if p.is_file())
-        files += [(p, label) for p in paths if part in (None, _part_of(p))]
-    return classes, files
+    for label, folder in enumerate(folders):
+        found = sorted((readable(p.relative_to(source).as_posix()), p) for p in folder.rglob("*") if p.is_file())
+        files += [SourceFile(n, label, p, p.stat().st_size) for n, p in found if part in (None, _part_of(n))]
+    return [readable(folder.name) for folder in folders], files
 
 
 def _part_of(path: str) -> str:
@@ -148,15 +190,35 @@ def prepare_folder(
     source: Path, destination: Path, size=256, workers=None, progress=True, part=None, about: dict | None = None
 ) -> Path:
     """The work of `dataset.prepare`; see there. `about` is what the store's meta shall say beside."""
+    classes, files = list_files(source, part)
+    return prepare_files(files, classes, destination, size, workers, progress, {"source": source.name} | (about or {}))
+
+
+def prepare_files(
+    files: list[SourceFile],
+    classes: list[str],
+    destination: Path,
+    size=256,
+    workers=None,
+    progress=True,
+    about: dict | None = None,
+    refused: list[dict] | None = None,
+) -> Path:
+    """Make a store of these files in their order, or go on with it, or find it done; `dataset.prepare` says the rest.
+
+    Args:
+        about: what the store's meta shall say beside; "source" is the name on the progress bar.
+        refused: files of the source that are not even to be read, each {"file": …, "reason": …}.
+    """
     if size < 1:
         raise ValueError(f"size = {size}; accepted is a side of 1 pixel and more")
-    classes, files = list_files(source, part)
-    listing = _listing_hash(source, files, size)
+    about, refused = about or {}, refused or []
+    listing = _listing_hash(files, size)
     if destination.exists():
         return _already_prepared(destination, listing)
     work = destination.with_name(f".{destination.name}.partial")
     state = _State.load(work, listing, len(files), size)
-    bar = progress_bar(len(files), f"preparing {source.name}", "file", progress, initial=state.files)
+    bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
     # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
     with (
         bar,
@@ -164,17 +226,17 @@ def prepare_folder(
     ):
         while state.files < len(files):
             chunk = files[state.files : state.files + CHUNK]
-            done = list(pool.map(lambda file: _prepare_file(source / file[0], size), chunk))
+            done = list(pool.map(lambda file: _prepare_file(file, size), chunk))
             state.append(chunk, done)
             bar.update(len(chunk))
-    return _finish(state, destination, classes, {"source": source.name, "listing": listing} | (about or {}))
+    return _finish(state, destination, classes, about | {"listing": listing}, refused)
 
 
-def _listing_hash(source: Path, files: list, size: int) -> str:
+def _listing_hash(files: list[SourceFile], size: int) -> str:
     """Which files at which sizes: what decides whether a preparation goes on or is already done."""
     digest = hashlib.sha256(f"{size}".encode())
-    for path, label in files:
-        digest.update(f"{path}\0{label}\0{(source / path).stat().st_size}\n".encode())
+    for file in files:
+        digest.update(f"{file.name}\0{file.label}\0{file.size}\n".encode())
     return digest.hexdigest()
 
 
@@ -227,8 +289,8 @@ class _State:
         with open(self.folder / "records.jsonl", "r+b") as file:
             file.seek(self.record_bytes)
             file.truncate()
-            for (path, label), (_, _, digest, reason) in zip(chunk, done, strict=True):
-                record = {"file": path, "label": label, "sha256": digest, "reason": reason}
+            for source, (_, _, digest, reason) in zip(chunk, done, strict=True):
+                record = {"file": source.name, "label": source.label, "sha256": digest, "reason": reason}
                 file.write(json.dumps(record).encode() + b"\n")
             self.record_bytes = file.tell()
             _sync(file)
@@ -252,11 +314,11 @@ class _State:
         return [json.loads(line) for line in lines]
 
 
-def _finish(state: _State, destination: Path, classes: list[str], meta: dict) -> Path:
+def _finish(state: _State, destination: Path, classes: list[str], meta: dict, refused: list[dict]) -> Path:
     """Write what follows from the images and give the store its name."""
     records = state.records()
     accepted = [r for r in records if r["reason"] is None]
-    rejected = [{"file": r["file"], "reason": r["reason"]} for r in records if r["reason"] is not None]
+    rejected = refused + [{"file": r["file"], "reason": r["reason"]} for r in records if r["reason"] is not None]
     counts = np.bincount([r["label"] for r in accepted], minlength=len(classes))
     if not counts.all():
         empty = classes[int(counts.argmin())]
@@ -269,7 +331,7 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict) ->
     lines += [f"{_quoted(r['file'])},{_quoted(classes[r['label']])},{r['sha256']}" for r in accepted]
     (state.folder / "index.csv").write_text("\n".join(lines) + "\n")
     fingerprint = hashlib.sha256("\n".join(lines).encode() + str(state.size).encode()).hexdigest()
-    meta = meta | {"files": len(records), "rejected": rejected, "fingerprint": fingerprint}
+    meta = meta | {"files": len(records) + len(refused), "rejected": rejected, "fingerprint": fingerprint}
     labels = np.array([r["label"] for r in accepted])
     _write_statistics(state.folder, labels, classes, state.sum, state.moments, meta)
     for name in ("records.jsonl", "state.npz"):
@@ -320,7 +382,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 def _quoted(text: str) -> str:
     """A csv field."""
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n\r') else text
 
 
 def _sync(file) -> None:

@@ -4,9 +4,11 @@ import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -91,6 +93,163 @@ def test_what_cannot_be_a_picture_is_listed_and_the_run_goes_on(folder, tmp_path
     assert store.meta["files"] == len(store) + len(reasons) == 7
     printed = capsys.readouterr().out
     assert "7 files: 4 images of 2 classes, 3 rejected" in printed and "cat/notes.jpg" in printed
+
+
+ABOVE, BELOW = (200, 40, 90), (30, 120, 220)
+
+
+def halves(width=40, height=30):
+    """A picture that shows its colours and which way up it is."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[: height // 2], pixels[height // 2 :] = ABOVE, BELOW
+    return Image.fromarray(pixels)
+
+
+def saved(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png(width, height, depth, colour_type, rows):
+    """A PNG by hand, for what Pillow cannot write; `rows` are its raw bytes, as many as one likes."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep_rgb():
+    pixels = np.asarray(halves()).astype(">u2") * 257
+    return png(40, 30, 16, 2, b"".join(b"\0" + row.tobytes() for row in pixels))
+
+
+def ycck():
+    """A CMYK file of Pillow whose first three channels are, and say that they are, luminance and colour."""
+    channels = [*halves().convert("YCbCr").split(), Image.new("L", (40, 30), 0)]
+    data = bytearray(saved(Image.merge("CMYK", channels), "JPEG", quality=95))
+    data[data.index(b"Adobe") + 11] = 2
+    return bytes(data)
+
+
+def rotated():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(halves(), "JPEG", quality=95, subsampling=0, exif=exif)
+
+
+GREY = tuple((c, c, c) for c in (round(0.299 * r + 0.587 * g + 0.114 * b) for r, g, b in (ABOVE, BELOW)))
+TRAPS = {
+    "a PNG that is called JPEG": (lambda: saved(halves(), "PNG"), (ABOVE, BELOW)),
+    "CMYK": (lambda: saved(halves().convert("CMYK"), "JPEG", quality=95), (ABOVE, BELOW)),
+    "YCCK": (ycck, (ABOVE, BELOW)),
+    "grey JPEG": (lambda: saved(halves().convert("L"), "JPEG", quality=95), GREY),
+    "grey PNG": (lambda: saved(halves().convert("L"), "PNG"), GREY),
+    "grey with alpha": (lambda: saved(halves().convert("LA"), "PNG"), GREY),
+    "16 bits, grey": (lambda: saved(Image.fromarray(np.asarray(halves().convert("L"), np.uint16) * 257), "PNG"), GREY),
+    "16 bits, grey, PGM": (lambda: b"P5 1 2 65535 " + np.array([[40 * 257], [80 * 257]], ">u2").tobytes(), None),
+    "16 bits, RGB": (deep_rgb, (ABOVE, BELOW)),
+    "alpha": (
+        lambda: saved(Image.merge("RGBA", [*halves().split(), Image.new("L", (40, 30), 9)]), "PNG"),
+        (ABOVE, BELOW),
+    ),
+    "palette": (lambda: saved(halves().quantize(4), "PNG", transparency=0), (ABOVE, BELOW)),
+    "black and white": (
+        lambda: saved(halves().convert("L").point(lambda v: 255 * (v > 100)).convert("1"), "PNG"),
+        None,
+    ),
+    "progressive": (lambda: saved(halves(), "JPEG", quality=95, subsampling=0, progressive=True), (ABOVE, BELOW)),
+    "rotation tag": (rotated, (ABOVE, BELOW)),
+    "bytes after the end": (lambda: saved(halves(), "JPEG", quality=95, subsampling=0) + b"trailer", (ABOVE, BELOW)),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_odd_pictures_are_read_as_what_they_show(trap):
+    make, wanted = TRAPS[trap]
+    pixels = decode(make()).permute(1, 2, 0).numpy().astype(int)
+    if wanted is None:
+        assert pixels.shape[2] == 3 and sorted(np.unique(pixels)) in ([40, 80], [0, 255])
+    else:
+        assert pixels.shape == (30, 40, 3)
+        assert np.abs(pixels[[5, 25], 20] - wanted).max() <= 4
+
+
+REJECTED = {
+    "truncated": (lambda: rotated()[:-40], "truncated"),
+    "truncated and padded": (lambda: rotated()[:-40] + bytes(100), "truncated"),
+    "truncated PNG": (lambda: saved(photograph(0, 90, 90), "PNG")[:4000], "truncated"),
+    "only a header": (lambda: rotated()[:30], "cannot be decoded|known format"),
+    "empty": (lambda: b"", "^empty file$"),
+    "text": (lambda: b"sign in to see this picture", "known format"),
+    "zeros": (lambda: bytes(5000), "known format"),
+    "a program for Ghostscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "known format"),
+    "bomb": (lambda: png(12_000, 12_000, 8, 2, bytes(99)), "12000 × 12000 pixels, more than 100,000,000"),
+    "larger bomb": (lambda: png(60_000, 60_000, 8, 2, bytes(99)), "decompression bomb"),
+    "too thin": (lambda: saved(Image.new("L", (1, 20_000)), "PNG"), "1 × 20000 pixels, too thin"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("trap", REJECTED)
+def test_what_is_no_whole_picture_is_rejected_with_the_reason(trap):
+    make, reason = REJECTED[trap]
+    with pytest.raises(ValueError, match=reason):
+        fit(decode(make()), 256)
+
+
+def test_random_damage_is_a_picture_or_a_reason():
+    """Decoders raise nearly anything on damaged bytes; preparation knows only ValueError."""
+    random, sources = np.random.default_rng(0), [rotated(), ycck(), saved(halves(), "PNG"), saved(halves(), "TIFF")]
+    for round in range(200):
+        data = bytearray(sources[round % len(sources)])
+        for _ in range(6):
+            data[int(random.integers(min(len(data), 700)))] = int(random.integers(256))
+        try:
+            picture = fit(decode(bytes(data)), 16)
+            assert picture.shape == (16, 16, 3)
+        except ValueError as error:
+            assert str(error)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_no_file_is_lost(tmp_path):
+    """Counts in are counts out and listed rejections, whatever the files are and are called."""
+    odd = [
+        b"a b",
+        b'comma, "quote"',
+        b"line\nbreak",
+        b"return\r",
+        "ü ß 猫".encode(),
+        b"caf\xe9",
+        b".hidden",
+        b"back\\slash",
+    ]
+    folder = tmp_path / "pictures" / os.fsdecode("é ".encode() + b"\xe9")
+    folder.mkdir(parents=True)
+    makers = [make for make, _ in TRAPS.values()] + [make for make, _ in REJECTED.values()]
+    for i, make in enumerate(makers):
+        (folder / f"{i} trap.JPEG").write_bytes(make())
+    for name in odd:
+        with open(os.path.join(os.fsencode(folder), name + b".jpg"), "wb") as file:
+            file.write(rotated())
+    store = prepare(tmp_path / "pictures", tmp_path / "store", size=256, workers=1, progress=False)
+    assert len(store) == len(TRAPS) + len(odd) and len(store.meta["rejected"]) == len(REJECTED)
+    assert store.meta["files"] == len(makers) + len(odd)
+    names = set(store.index["file"])
+    assert len(names) == len(store) and not names & {entry["file"] for entry in store.meta["rejected"]}
+    wanted = {"a b", 'comma, "quote"', "line\nbreak", "return\r", "ü ß 猫", "caf\\xe9", ".hidden", "back\\slash"}
+    assert {f"é \\xe9/{name}.jpg" for name in wanted} <= names and store.classes == ["é \\xe9"]
+
+
+def test_a_file_too_large_to_be_a_picture_is_not_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet_lib.preparation.LARGEST_FILE", 100_000)
+    with open(folder / "cat" / "huge.jpg", "wb") as file:
+        file.truncate(2**40)
+    store = prepare(folder, tmp_path / "store", size=32, progress=False)
+    assert store.meta["rejected"] == [{"file": "cat/huge.jpg", "reason": "1,099,511,627,776 bytes, more than 100,000"}]
 
 
 def test_a_class_left_without_an_image_is_an_error(folder, tmp_path):

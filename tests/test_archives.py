@@ -1,0 +1,53 @@
+"""Tar archives that are read in place, whatever their bytes say. Whole contests: test_ilsvrc.py."""
+
+import tarfile
+
+import numpy as np
+import pytest
+
+from alexnet_lib.archives import list_place
+from tests.small_ilsvrc import member, picture, tar, train, wnids
+
+
+def test_members_of_inner_archives_are_ranges_of_the_outer_file(tmp_path):
+    (tmp_path / "x.tar").write_bytes(tar([*train(), ("flat.JPEG", b"flat")]))
+    for _ in range(2):  # listed, then from the list
+        files, refused = list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)
+        assert not refused and len(files) == 9
+        contents = {file.name: file.read_bytes() for file in files}
+        assert contents["flat.JPEG"] == b"flat" and contents[f"{wnids()[3]}/{wnids()[3]}_1.JPEG"] == picture(3, 1)
+    assert [path.name for path in (tmp_path / "lists").iterdir()] == ["x.tar.json"]
+
+
+def test_a_changed_archive_is_listed_anew(tmp_path):
+    for pictures in (2, 3):
+        (tmp_path / "x.tar").write_bytes(tar(train(pictures=pictures)))
+        assert len(list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)[0]) == 4 * pictures
+
+
+def test_a_member_of_negative_size_does_not_hang(tmp_path):
+    header = bytearray(member("x.JPEG").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (-1024).to_bytes(12, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "x.tar").write_bytes(tar([("a", b"a" * 600)])[:1536] + bytes(header) + bytes(1024))
+    with pytest.raises(ValueError, match="negative size"):
+        list_place(tmp_path / "x.tar", tmp_path, progress=False)
+
+
+def test_random_damage_never_ends_in_anything_but_a_list_or_an_error(tmp_path):
+    """What is listed lies within the archive, whatever the bytes say."""
+    whole, random, errors = tar(train()), np.random.default_rng(0), 0
+    for round in range(60):
+        data = bytearray(whole)
+        for _ in range(3):  # among the headers, where damage counts
+            data[512 * int(random.integers(len(data) // 512)) + int(random.integers(160))] = int(random.integers(256))
+        path = tmp_path / f"{round}.tar"
+        path.write_bytes(data)
+        try:
+            files, _ = list_place(path, tmp_path / "lists", progress=False)
+            assert all(min(file.offset, file.size) >= 0 and file.offset + file.size <= len(data) for file in files)
+        except ValueError as error:
+            errors += 1
+            assert path.name in str(error)
+    assert errors > 10
