@@ -1,7 +1,8 @@
 """§3 to §5 and §7 by training: the same run with and without a part of the net or of its training.
 
 The questions: "pooling" (§3.4), "augmentation" (§4.1), "dropout" (§4.2), and "parts": half the kernels (§3.2), no
-normalisation (§3.3), each convolution left out (§7), the first weights as printed and as in 2012 (§5), the net of 2012.
+normalisation (§3.3), each convolution left out (§7), the first weights as printed and as in 2012 (§5), the net of 2012;
+"decay": no weight decay (§5).
 
 Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
 dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
@@ -50,6 +51,7 @@ VARIANTS = {
     "init-printed": {"initialisation": "printed"},
     "init-2012": {"initialisation": "code2012"},
     "net-2012": {"net": "code2012"},
+    "no-decay": {"recipe": "undecayed"},
 }
 PARTS = ("no-lrn", "one-gpu", *(f"without-conv{i}" for i in range(1, 6)), "init-printed", "init-2012", "net-2012")
 QUESTIONS = {
@@ -57,6 +59,7 @@ QUESTIONS = {
     "dropout": ("baseline", "no-dropout"),
     "augmentation": ("baseline", "crops-only", "no-augmentation"),
     "parts": ("baseline", *PARTS),
+    "decay": ("baseline", "no-decay"),
 }
 PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
 TESTED = 1024  # training images

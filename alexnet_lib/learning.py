@@ -1,7 +1,7 @@
 """§5, the details of learning: initial weights, the update rule, the schedule, and recipes that name them together."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -232,10 +232,12 @@ RECIPES = {
         noise_units="code2012",
     ),
 }
+# what §5 says of weight decay can be asked of a run without it
+RECIPES["undecayed"] = replace(RECIPES["small"], name="undecayed", weight_decay=0.0)
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name: "paper" (as printed), "small" or "stepped" (for small nets and collections).
+    """A recipe by its name: "paper" (as printed), "small", "stepped" or "undecayed" (for small nets and collections).
 
     Raises:
         ValueError: an unknown name.

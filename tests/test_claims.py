@@ -1,15 +1,20 @@
 """The ledger: every row can be read and measured, and the verdicts are what the rules say."""
 
+import dataclasses
+import json
 import math
+import re
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
 
 from alexnet_lib import claims
-from alexnet_lib.claims import COLUMNS, LEDGER, Claim, main, measure, read_claims, verdict
+from alexnet_lib.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
 from alexnet_lib.notebook import ledger
 from alexnet_lib.paths import NOTEBOOKS
-from alexnet_lib.settings import check
+from alexnet_lib.results import logged, logged_gain
+from alexnet_lib.settings import TrainSettings, check
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +33,65 @@ def claim(**changes) -> Claim:
 
 
 def test_every_claim_has_a_verdict(table):
-    accepted = {"exact", "holds", "differs", "refuted", "shown at small scale", "needs ILSVRC"}
+    accepted = {"exact", "holds", "differs", "refuted", "shown at small scale", *OPEN}
     assert list(table.columns) == COLUMNS and len(table) == len(read_claims()) > 0
     assert set(table["verdict"]) <= accepted and table["id"].is_unique
-    measured = table["verdict"] != "needs ILSVRC"
+    measured = ~table["verdict"].isin(OPEN)
     assert (table["measured"].notna() == measured).all() and ((table["n"] > 0) == measured).all()
-    assert [row.measure is not None for row in read_claims()] == measured.tolist()
+
+
+def test_nothing_holds_without_a_measurement(table):
+    can_be = [row.measure is not None for row in read_claims()]
+    assert [verdict != "needs ILSVRC" for verdict in table["verdict"]] == can_be
+
+
+def test_the_paper_is_covered_from_abstract_to_discussion(table):
+    sections = table["section"].value_counts()
+    own = sections.drop(READERS)
+    assert own.sum() >= 80 and sections[READERS] >= 20
+    assert {"abstract", "1", "2", "3.1", "3.2", "3.3", "3.4", "3.5", "4", "4.1", "4.2", "5", "6", "6.1", "7"} <= set(
+        own.index
+    )
+
+
+def test_what_needs_imagenet_says_how(table):
+    """A command with known parameters, a row that has it, or what would have to be at hand."""
+    open_rows = table[table["verdict"] == "needs ILSVRC"]
+    known = {field.name for field in dataclasses.fields(TrainSettings)}
+    for how in open_rows["how"]:
+        assert set(re.findall(r"-p (\w+) ", how)) <= known
+        named = re.findall(r"python -m (alexnet_lib\.\w+)", how)
+        assert all(find_spec(module) for module in named)
+    referred = open_rows["how"].str.extract(r"^as ([\w-]+)")[0].dropna()
+    assert set(referred) <= set(table["id"])
+
+
+def test_logged_values_are_those_of_the_logs(table):
+    log = table.set_index("id")["log2012"]
+    for name, run, column in (
+        ("error-2010-top1", ("145-2010", "2010 test"), "top1"),
+        ("error-2010-top5", ("145-2010", "2010 test"), "top5"),
+        ("one-view-top1", ("145-2010", "2010 test", 1), "top1"),
+        ("one-view-top5", ("145-2010", "2010 test", 1), "top5"),
+        ("error-2012-top1", ("145",), "top1"),
+        ("error-2012-top5", ("145",), "top5"),
+        ("pretrained-top1", ("146-2012-2011",), "top1"),
+        ("pretrained-top5", ("146-2012-2011",), "top5"),
+    ):
+        assert log[name] == pytest.approx(100 * getattr(logged(*run), column), abs=0.006)
+    for names, pair in (
+        (("gpu-gain-top1", "gpu-gain-top5"), ("145-half", "145-2010", "2010 test")),
+        (("lrn-imagenet-top1", "lrn-imagenet-top5"), ("148", "145")),
+        (("pooling-top1", "pooling-top5"), ("147", "145")),
+    ):
+        assert [log[name] for name in names] == pytest.approx(logged_gain(*pair), abs=0.006)
+
+
+def test_a_difference_of_error_rates_has_a_standard_error(table):
+    by_id = table.set_index("id")["standard_error"]
+    one = (0.41 * 0.59 / 50_000) ** 0.5
+    assert by_id["lrn-imagenet-top1"] == pytest.approx(100 * math.hypot(one, one))
+    assert math.isnan(by_id["parameters"])
 
 
 def test_every_claim_is_shown_in_its_notebook(table):
@@ -58,6 +116,7 @@ def test_every_claim_is_shown_in_its_notebook(table):
         ({"relation": ">=", "scale": "small"}, 9.0, "differs"),
         ({"tolerance": 0.5, "scale": "small"}, 10.2, "shown at small scale"),
         ({}, math.nan, "needs ILSVRC"),
+        ({"measure": "ablations.gain"}, math.nan, "not yet measured"),
     ],
 )
 def test_verdicts(stated, measured, expected):
@@ -72,6 +131,59 @@ def test_a_measurement_is_a_number_or_a_mean_with_spread(monkeypatch):
     mean, spread, n = measure(claim(measure="cifar_experiments.one", arguments=["abc"]))
     assert (mean, n) == (3.0, 1) and math.isnan(spread)
     assert measure(claim(measure="cifar_experiments.three")) == (2.0, 0.5, 3)
+
+
+def test_a_record_that_is_not_there_leaves_a_claim_open(monkeypatch):
+    from alexnet_lib import cifar_experiments
+
+    def missing():
+        raise FileNotFoundError("no record; `python -m …` makes it")
+
+    monkeypatch.setattr(cifar_experiments, "one", missing, raising=False)
+    stated = claim(measure="cifar_experiments.one")
+    mean, _, n = measure(stated)
+    assert math.isnan(mean) and n == 0 and verdict(stated, mean) == "not yet measured"
+
+
+def test_the_committed_verdicts_stand(table):
+    found = claims.changes(table, claims.accepted_verdicts())
+    assert not found["lost"].any(), found[found["lost"]].to_string()
+
+
+def test_what_has_changed_is_named(table):
+    now = dict(zip(table["id"], table["verdict"], strict=True))
+    exact, opened = (
+        table.query("verdict == 'exact'")["id"].iloc[0],
+        table.query("verdict == 'needs ILSVRC'")["id"].iloc[0],
+    )
+    assert claims.changes(table, now).empty
+    before = now | {exact: "holds", opened: "not yet measured", "gone": "holds"}
+    del before["parameters"]
+    found = claims.changes(table, before).set_index("id")
+    assert set(found.index) == {exact, opened, "gone", "parameters"}
+    assert found["lost"].to_dict() == {exact: True, opened: False, "gone": True, "parameters": False}
+
+
+def test_the_command_fails_when_a_verdict_is_lost(table, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
+    monkeypatch.setattr(claims, "VERDICTS", tmp_path / "verdicts.json")
+    monkeypatch.setattr(claims.accepted_verdicts, "__defaults__", (tmp_path / "verdicts.json",))
+    assert main(["--check", "--accept"]) == 0 and main(["--check"]) == 0
+    kept = json.loads((tmp_path / "verdicts.json").read_text())
+    assert len(kept) == len(table)
+    (tmp_path / "verdicts.json").write_text(json.dumps(kept | {"parameters": "refuted"}))
+    assert main([]) == 0 and main(["--check"]) == 1
+    assert "parameters" in capsys.readouterr().out.split("other verdicts than the committed ones")[1]
+
+
+def test_the_ledger_is_exported(table, monkeypatch, tmp_path):
+    monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
+    main(["--csv", str(tmp_path / "a.csv"), "--json", str(tmp_path / "a.json")])
+    read = pd.read_csv(tmp_path / "a.csv")
+    assert list(read.columns) == COLUMNS and read["id"].tolist() == table["id"].tolist()
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert [row["verdict"] for row in rows] == table["verdict"].tolist()
+    assert rows[0]["measured"] is None  # the first needs ImageNet
 
 
 @pytest.mark.parametrize(
