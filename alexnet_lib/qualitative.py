@@ -135,7 +135,7 @@ def autoencoder(inputs: int, bits: int, hidden: int = 256) -> nn.ModuleDict:
     return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
 
 
-def train_autoencoder(features: np.ndarray, bits: int, epochs: int = 15, seed: int = 0, rate=0.002) -> nn.ModuleDict:
+def train_autoencoder(features: np.ndarray, bits: int, epochs: int = 10, seed: int = 0, rate=0.002) -> nn.ModuleDict:
     """Train it to give back features (N, F), each brought to mean 0, from codes of so many bits.
 
     What is lost is measured in squares, over the mean square of the features.

@@ -206,6 +206,38 @@ def averaged(nets: Sequence[np.ndarray], weights: Sequence[float] | None = None)
     return np.tensordot(weights / weights.sum(), np.asarray(nets), axes=1)
 
 
+def equal_nets(labels: np.ndarray, count: int = 5, strength: float = 1.5, classes: int = 10, seed: int = 0):
+    """Probabilities (N, classes) of imagined nets that are all as good as each other, and err independently."""
+    generator = np.random.default_rng(seed)
+    logits = strength * np.eye(classes)[labels] + generator.standard_normal((count, len(labels), classes))
+    exponents = np.exp(logits)
+    return list(exponents / exponents.sum(2, keepdims=True))
+
+
+def fitted_on_chance(images: Sequence[int], draws: int = 10, k: int = 1) -> pd.DataFrame:
+    """What weights fitted on so many images gain on equal ones, in points: nets that deserve equal weights.
+
+    One row a number of images: "on the same images" and "on 2000 others", means over draws of imagined nets.
+    """
+    rows = []
+    for count in images:
+        gains = []
+        for seed in range(draws):
+            labels = np.random.default_rng([seed, count]).integers(0, 10, count + 2000)
+            nets = equal_nets(labels, seed=seed)
+            weights = fit_weights([p[:count] for p in nets], labels[:count], k)
+            parts = (slice(0, count), slice(count, None))
+            gains.append([_gain([p[part] for p in nets], labels[part], weights, k) for part in parts])
+        own, others = 100 * np.mean(gains, axis=0)
+        rows.append({"images": count, "on the same images": own, "on 2000 others": others})
+    return pd.DataFrame(rows)
+
+
+def _gain(nets, labels: np.ndarray, weights: np.ndarray, k: int) -> float:
+    equal, fitted = (top_k_error(averaged(nets, w), labels, (k,))[k] for w in (None, weights))
+    return equal - fitted
+
+
 def fit_weights(nets: Sequence[np.ndarray], labels: np.ndarray, k: int = 5, step: float = 0.05, rounds: int = 5):
     """Weights of nets that make the error of their average smallest on these images, as avg-valid.py looks for them.
 

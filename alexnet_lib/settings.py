@@ -141,6 +141,28 @@ class DropoutSettings:
     device: str = "auto"
 
 
+@checked
+class ResultsSettings:
+    """Notebook 08. epochs: of a short chain of pre-training, on the many classes and on the few."""
+
+    dataset: str = "auto"
+    many_epochs: Count = 6
+    few_epochs: Count = 30
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
+@checked
+class QualitativeSettings:
+    """Notebook 09. run: a folder in runs/train; epochs: of the run that is made where there is none."""
+
+    dataset: str = "auto"
+    run: str = "auto"
+    epochs: Count = 10
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
 def check(kind: type, values: dict):
     """Make settings of a kind from named values.
 

@@ -15,6 +15,7 @@ in results/reference/trained-<dataset>/:
 import argparse
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -27,15 +28,16 @@ from . import qualitative as ask
 from .ablations import run_variant, spread_of
 from .dataset import Store, load_dataset
 from .evaluation import mean_of, top_k_error
-from .paths import REFERENCE
+from .paths import REFERENCE, runs_dir
 from .records import Record, provenance, write_json, write_table
 from .results import averaged, fit_weights, probabilities
-from .settings import TrainSettings
-from .training import load_net
+from .settings import TrainSettings, resolve
+from .training import load_net, train
 
 PHOTOGRAPHS = "imagenette73"
-BITS = (16, 32, 64, 128, 256)
+BITS = (16, 64, 256)
 NEAREST = 6
+SMALL_SIDE = 16  # pixels, of the pictures whose pixels are coded
 QUERIES = 1000
 BY_CHANCE = 0.05
 
@@ -105,7 +107,7 @@ def retrieval(record: Record, seed: int, stores: dict[str, Store]) -> list[dict]
     near = {"features": ask.neighbours(*features, NEAREST), "pixels": ask.neighbours(*pixels, NEAREST)}
     common = ask.shared(near["features"], near["pixels"])
     rows = [{"of": name, "code": "none", "bits": 0, "found": found} for name, found in near.items()]
-    small = [small_pixels(x) for x in (images, train.images)]
+    small = [small_pixels(x, SMALL_SIDE) for x in (images, train.images)]
     for of, (queries, known) in {"features": features, "pixels": small}.items():
         rows += [{"of": of, **row} for row in _by_codes(queries, known, seed)]
     shown = [{k: v for k, v in row.items() if k != "found"} for row in rows]
@@ -147,6 +149,42 @@ def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str =
     config = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("seed", "device")}
     command = f"python -m alexnet_lib.trained --dataset {dataset} --epochs {epochs} --seeds {' '.join(map(str, seeds))}"
     write_json(kept / "about.json", {"command": command, "config": config, **provenance()})
+
+
+def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int = 0, device: str = "auto") -> Record:
+    """A finished run of the reader's: one by its name, or notebook 07's; where there is none, a short one is trained.
+
+    Raises:
+        FileNotFoundError: no finished run of that name.
+    """
+    if name != "auto":
+        return Record.open(runs_dir() / "train" / name)
+    settings = TrainSettings(dataset=dataset, seed=seed, device=device)
+    run = resolve(settings, load_dataset(dataset)["train"])
+    if (run.folder / "summary.json").is_file():
+        return Record.open(run.folder)
+    return train(dataclasses.replace(settings, epochs=epochs))
+
+
+def search_seconds(queries: np.ndarray, known: np.ndarray, codes: dict[int, list[np.ndarray]]) -> pd.DataFrame:
+    """How long each way takes to find the nearest of `known` (N, F) to all queries, and what it keeps of an image.
+
+    The tree is asked a hundred of the queries. codes: for each number of bits those of the queries and of the known.
+    """
+    from sklearn.neighbors import BallTree  # half a second to load
+
+    tree = BallTree(known)
+    searches = {f"{known.shape[1]} numbers, matrix product": (lambda: ask.neighbours(queries, known), known)}
+    searches[f"{known.shape[1]} numbers, ball tree"] = (lambda: tree.query(queries[:100], NEAREST), known)
+    for bits, pair in codes.items():
+        searches[f"{bits} bits"] = (lambda pair=pair: ask.hamming_neighbours(*pair), pair[1])
+    rows = []
+    for name, (search, stored) in searches.items():
+        began = time.perf_counter()
+        search()
+        seconds = (time.perf_counter() - began) * (len(queries) / 100 if "tree" in name else 1)
+        rows.append({"search": name, "milliseconds": round(1000 * seconds), "bytes an image": stored[0].nbytes})
+    return pd.DataFrame(rows)
 
 
 # ----------------------------------------------------------------------------------------------------- for the ledger

@@ -18,12 +18,9 @@ def run(tmp_path_factory):
         yield train(settings(epochs=1))
 
 
-def noisy_nets(labels, strengths, seed=0):
+def noisy_nets(labels, strengths):
     """Probabilities of nets that know the labels more or less well, and err independently."""
-    generator = np.random.default_rng(seed)
-    logits = [s * np.eye(10)[labels] + generator.standard_normal((len(labels), 10)) for s in strengths]
-    exponents = [np.exp(each) for each in logits]
-    return [each / each.sum(1, keepdims=True) for each in exponents]
+    return [results.equal_nets(labels, 1, s, seed=i)[0] for i, s in enumerate(strengths)]
 
 
 LABELS = np.random.default_rng(1).integers(0, 10, 1000)
@@ -64,17 +61,10 @@ def test_fitted_weights_are_never_worse_where_they_were_fitted():
     assert weights[0] > weights[3] and ((weights >= 0) & (weights <= 1)).all()
 
 
-def test_weights_fitted_on_noise_gain_on_noise_alone():
-    """Nets that are all equally good: what the fit wins on its own images, it does not on others."""
-    own, others = [], []
-    for seed in range(5):
-        nets, half = noisy_nets(LABELS, [1.2] * 5, seed), slice(0, 500)
-        weights = results.fit_weights([p[half] for p in nets], LABELS[half], k=1)
-        for part, gains in ((half, own), (slice(500, None), others)):
-            those = [p[part] for p in nets]
-            errors = [top_k_error(results.averaged(those, w), LABELS[part])[1] for w in (None, weights)]
-            gains.append(errors[0] - errors[1])
-    assert np.mean(own) > 0.005 and np.mean(others) < np.mean(own) / 2
+def test_weights_fitted_on_chance_gain_on_chance_alone():
+    few, many = results.fitted_on_chance([100, 1000], draws=4).to_dict("records")
+    assert few["on the same images"] > many["on the same images"] > 0
+    assert few["on 2000 others"] < few["on the same images"] / 2
 
 
 def test_probabilities_of_a_run_give_its_errors(run):
