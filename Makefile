@@ -18,7 +18,7 @@ test baseline: export OMP_NUM_THREADS := 1
 PYTEST := $(RUN) -m pytest -q -n auto --maxprocesses 4
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300
 
-.PHONY: walkthrough test lab bench baseline clean
+.PHONY: walkthrough test lab book bench baseline clean
 .DELETE_ON_ERROR:
 
 walkthrough: $(INSTALLED)
@@ -32,6 +32,9 @@ test: $(INSTALLED)
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
+
+book: $(INSTALLED)
+	$(RUN) docs/book.py --profile "$(PROFILE)"
 
 bench: $(INSTALLED)
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script"; done

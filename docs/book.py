@@ -37,10 +37,14 @@ def run_shown(notebook: nbformat.NotebookNode, profile: str, machine: dict) -> s
     """One line on the run that a page shows: profile, data set, device and date, as far as they are recorded."""
     ran = notebook.metadata.get("papermill")
     if ran is None:
-        return "committed outputs, the built-in pictures, one thread of a processor; `make test` repeats and compares them"
+        return (
+            "committed outputs, the built-in pictures, one thread of a processor; `make test` repeats and compares them"
+        )
     data = ran["parameters"].get("dataset", "the notebook's own choice of data")
     date, seconds = ran["start_time"][:10], round(ran["duration"])
-    where = f"{machine['device']} ({machine['cores']} cores, {machine['processor']})" if machine else "device not recorded"
+    where = (
+        f"{machine['device']} ({machine['cores']} cores, {machine['processor']})" if machine else "device not recorded"
+    )
     return f"profile {profile}, data set {data}, {where}, {date}, {seconds} seconds"
 
 
@@ -94,7 +98,8 @@ def ledger() -> str:
     shown["notebook"] = [f'<a href="{name}.html">{name}</a>' for name in shown["notebook"]]
     shown = shown.rename(columns={"section": "§", "statement": "claim", "log2012": "log of 2012"})
     html = shown.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format, escape=False)
-    return f"# The ledger of claims\n\n{len(table)} claims: {said}.\n\n```{{raw}} html\n{html}\n```\n"
+    table = f'```{{raw}} html\n<div class="ledger">{html}</div>\n```'
+    return f"# The ledger of claims\n\n{len(shown)} claims: {said}.\n\n{table}\n"
 
 
 class Links(HTMLParser):
@@ -131,12 +136,12 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser("python docs/book.py", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="embedded", help="whose executed notebooks are shown")
     parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the book")
+    parser.add_argument("--work", type=Path, default=BUILD / "source", help="folder of the pages as they are gathered")
     chosen = parser.parse_args(arguments)
-    source = BUILD / "source"
-    shutil.rmtree(source, ignore_errors=True)
-    source.mkdir(parents=True)
-    gather(source, chosen.profile)
-    if code := sphinx(["-b", "html", "-W", "--keep-going", "-q", str(source), str(chosen.output)]):
+    shutil.rmtree(chosen.work, ignore_errors=True)
+    chosen.work.mkdir(parents=True)
+    gather(chosen.work, chosen.profile)
+    if code := sphinx(["-b", "html", "-W", "--keep-going", "-q", str(chosen.work), str(chosen.output)]):
         return code
     if broken := broken_links(chosen.output):
         print("leads nowhere:\n  " + "\n  ".join(broken), file=sys.stderr)

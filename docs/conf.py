@@ -9,6 +9,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 html_static_path = ["static"]
 html_css_files = ["book.css"]
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 html_theme_options = {
     "show_toc_level": 2,
     "home_page_in_toc": True,
