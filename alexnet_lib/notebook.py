@@ -46,15 +46,41 @@ def verdicts(checks: dict[str, bool]) -> HTML:
 
 def ledger(notebook: str) -> HTML:
     """A notebook's rows of the ledger of claims: what the paper says, what was measured, and the verdict."""
+    return plain(_readable(claims(notebook)))
+
+
+def browse(table: pd.DataFrame) -> HTML | ipywidgets.Widget:
+    """The ledger with the commands, and with lists to choose from where somebody watches.
+
+    table: what `claims()` gives. The lists are of sections, verdicts and notebooks.
+    """
+    if progress_style() != "bar":
+        return plain(_readable(table, "how"))
+    lists = {name: ["all", *table[name].drop_duplicates()] for name in ("section", "verdict", "notebook")}
+    controls = {name: ipywidgets.Dropdown(options=o, description=name) for name, o in lists.items()}
+    shown = ipywidgets.HTML(plain(_readable(table, "how")).data)
+
+    def choose(_change) -> None:
+        wanted = {name: c.value for name, c in controls.items() if c.value != "all"}
+        rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)] if wanted else table
+        shown.value = plain(_readable(rows, "how")).data
+
+    for control in controls.values():
+        control.observe(choose, "value")
+    return ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), shown])
+
+
+def _readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """Rows of the ledger for people."""
     rows = []
-    for row in claims(notebook).to_dict("records"):
+    for row in table.to_dict("records"):
         spread = f" ± {_short(row['spread'], 2)}" if row["n"] > 1 else ""
         runs = f" ({row['n']} runs)" if row["n"] > 1 else ""
         given = {"§": row["section"], "claim": row["statement"], "paper": _short(row["paper"])}
         given["log of 2012"] = "" if pd.isna(row["log2012"]) else _short(row["log2012"])
         given["measured"] = "" if pd.isna(row["measured"]) else f"{_short(row['measured'])}{spread}{runs}"
-        rows.append(given | {"verdict": row["verdict"]})
-    return plain(pd.DataFrame(rows))
+        rows.append(given | {"verdict": row["verdict"]} | {name: row[name] for name in more})
+    return pd.DataFrame(rows)
 
 
 def _short(value: float, digits: int = 4) -> str:

@@ -165,21 +165,20 @@ def logged_cycles() -> int:
     return CYCLES_145
 
 
-def reader_runs(experiment: str = "train") -> pd.DataFrame:
-    """The finished runs that lie in the reader's own folder of runs, one row each; empty where there are none.
+def row_of(record: Record) -> dict:
+    """A finished run in a row: run, data, net, width, epochs, and its errors in per cent."""
+    config, val = record.config, record.summary["metrics"]["val"]
+    row = {"run": record.folder.name, "data": config["dataset"], "net": config["net"], "width": config["width"]}
+    row["epochs"] = record.summary["epochs"]
+    for views in ("1 view", "10 views"):
+        row[f"{views}, top-1 / top-5 (%)"] = f"{100 * val[views]['top1']:.1f} / {100 * val[views]['top5']:.1f}"
+    return row
 
-    Columns: run, net, width, epochs, images, and "errors, one view / ten views" as top-1 and top-5 in per cent.
-    """
-    rows = []
-    for summary in sorted((runs_dir() / experiment).glob("*/summary.json")):
-        record = Record.open(summary.parent)
-        config, val = record.config, record.summary["metrics"]["val"]
-        row = {"run": record.folder.name, "data": config["dataset"], "net": config["net"], "width": config["width"]}
-        row |= {"epochs": record.summary["epochs"]}
-        for views in ("1 view", "10 views"):
-            row[f"{views}, top-1 / top-5 (%)"] = f"{100 * val[views]['top1']:.1f} / {100 * val[views]['top5']:.1f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+
+def reader_runs(experiment: str = "train") -> pd.DataFrame:
+    """`row_of` the finished runs in the reader's own folder of runs; empty where there are none."""
+    found = sorted((runs_dir() / experiment).glob("*/summary.json"))
+    return pd.DataFrame([row_of(Record.open(summary.parent)) for summary in found])
 
 
 # --------------------------------------------------------------------------------------------------------- the average
