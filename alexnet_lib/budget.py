@@ -109,6 +109,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for part, row in table.iterrows():
         measured = ablations.stated((row["measured"], row["spread"], row["n"])) if row["n"] else "no runs yet"
+        measured = f"{row['measured']:.2f} (1 seed)" if row["n"] == 1 else measured
         numbers = {name: "" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("paper", "log")}
         told = {"more than chance": answer[row["told"]], "enough runs for the paper's number": answer[row["enough"]]}
         rows.append({"part": part, "§": row["section"], **numbers, "our runs": measured, **told})

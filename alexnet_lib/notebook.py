@@ -46,7 +46,7 @@ def verdicts(checks: dict[str, bool]) -> HTML:
 
 def ledger(notebook: str) -> HTML:
     """A notebook's rows of the ledger of claims: what the paper says, what was measured, and the verdict."""
-    return plain(_readable(claims(notebook)))
+    return plain(readable(claims(notebook)))
 
 
 def browse(table: pd.DataFrame) -> HTML | ipywidgets.Widget:
@@ -55,23 +55,23 @@ def browse(table: pd.DataFrame) -> HTML | ipywidgets.Widget:
     table: what `claims()` gives. The lists are of sections, verdicts and notebooks.
     """
     if progress_style() != "bar":
-        return plain(_readable(table, "how"))
+        return plain(readable(table, "how"))
     lists = {name: ["all", *table[name].drop_duplicates()] for name in ("section", "verdict", "notebook")}
     controls = {name: ipywidgets.Dropdown(options=o, description=name) for name, o in lists.items()}
-    shown = ipywidgets.HTML(plain(_readable(table, "how")).data)
+    shown = ipywidgets.HTML(plain(readable(table, "how")).data)
 
     def choose(_change) -> None:
         wanted = {name: c.value for name, c in controls.items() if c.value != "all"}
         rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)] if wanted else table
-        shown.value = plain(_readable(rows, "how")).data
+        shown.value = plain(readable(rows, "how")).data
 
     for control in controls.values():
         control.observe(choose, "value")
     return ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), shown])
 
 
-def _readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
-    """Rows of the ledger for people."""
+def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """Rows of the ledger for people; more: further columns, such as "how"."""
     rows = []
     for row in table.to_dict("records"):
         spread = f" ± {_short(row['spread'], 2)}" if row["n"] > 1 else ""

@@ -200,7 +200,8 @@ def ensemble_gain(column: str = "top1", dataset: str = PHOTOGRAPHS, folder: Path
     single = errors.query("kind == 'single'")[column]
     if len(single) < 5:
         raise FileNotFoundError(f"{len(single)} nets are kept; `python -m alexnet_lib.trained --seeds 0 1 2 3 4`")
-    return spread_of(single - errors.query("nets == @len(@single) and kind == 'average'")[column].item())
+    together = errors[(errors["kind"] == "average") & (errors["nets"] == len(single))]
+    return spread_of(single - together[column].item())
 
 
 def column_differences(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataFrame:

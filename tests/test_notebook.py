@@ -91,3 +91,17 @@ def test_a_slider_redraws_where_somebody_does(monkeypatch):
     first.value = 1
     second.value = 3
     assert drawn == [(2, 1), (1, 1), (1, 3)] and picture.value[1:4] == b"PNG" and picture.value != before
+
+
+def test_the_ledger_can_be_chosen_from(monkeypatch):
+    from alexnet_lib import notebook
+    from alexnet_lib.claims import claims
+
+    table = claims("06_dropout").assign(verdict=lambda t: ["holds"] + ["differs"] * (len(t) - 1))
+    assert all(text in notebook.browse(table).data for text in ("how", "differs", "dropout"))
+    monkeypatch.setattr(notebook, "progress_style", lambda: "bar")
+    box = notebook.browse(table)
+    lists, shown = box.children
+    before = shown.value.count("<tr>")
+    lists.children[1].value = "holds"
+    assert shown.value.count("<tr>") < before and "differs" not in shown.value

@@ -1,0 +1,70 @@
+"""The chain of pre-training: which pictures, which weights are carried over, and what is kept."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_runs import NAME, prepare_place, settings
+
+from alexnet_lib import pretraining
+from alexnet_lib.dataset import load_dataset
+from alexnet_lib.settings import resolve
+from alexnet_lib.training import build_net
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_place(tmp_path_factory.mktemp("pretraining"), patch)
+        stores = load_dataset(NAME)
+        yield stores, resolve(settings(net="six_conv"), stores["train"])
+
+
+def test_classes_are_divided_and_renumbered(place):
+    stores, _ = place
+    many, few = pretraining.divided(stores, few=1, images=4)
+    assert many["train"].classes == ["green", "blue"] and few["train"].classes == ["red"]
+    assert len(few["train"]) == 4 and len(few["val"]) == 16
+    assert np.bincount(many["train"].labels).tolist() == [16, 16]
+    for part in (many["train"], few["val"]):
+        colour = part.images.mean((1, 2)).argmax(1)
+        assert [["red", "green", "blue"][c] for c in colour] == [part.classes[label] for label in part.labels]
+
+
+def test_all_weights_but_the_last_layers_are_carried_over(place):
+    _, run = place
+    net = build_net(dataclasses.replace(run, seed=5), 2)
+    new = pretraining.with_new_classes(net, run, 3)
+    old, carried = net.state_dict(), new.state_dict()
+    assert all(torch.equal(carried[name], old[name]) for name in old if not name.startswith("fc8"))
+    assert len(carried["fc8.bias"]) == 3 and "conv6.weight" in carried
+
+
+def test_the_first_layer_learns_at_its_own_rate(place):
+    stores, run = place
+    start = build_net(run, 3)
+    moved = []
+    for first_rate in (0.0, 0.1, 1.0):
+        net = pretraining.fit(build_net(run, 3), run, stores["train"], 1, first_rate)
+        moved.append((net.conv1.weight - start.conv1.weight).abs().max().item())
+    assert moved[0] == 0 < moved[1] < moved[2]
+
+
+def test_a_chain_learns_and_is_repeated_with_the_same_bits(place):
+    stores, run = place
+    many, few = pretraining.divided(stores, few=2, images=6)
+    rows = pretraining.chains(run, many, few, (1, 2))
+    assert [row["chain"] for row in rows] == list(pretraining.CHAINS)
+    assert rows == pretraining.chains(run, many, few, (1, 2))
+
+
+def test_gains_are_read_from_what_is_kept(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`python -m alexnet_lib.pretraining --keep`"):
+        pretraining.gain(folder=tmp_path)
+    errors = dict(zip(pretraining.CHAINS, (0.3, 0.5, 0.2), strict=True))
+    rows = [{"chain": c, "seed": s, "top1": e + 0.1 * s, "top5": 0} for c, e in errors.items() for s in (0, 1)]
+    pd.DataFrame(rows).to_csv(tmp_path / "chains.csv", index=False)
+    assert pretraining.gain(folder=tmp_path) == (pytest.approx(20), pytest.approx(0), 2)
+    assert pretraining.gain(pretraining.CHAINS[2], tmp_path)[0] == pytest.approx(-10)

@@ -1,0 +1,111 @@
+"""What is asked of finished runs: the tables that are kept, what is read from them, and the commands where none are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_runs import NAME, prepare_place, settings
+
+from alexnet_lib import trained
+from alexnet_lib.dataset import load_dataset
+from alexnet_lib.training import train
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield prepare_place(tmp_path_factory.mktemp("trained"), patch)
+
+
+@pytest.fixture(scope="module")
+def record(place):
+    return train(settings(epochs=2))
+
+
+def keep_table(folder, name, rows):
+    path = trained.folder_of("embedded", folder)
+    path.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path / f"{name}.csv", index=False)
+
+
+def test_every_choice_of_nets_is_averaged():
+    labels = np.random.default_rng(0).integers(0, 4, 200)
+    nets = {seed: np.random.default_rng(seed).dirichlet(np.ones(4), 200) for seed in (0, 1, 2)}
+    table = pd.DataFrame(trained.ensemble(nets, labels))
+    assert table.query("kind == 'single'")["seeds"].tolist() == ["0", "1", "2"]
+    assert table.query("kind == 'average'")["nets"].tolist() == [2, 2, 2, 3]
+    halves = table.set_index("kind")["top1"]
+    assert halves["fitted, same half"] <= halves["equal, same half"]
+
+
+def test_kernels_are_told_by_column(record):
+    table = pd.DataFrame(trained.kernels(record, 7))
+    assert table["column"].value_counts().to_dict() == {1: len(table) // 2, 2: len(table) // 2}
+    assert table["column"].is_monotonic_increasing and table["colourfulness"].between(0, 1).all()
+
+
+def test_retrieval_has_a_row_for_each_way_to_compare(record, monkeypatch):
+    monkeypatch.setattr(trained, "BITS", (8,))
+    monkeypatch.setattr(trained, "QUERIES", 12)
+    table = pd.DataFrame(trained.retrieval(record, 0, load_dataset(NAME)))
+    ways = table.query("of != 'both'")[["of", "code", "bits"]].agg(tuple, axis=1).tolist()
+    codes = [(of, code, 8) for of in ("features", "pixels") for code in ("autoencoder", "random planes")]
+    assert ways == [("features", "none", 0), ("pixels", "none", 0), *codes]
+    assert table["precision"].dropna().between(0, 1).all() and 0 <= table["shared"].dropna().item() <= 1
+    # plain colours with noise: their pixels give the classes away
+    assert table.set_index(["of", "code"])["precision"]["pixels", "none"] == 1
+
+
+def test_tables_that_are_not_kept_are_named_with_their_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`python -m alexnet_lib.trained --dataset embedded` makes it"):
+        trained.retrieval_gain("embedded", tmp_path)
+
+
+def test_gains_are_read_from_tables(tmp_path):
+    rows = []
+    for seed, better in ((0, 0.5), (1, 0.6)):
+        for of, level in (("features", better), ("pixels", 0.2)):
+            rows.append({"seed": seed, "of": of, "code": "none", "bits": 0, "precision": level})
+            rows.append({"seed": seed, "of": of, "code": "autoencoder", "bits": 64, "precision": level / 2})
+        rows.append({"seed": seed, "of": "both", "code": "none", "bits": 0, "shared": 0.1})
+    keep_table(tmp_path, "retrieval", rows)
+    mean, spread, n = trained.retrieval_gain("embedded", tmp_path)
+    assert (mean, n) == (pytest.approx(35), 2) and spread == pytest.approx(10 / 2**0.5)
+    assert trained.code_gain("64", "embedded", tmp_path)[0] == pytest.approx(17.5)
+    assert trained.shared_neighbours("embedded", tmp_path)[0] == pytest.approx(0.1)
+
+
+def test_an_ensemble_wants_five_nets(tmp_path):
+    single = [{"kind": "single", "nets": 1, "top1": 40 + i, "top5": 10} for i in range(5)]
+    keep_table(tmp_path, "ensemble", [*single[:3], {"kind": "average", "nets": 3, "top1": 39, "top5": 9}])
+    with pytest.raises(FileNotFoundError, match="3 nets are kept; `python -m alexnet_lib.trained"):
+        trained.ensemble_gain(dataset="embedded", folder=tmp_path)
+    keep_table(tmp_path, "ensemble", [*single, {"kind": "average", "nets": 5, "top1": 39, "top5": 9}])
+    assert trained.ensemble_gain(dataset="embedded", folder=tmp_path)[::2] == (3, 5)
+
+
+def test_runs_whose_columns_differ_are_counted(tmp_path):
+    rows = [
+        {"seed": seed, "map": i, "column": 1 + (i >= 12), "colourfulness": (i >= 12) * seed + 0.01 * (i % 5)}
+        for seed in (0, 1)
+        for i in range(24)
+    ]
+    keep_table(tmp_path, "kernels", rows)
+    assert trained.specialised_runs("embedded", tmp_path) == 0.5
+    assert trained.column_differences("embedded", tmp_path)["difference"].round(3).tolist() == [0.003, 1.003]
+
+
+def test_a_run_to_look_at_is_named_found_or_trained(place, record, monkeypatch):
+    assert trained.run_to_look_at(NAME, record.folder.name).folder == record.folder
+    asked = []
+    monkeypatch.setattr(trained, "train", lambda run: asked.append(run))
+    trained.run_to_look_at(NAME, epochs=3)
+    assert asked[0].epochs == 3 and asked[0].dataset == NAME
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        trained.run_to_look_at(NAME, "nowhere")
+
+
+def test_times_and_bytes_of_searches():
+    known = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+    codes = {64: [np.zeros((3, 1), np.uint64), np.zeros((200, 1), np.uint64)]}
+    table = trained.search_seconds(known[:3], known, codes)
+    assert table["bytes an image"].tolist() == [64, 64, 8] and (table["milliseconds"] >= 0).all()
