@@ -144,7 +144,7 @@ def verdict(claim: Claim, measured: float) -> str:
     within = {"=": abs(difference) <= margin, "<=": difference <= margin, ">=": difference >= -margin}[claim.relation]
     computed = claim.relation == "=" and claim.tolerance == 0
     if not within:
-        return "refuted" if computed or claim.relation != "=" and claim.scale == "paper" else "differs"
+        return "refuted" if claim.scale == "paper" and (computed or claim.relation != "=") else "differs"
     if claim.scale == "small":
         return "shown at small scale"
     return "exact" if computed else "holds"

@@ -85,6 +85,8 @@ def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
 
 def _short(value: float, digits: int = 4) -> str:
     """A number to so many digits; what is nothing but rounding, and another on another processor, as such."""
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
     return f"{value:.{digits}g}" if value == 0 or abs(value) > ROUNDING else f"below {ROUNDING:g}"
 
 

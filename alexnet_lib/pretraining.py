@@ -159,7 +159,10 @@ def main(arguments=None) -> None:
     if given.keep:
         KEPT.mkdir(parents=True, exist_ok=True)
         write_table(KEPT / "chains.csv", [row | {"top1": round(row["top1"], 5)} for row in rows])
-        write_json(KEPT / "about.json", {"command": "python -m alexnet_lib.pretraining --keep", **provenance()})
+        numbers = {"--epochs": given.epochs, "--seeds": given.seeds}
+        options = " ".join(f"{name} {' '.join(map(str, values))}" for name, values in numbers.items())
+        command = f"python -m alexnet_lib.pretraining --keep {options}"
+        write_json(KEPT / "about.json", {"command": command, **provenance()})
 
 
 if __name__ == "__main__":

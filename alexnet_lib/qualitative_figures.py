@@ -65,8 +65,9 @@ def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[
                 if right[title][i, j]:
                     _frame(place)
             if i == 0:
-                axes[0, first].set_title(title, fontsize=9).set_in_layout(False)  # wider than its column
-    axes[0, 0].set_title("asked", fontsize=9)
+                heading = axes[0, first].text(0, 1.06, title, fontsize=9, transform=axes[0, first].transAxes)
+                heading.set_in_layout(False)  # wider than its column
+    axes[0, 0].text(0, 1.06, "asked", fontsize=9, transform=axes[0, 0].transAxes)
     return figure
 
 
@@ -143,7 +144,7 @@ def budget(rows: pd.DataFrame) -> Figure:
 
     rows: index the parts; columns paper, log, and measured and spread (NaN where there is none).
     """
-    figure, axes = new_figure(9, 0.42 * len(rows) + 1.0)
+    figure, axes = new_figure(9, 0.33 * len(rows) + 0.9)
     place, places = axes[0, 0], np.arange(len(rows))
     place.axvline(0, color=GREY, linewidth=1)
     place.errorbar(

@@ -116,6 +116,7 @@ def test_every_claim_is_shown_in_its_notebook(table):
         ({"relation": ">="}, 9.5, "refuted"),
         ({"relation": ">=", "scale": "small"}, 11.0, "shown at small scale"),
         ({"relation": ">=", "scale": "small"}, 9.0, "differs"),
+        ({"scale": "small"}, 9.0, "differs"),
         ({"tolerance": 0.5, "scale": "small"}, 10.2, "shown at small scale"),
         ({}, math.nan, "needs ILSVRC"),
         ({"measure": "ablations.gain"}, math.nan, "not yet measured"),
