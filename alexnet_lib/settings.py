@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 FEW = 100_000  # training images
+FEW_EPOCHS = 45
 SMALL = 128  # pixels
 LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
 checked = dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -200,7 +201,7 @@ def assigned_names(source: str) -> list[str]:
 def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
     """Replace every "auto" by its value for this training store.
 
-    Small pictures get a narrow net, and fewer than FEW images the recipe for small collections; else the paper's.
+    Small pictures get a narrow net, and fewer than FEW images the recipe for small collections; else the net's own.
 
     Raises:
         ValueError: a device that is not there, a net that cannot be built, or a crop larger than the stored images.
@@ -210,13 +211,13 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
         "dataset": choose_dataset(settings.dataset)[0],
         "width": 0.25 if store.size < SMALL else 1.0,
         "image_size": store.crop,
-        "recipe": "small" if few else "paper",
-        "epochs": 45 if few else 90,
+        "recipe": "small" if few else "code2012" if settings.net == "code2012" else "paper",
         "device": find_device(settings.device),
     }
     run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
     named = recipe(run.recipe)
     chosen = {name: getattr(named, name) for name in ("batch_size", "learning_rate", "initialisation")}
+    chosen["epochs"] = FEW_EPOCHS if few else named.epochs
     run = dataclasses.replace(run, **{k: v for k, v in chosen.items() if getattr(run, k) == "auto"})
     if run.image_size > store.size:
         raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")

@@ -28,7 +28,16 @@ from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
 from .launch import ALONE, Job, JobFailed, inside_job, join, train_on_devices, wait_until_prepared
-from .learning import PaperSGD, PlateauRule, initialise, rate_factor, recipe
+from .learning import (
+    PaperSGD,
+    PlateauRule,
+    group_factor,
+    initialise,
+    parameter_groups,
+    patience_for,
+    rate_factor,
+    recipe,
+)
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
@@ -124,8 +133,9 @@ class _State:
     def __init__(self, run: TrainSettings, classes: int, job: Job = ALONE):
         self.job, self.net = job, own_column(build_net(run, classes), job)
         named = recipe(run.recipe)
-        self.optimizer = PaperSGD(self.net.parameters(), run.learning_rate, named.momentum, named.weight_decay)
-        self.schedule, self.rule = named.schedule, PlateauRule(run.learning_rate)
+        self.optimizer = PaperSGD(parameter_groups(self.net, named), run.learning_rate, named.momentum)
+        self.schedule = named.schedule
+        self.rule = PlateauRule(run.learning_rate, patience=patience_for(run.epochs))
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
         self.stopped = False
@@ -156,7 +166,7 @@ class _State:
     def save(self, folder: Path) -> None:
         """Write a checkpoint: tensors by the names of the layers, and the rest as text. All columns must call."""
         plain = {name: getattr(self, name) for name in PLAIN_STATE}
-        rates = {name: self.optimizer.param_groups[0][name] for name in ("lr", "buffer_lr")}
+        rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
         progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict()})
         if self.job.replica == 0:
             net, velocity = whole(self.net.state_dict(), self.job), whole(self._velocity(), self.job)
@@ -182,7 +192,8 @@ class _State:
                 else:
                     self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(part)
         progress = json.loads(progress)
-        self.optimizer.param_groups[0].update(progress["rates"])
+        for group, rates in zip(self.optimizer.param_groups, progress["rates"], strict=True):
+            group.update(rates)
         self.rule.load_state_dict(progress["rule"])
         for name in PLAIN_STATE:
             setattr(self, name, progress[name])
@@ -227,9 +238,9 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
         asked = time.perf_counter()
         x, labels = next(data)
         waited += time.perf_counter() - asked
-        rate = _rate(run, named, state, steps)
+        _set_rates(run, named, state, steps)
         state.job.batch = min(run.batch_size, len(store) - state.step * run.batch_size)
-        pending.append(_step(run, state, rate, x, labels))
+        pending.append(_step(run, state, x, labels))
         state.step += 1
         bar.update(1)
         if state.step % CHECK_EVERY == 0 or state.step == steps:
@@ -243,10 +254,8 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
     return waited
 
 
-def _step(run, state: _State, rate: float, x: Tensor, labels: Tensor) -> Tensor:
+def _step(run, state: _State, x: Tensor, labels: Tensor) -> Tensor:
     """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
     _generator(x.device).manual_seed(_number(run.seed, state.epoch, state.step))  # of the dropout masks
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
         logits = state.forward(x)
@@ -272,10 +281,13 @@ def _number(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _rate(run, named, state: _State, steps: int) -> float:
-    if named.schedule == "plateau":
-        return state.rule.rate
-    return run.learning_rate * rate_factor(named, (state.epoch + state.step / steps) / run.epochs)
+def _set_rates(run, named, state: _State, steps: int) -> None:
+    """Give each group of parameters the rate of the next step."""
+    done = (state.epoch + state.step / steps) / run.epochs
+    plateau = named.schedule == "plateau"
+    rate = state.rule.rate if plateau else run.learning_rate * rate_factor(named, done)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group_factor(named, group["name"], done)
 
 
 def _count(run, state: _State, pending: list[Tensor]) -> None:
@@ -329,10 +341,10 @@ def _write_summary(run, stores, state: _State) -> None:
     mean = mean_of(stores["train"], run.image_size)
     metrics = {
         "train": {"as trained": {k: state.history[-2][k] for k in ("loss", "top1", "top5")}},
-        "val": {},
     }
-    for views, name in ((1, "1 view"), (10, "10 views")):
-        metrics["val"][name] = evaluate(state.net, stores["val"], mean, views, state.job)
+    for split in [split for split in stores if split != "train"]:
+        views = {"1 view": 1, "10 views": 10}
+        metrics[split] = {n: evaluate(state.net, stores[split], mean, count, state.job) for n, count in views.items()}
     if not state.job.leader:
         return
     timing, classes = pd.DataFrame(state.timing), len(stores["train"].classes)
