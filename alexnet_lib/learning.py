@@ -319,6 +319,12 @@ def group_factor(recipe: Recipe, group: str, done: float) -> float:
     return 0.1 ** _passed(recipe.conv1_drops_at, done) if group.startswith("conv1") else 1.0
 
 
+def set_rates(optimizer: PaperSGD, recipe: Recipe, rate: float, done: float) -> None:
+    """Give each group of `parameter_groups` its rate, when that of the recipe's schedule is `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group_factor(recipe, group["name"], done)
+
+
 def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict]:
     """A net's parameters for PaperSGD, by how the recipe treats them: each group has a "name" for `group_factor`.
 

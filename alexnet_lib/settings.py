@@ -25,13 +25,18 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 FEW = 100_000  # training images
 FEW_EPOCHS = 45
 SMALL = 128  # pixels
+SPEEDS = ("repeatable", "fast")
 LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
 checked = dataclass(frozen=True, config=ConfigDict(strict=True))
 
 
 @checked
 class TrainSettings:
-    """A training run, from §2 to §6. "auto" means what suits the data set; `resolve` says what that is."""
+    """A training run, from §2 to §6. "auto" means what suits the data set; `resolve` says what that is.
+
+    speed: "repeatable" gives the same bits again on one machine; "fast" gives that up for what makes a step faster:
+        bfloat16 where the device computes in it, compiled normalisation, and on Linux an allocator that keeps memory.
+    """
 
     dataset: str = "auto"
     net: Literal[tuple(NETS)] = "paper"
@@ -53,7 +58,8 @@ class TrainSettings:
     device: str = "auto"
     devices: Auto | Count = "auto"
     columns: Auto | Literal[1, 2] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    speed: Literal[SPEEDS] = "repeatable"
+    precision: Auto | Literal["fp32", "bf16"] = "auto"
     experiment: str = "train"
     name: str = "auto"
 
@@ -222,6 +228,9 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
     if run.image_size > store.size:
         raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
     skeleton(run.net, len(store.classes), **net_changes(run))  # refuses what cannot be built
+    if run.precision == "auto":
+        bf16 = run.speed == "fast" and computes_in_bf16(run.device)
+        run = dataclasses.replace(run, precision="bf16" if bf16 else "fp32")
     run = share_out(run)
     return dataclasses.replace(run, name=_name(run, store)) if run.name == "auto" else run
 
@@ -258,8 +267,9 @@ def share_out(run: TrainSettings) -> TrainSettings:
 def _name(run: TrainSettings, store: Store) -> str:
     """A name for people, and a hash of everything that decides the result."""
     decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment", *LAYOUT)}
-    if run.augmentation == "all":  # runs from before there was a choice keep their names
-        del decides["augmentation"]
+    for field, before in (("augmentation", "all"), ("speed", "repeatable")):
+        if decides[field] == before:  # runs from before there was a choice keep their names
+            del decides[field]
     digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
     return f"{Path(run.dataset).name}-{run.net}-{run.recipe}-{run.epochs}epochs-seed{run.seed}-{digest[:8]}"
 
@@ -281,3 +291,11 @@ def find_device(name: str = "auto") -> str:
     if name not in here:
         raise ValueError(f"device = {name!r}; on this machine are auto, {', '.join(here)}")
     return name
+
+
+def computes_in_bf16(device: str) -> bool:
+    """Whether a device has units for bfloat16. Others only emulate it, and take longer than for float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities() if device == "cpu" else {}
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))

@@ -23,22 +23,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import launch
 from .architecture import alexnet, skeleton
 from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
-from .launch import ALONE, Job, JobFailed, inside_job, join, train_on_devices, wait_until_prepared
-from .learning import (
-    PaperSGD,
-    PlateauRule,
-    group_factor,
-    initialise,
-    parameter_groups,
-    patience_for,
-    rate_factor,
-    recipe,
-)
+from .launch import ALONE, Job, JobFailed, inside_job
+from .learning import PaperSGD, PlateauRule, initialise, parameter_groups, patience_for, rate_factor, recipe, set_rates
 from .loader import batches
+from .normalization import LocalResponseNorm
 from .progress import PIPE, progress_bar, progress_style, tell
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
 from .settings import TrainSettings, check, net_changes, resolve
@@ -63,7 +56,8 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
     """Train a net, from where an earlier call with the same settings left off, and return its record.
 
     With several devices the work is done by as many processes, started through torchrun; a process that torchrun
-    has started does its part of it.
+    has started does its part of it. Such processes outlive this one: where another process is training this run, it is
+    followed to its end.
 
     Args:
         settings: what to train; "auto" values are chosen to suit the data set.
@@ -74,12 +68,15 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
         NonFiniteLoss: names the step and the last good checkpoint.
         JobFailed: a process of several ended before its work was done; says which, and its last lines.
     """
-    wait_until_prepared(settings.dataset)
+    launch.wait_until_prepared(settings.dataset)
     stores = load_dataset(settings.dataset)
     run = resolve(settings, stores["train"])
-    if run.devices > 1 and not inside_job():
-        return train_on_devices(run, on_epoch, StallWarning)
-    with join(run.columns, run.device) as job:
+    if not inside_job():
+        if launch.in_work(run.folder):
+            return launch.follow(run, on_epoch)
+        if run.devices > 1 or run.speed == "fast" and not launch.has_allocator():
+            return launch.train_on_devices(run, on_epoch, StallWarning)
+    with launch.join(run.columns, run.device) as job:
         run = dataclasses.replace(run, device=job.device)
         if not job.as_leader_says((run.folder / "summary.json").is_file()):
             _train_here(run, stores, job, on_epoch)
@@ -88,11 +85,14 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
 
 def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch) -> None:
     """This process's part of a run."""
-    if job.leader:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        write_json(run.folder / "config.json", dataclasses.asdict(run))
+    torch.backends.cudnn.benchmark = run.speed == "fast"
     try:
-        with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
+        with (
+            launch.at_work(run.folder, job),
+            torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []),
+        ):
+            if job.leader:
+                write_json(run.folder / "config.json", dataclasses.asdict(run))
             state = _State(run, len(stores["train"].classes), job)
             _train_epochs(run, stores, state, on_epoch)
             _write_summary(run, stores, state)
@@ -109,6 +109,9 @@ def build_net(run: TrainSettings, classes: int) -> nn.Sequential:
     """The untrained net of a run, on its device."""
     net = alexnet(run.net, classes, seed=run.seed, **net_changes(run))
     net = initialise(net, run.initialisation, run.seed)
+    for layer in net.children():
+        if isinstance(layer, LocalResponseNorm):
+            layer.compiled = run.speed == "fast"
     return net.to(run.device, memory_format=torch.channels_last)
 
 
@@ -117,7 +120,7 @@ def load_net(record: Record) -> nn.Sequential:
     state = load_checkpoint(record.folder)
     if state is None:
         raise FileNotFoundError(f"no checkpoint in {record.folder}")
-    run = check(TrainSettings, record.config | {"device": "cpu"})
+    run = check(TrainSettings, record.config | {"device": "cpu", "speed": "repeatable"})
     net = build_net(run, record.summary["classes"])
     net.load_state_dict(state["net"])
     return net.eval()
@@ -286,8 +289,7 @@ def _set_rates(run, named, state: _State, steps: int) -> None:
     done = (state.epoch + state.step / steps) / run.epochs
     plateau = named.schedule == "plateau"
     rate = state.rule.rate if plateau else run.learning_rate * rate_factor(named, done)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate * group_factor(named, group["name"], done)
+    set_rates(state.optimizer, named, rate, done)
 
 
 def _count(run, state: _State, pending: list[Tensor]) -> None:
@@ -380,7 +382,10 @@ def main(arguments=None) -> None:
     if progress_style() == PIPE:
         warnings.showwarning = lambda message, *_: tell({"warning": str(message)})
     try:
-        record = train(check(TrainSettings, json.loads(given.config.read_text())))
+        settings = check(TrainSettings, json.loads(given.config.read_text()))
+        if settings.speed == "fast" and not launch.has_allocator():
+            launch.with_allocator()
+        record = train(settings)
     except (ValueError, OSError, ArithmeticError, JobFailed) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     if record is not None:
