@@ -74,7 +74,7 @@ def run_all(datasets, seeds, rules=RULES, steps: int = STEPS, folder: Path = KEP
     """Every rule, as it is and rescaled, on each data set and from each seed that is not in the table yet."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "losses.csv"
-    for seed, rescaled, dataset, rule in itertools.product(seeds, (True, False), datasets, rules):
+    for rescaled, seed, dataset, rule in itertools.product((True, False), seeds, datasets, rules):
         rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
         which = dict(zip(WHICH, (dataset, rule, rescaled, seed), strict=True))
         if any(all(row[k] == v for k, v in which.items()) for row in rows):
@@ -95,6 +95,24 @@ def run_all(datasets, seeds, rules=RULES, steps: int = STEPS, folder: Path = KEP
             "batch_size": run.batch_size,
         }
         write_json(folder / "summary.json", about | {"learning_rate": run.learning_rate, **provenance()})
+
+
+def outcomes(folder: Path = KEPT) -> pd.DataFrame:
+    """What became of each kept run: its dataset, rule, rescaled, seed, and "left", the step by which it had left.
+
+    "left" is NaN for a run that stalled; "steps" is how many it was given.
+    """
+    table = pd.read_csv(folder / "losses.csv")
+    last = table.groupby(WHICH).last().reset_index()
+    learned = last["loss"] < last["classes"].map(math.log) - LEFT
+    return last.assign(steps=last["step"], left=last["step"].where(learned)).drop(columns=["step", "loss", "classes"])
+
+
+def stalled(folder: Path = KEPT) -> pd.DataFrame:
+    """How many runs of each kind stalled, and by how many steps the others had left, the median."""
+    groups = outcomes(folder).groupby(["rescaled", "rule", "dataset"])
+    table = groups["left"].agg(runs="size", stalled=lambda left: int(left.isna().sum()), left="median")
+    return table.reset_index().sort_values(["rescaled", "rule", "dataset"], ascending=[False, False, True])
 
 
 def main(arguments=None) -> None:

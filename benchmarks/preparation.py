@@ -2,8 +2,11 @@
 
 Both decode, scale and cut the same JPEG files to 256 × 256, in turns, in one run. Printed is the median of the ratios.
 The files are generated at the usual size of ImageNet's, 500 × 375; no data set is needed.
+
+--keep    also writes results/reference/preparation/, from which README reads
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -46,9 +49,14 @@ def seconds(work) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
+def main(arguments=None) -> None:
     from alexnet_lib import prepare
+    from alexnet_lib.paths import REFERENCE
+    from alexnet_lib.records import provenance, write_json, write_table
 
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", action="store_true", help="write the reference")
+    given, rows = parser.parse_args(arguments), []
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "pictures"
         source.mkdir()
@@ -62,11 +70,20 @@ def main() -> None:
                 lambda: prepare(source, next(stores), workers=1, progress=False),
             ]
             pillow[0]()
-            for name, theirs, own in zip((f"{cpu_count()} cores", "one core"), pillow, ours, strict=True):
+            for cores, theirs, own in zip((cpu_count(), 1), pillow, ours, strict=True):
                 rounds = [(seconds(theirs), seconds(own)) for _ in range(ROUNDS)]
                 ratio = statistics.median(a / b for a, b in rounds)
                 rates = [FILES / statistics.median(column) for column in zip(*rounds, strict=True)]
-                print(f"{name}: Pillow {rates[0]:.0f} images/s, prepare {rates[1]:.0f} images/s, ratio {ratio:.2f}")
+                row = {"cores": cores, "pillow": round(rates[0]), "prepare": round(rates[1]), "ratio": round(ratio, 2)}
+                print(
+                    "{cores} cores: Pillow {pillow} images/s, prepare {prepare} images/s, ratio {ratio}".format(**row)
+                )
+                rows.append(row)
+    if given.keep:
+        (REFERENCE / "preparation").mkdir(exist_ok=True)
+        write_table(REFERENCE / "preparation" / "preparation.csv", rows)
+        command = {"command": "python benchmarks/preparation.py --keep"}
+        write_json(REFERENCE / "preparation" / "summary.json", command | provenance())
 
 
 if __name__ == "__main__":
