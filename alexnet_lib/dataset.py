@@ -261,12 +261,12 @@ def _generate_small(destination: Path, split: str) -> Path:
 
 
 def main(arguments=None) -> None:
-    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, or `download cifar10`: do it, say what came of it."""
+    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, `prepare NAME`, or `download cifar10`."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("prepare", help="make a store from a folder of pictures")
-    command.add_argument("source", type=Path, help="a folder with one sub-folder for each class")
-    command.add_argument("destination", type=Path, help="the store to make")
+    command = commands.add_parser("prepare", help="make a store from a folder of pictures, or those of a data set")
+    command.add_argument("source", help="a folder with one sub-folder for each class; by itself, a data set's name")
+    command.add_argument("destination", type=Path, nargs="?", help="the store to make")
     command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
     command.add_argument("--form", choices=FORMS, default="raw", help="jpeg: a tenth of the room, slower to read")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
@@ -276,6 +276,9 @@ def main(arguments=None) -> None:
     try:
         if given.command == "download":
             _download(given.name)
+        elif given.destination is None:
+            for store in load_dataset(given.source).values():
+                _print_store(store)
         else:
             _print_store(prepare(given.source, given.destination, given.size, given.workers, form=given.form))
     except (ValueError, OSError) as error:

@@ -3,7 +3,8 @@
 Plain is what one would otherwise write: float32, torch's own memory layout, nn.LocalResponseNorm, torch.optim.SGD and
 the system's allocator. Each way runs in a process of its own, because the allocator is chosen when a process starts,
 and takes its steps in turns with a plain one, so that what else the machine does befalls both alike. Printed are median
-seconds and the median of the ratios, as each way is done, so that a run that is cut off has told what it knows.
+seconds by the clock and of processor time, and the medians of both ratios, as each way is done, so that a run that is
+cut off has told what it knows. On a machine with other work the ratios of processor time are the ones to trust.
 
 On a GPU: images per second of nets "paper", "code2012" and torchvision's AlexNet, plain and fast, the share of what the
 chip can do in bfloat16 at most, and which kernels take the time.
@@ -101,9 +102,9 @@ def work(way: str, batch: int) -> None:
     step()
     print("ready", flush=True)
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         step()
-        print(time.perf_counter() - began, flush=True)
+        print(time.perf_counter() - began, time.process_time() - used, flush=True)
 
 
 def start(way: str, batch: int) -> subprocess.Popen:
@@ -133,19 +134,21 @@ def on_cpu(batch: int, rounds: int, ways: list[str], keep: bool) -> None:
         times = [(seconds(plain), seconds(process)) for _ in range(rounds)]
         end(process)
         rows.append(row_of(way, times))
+        clock = "{way}: {seconds} s a step, {ratio} times as fast as plain".format(**rows[-1])
         print(
-            "{way}: {seconds:.2f} s a step, {against_plain:.2f} times as fast as plain".format(**rows[-1]), flush=True
+            clock + "; of the processor {processor_seconds} s, {processor_ratio} times".format(**rows[-1]), flush=True
         )
         if keep:
             write(f"step-{batch}", rows, about)
     end(plain)
 
 
-def seconds(process: subprocess.Popen) -> float:
-    """Let a process take a step."""
+def seconds(process: subprocess.Popen) -> tuple[float, float]:
+    """Let a process take a step: how long it took, and its processor time."""
     process.stdin.write("\n")
     process.stdin.flush()
-    return float(process.stdout.readline())
+    clock, processor = map(float, process.stdout.readline().split())
+    return clock, processor
 
 
 def end(process: subprocess.Popen) -> None:
@@ -153,11 +156,14 @@ def end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def row_of(way: str, times: list[tuple[float, float]]) -> dict:
+def row_of(way: str, times: list[tuple[tuple, tuple]]) -> dict:
     """The medians of a way over its rounds with the plain one."""
-    ratio = statistics.median(plain / own for plain, own in times)
-    plain, own = (round(statistics.median(column), 4) for column in zip(*times, strict=True))
-    return {"way": way, "seconds": own, "plain_seconds": plain, "against_plain": round(ratio, 3)}
+    row = {"way": way}
+    for number, name in enumerate(("", "processor_")):
+        plain, own = ([of[number] for of in side] for side in zip(*times, strict=True))
+        row[f"{name}seconds"] = round(statistics.median(own), 3)
+        row[f"{name}ratio"] = round(statistics.median(a / b for a, b in zip(plain, own, strict=True)), 3)
+    return row
 
 
 # ------------------------------------------------------------------------------------------------------- on a GPU
