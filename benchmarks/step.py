@@ -46,7 +46,7 @@ def choices(way: str) -> dict:
     raise ValueError(way)
 
 
-def build(net_name: str, norm: str | None, image_size: int = 224):
+def build(net_name: str, norm: str | None, **changes):
     """A net with torch's, our, our compiled, or without normalisation; "torchvision" has none."""
     from torch import nn
 
@@ -56,11 +56,12 @@ def build(net_name: str, norm: str | None, image_size: int = 224):
         from torchvision.models import alexnet as theirs
 
         return theirs(num_classes=1000)
-    net = alexnet(net_name, normalization="own" if norm else None, image_size=image_size, seed=0)
+    net = alexnet(net_name, normalization="own" if norm else None, seed=0, **changes)
     for name, layer in net.named_children():
         if isinstance(layer, LocalResponseNorm):
             if norm == "torch":
-                setattr(net, name, nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
+                alpha = layer.alpha * (layer.n if layer.convention == "paper" else 1)  # torch divides by n
+                setattr(net, name, nn.LocalResponseNorm(layer.n, alpha, layer.beta, layer.k))  # over both columns
             else:
                 layer.compiled = norm == "compiled"
     return net
