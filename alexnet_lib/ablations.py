@@ -185,21 +185,20 @@ def paired_results(dataset: str, variants, folder: Path = REFERENCE) -> pd.DataF
     return table[table.index.get_level_values("seed").isin(seeds.index[seeds == len(variants)])]
 
 
-def gains(dataset: str, against: str, folder: Path = REFERENCE) -> pd.DataFrame:
-    """By how many points each error is lower in the baseline than in a variant, for each seed that both have."""
-    table = results(dataset, ("baseline", against), folder)
-    return (table.loc[against] - table.loc["baseline"]).dropna()
+def gains(dataset: str, against: str, variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
+    """By how many points each error is lower in a variant than in another, for each seed that both have."""
+    table = results(dataset, (variant, against), folder)
+    return (table.loc[against] - table.loc[variant]).dropna()
 
 
-def gain(dataset: str, against: str, column: str) -> tuple[float, float, int]:
+def gain(dataset: str, against: str, column: str, variant: str = "baseline") -> tuple[float, float, int]:
     """One column of `gains`: its mean, its standard deviation over the seeds, and their number."""
-    return spread_of(gains(dataset, against)[column])
+    return spread_of(gains(dataset, against, variant)[column])
 
 
 def short_gain(variant: str, against: str, column: str, folder: Path = SHORT) -> tuple[float, float, int]:
-    """By how many points an error of the short runs is lower in one variant than in another."""
-    errors = results("embedded", (variant, against), folder)[column]
-    return spread_of((errors.loc[against] - errors.loc[variant]).dropna())
+    """The same of the short runs on the built-in pictures."""
+    return spread_of(gains("embedded", against, variant, folder)[column])
 
 
 def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:

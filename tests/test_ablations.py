@@ -89,7 +89,7 @@ def test_results_and_gains(kept):
     table = ablations.results(NAME, ("baseline", "no-dropout"), kept)
     assert table.index.tolist() == [(v, s) for v in ("baseline", "no-dropout") for s in (0, 1)]
     np.testing.assert_allclose(table["gap"], table["validation"] - table["training"])
-    saved = ablations.gains(NAME, "no-dropout", kept)
+    saved = ablations.gains(NAME, "no-dropout", folder=kept)
     by_hand = table.loc["no-dropout", 1]["training"] - table.loc["baseline", 1]["training"]
     assert saved.loc[1, "training"] == pytest.approx(by_hand)
     mean, deviation, count = ablations.spread_of(saved["gap"])
@@ -110,7 +110,7 @@ def test_paired_results_have_the_same_seeds(kept, tmp_path):
 
 def test_runs_that_are_not_kept_are_named_with_their_command(kept):
     with pytest.raises(FileNotFoundError, match="no run of run147 on .*; `python -m alexnet_lib.ablations pooling"):
-        ablations.gains(NAME, "run147", kept)
+        ablations.gains(NAME, "run147", folder=kept)
 
 
 def test_a_question_is_answered_where_two_variants_have_two_runs(kept):
