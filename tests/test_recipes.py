@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_lib import alexnet, load_dataset, recipe
+from alexnet_lib import alexnet, load_dataset, recipe, training
 from alexnet_lib.augmentation import centre_crops
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.learning import group_factor, initial_bias, initial_std, parameter_groups, patience_for, rate_factor
@@ -124,6 +124,13 @@ def test_a_compressed_run_freezes_its_first_layer_and_keeps_its_rates(place):
     )
     val = record.summary["metrics"]["val"]
     assert set(val) == {"1 view", "10 views"}
+
+
+def test_test_pictures_are_evaluated_where_there_are_any(place, monkeypatch):
+    stores = load_dataset(NAME)
+    monkeypatch.setattr(training, "load_dataset", lambda _: stores | {"test": stores["val"]})
+    metrics = train(settings(epochs=1)).summary["metrics"]
+    assert metrics["test"] == metrics["val"] and set(metrics["test"]) == {"1 view", "10 views"}
 
 
 class Interrupted(Exception):
