@@ -4,7 +4,6 @@ import dataclasses
 import math
 
 import pandas as pd
-import pytest
 import torch
 
 from alexnet_lib import load_dataset, stalls
@@ -56,7 +55,6 @@ def test_outcomes(tmp_path):
     assert (counted["runs"], counted["stalled"], counted["left"]) == (5, 2, 100)
 
 
-@pytest.mark.skipif(not (stalls.KEPT / "losses.csv").is_file(), reason="no record")
 def test_the_record_is_whole():
     table = outcomes()
     assert not table.duplicated(stalls.WHICH).any() and set(table["rule"]) == set(stalls.RULES)
