@@ -19,7 +19,7 @@ def test_defaults_are_accepted():
         ({"epochs": True}, "epochs = True"),
         ({"net": "alexnet"}, "net = 'alexnet'; accepted is 'paper'"),
         ({"recipe": "adam"}, "recipe = 'adam'; accepted is 'auto', or 'paper'"),
-        ({"precision": "fp16"}, "precision = 'fp16'; accepted is 'fp32' or 'bf16'"),
+        ({"precision": "fp16"}, "precision = 'fp16'; accepted is 'auto', or 'fp32' or 'bf16'"),
         ({"dropout": 1.0}, "dropout = 1.0; accepted is less than 1"),
         ({"learning_rate": -1.0}, "learning_rate = -1.0"),
         ({"seed": -1}, "seed = -1"),
