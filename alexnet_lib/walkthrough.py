@@ -9,12 +9,14 @@ import ast
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import platform
 import sys
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -63,7 +65,7 @@ def load_profile(profile: str) -> dict:
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise ValueError(f"no profile {profile!r}; there are {names}, or the path of a .toml file")
-    loaded = {"description": "", "parameters": {}, "notebooks": {}}
+    loaded = {"description": "", "jobs": 1, "parameters": {}, "notebooks": {}}
     found = tomllib.loads(path.read_text())
     if not found.keys() <= loaded.keys():
         raise ValueError(f"{path.name}: has {', '.join(found)}; known are {', '.join(loaded)}")
@@ -127,17 +129,21 @@ def kernel_environment(**changes: str | None) -> dict:
 
 
 class Watch:
-    """Follows a running notebook: remembers its cell, and passes on what a long cell prints."""
+    """Follows a running notebook: remembers its cell, and passes on what a long cell prints.
+
+    A notebook that has the terminal for itself shows a bar; one of several prints lines.
+    """
 
     def __init__(self, notebook: Path):
         self.name = notebook.stem
         self.total = sum(c.cell_type == "code" for c in nbformat.read(notebook, 4).cells)
         self.cell, self.number, self.since = {"source": "the kernel did not start"}, 0, time.monotonic()
+        self.bar = sys.stderr.isatty() and multiprocessing.parent_process() is None
 
     def start(self, cell, cell_index):
         injected = "injected-parameters" in cell.metadata.get("tags", [])
         self.cell, self.number, self.since = cell, self.number + (not injected), time.monotonic()
-        if not (injected or sys.stderr.isatty()):
+        if not (injected or self.bar):
             say(f"{self.name}: cell {self.number} of {self.total}")
 
     def write(self, text):
@@ -153,7 +159,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     output.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)
     watch = Watch(notebook)
-    bar = {"desc": watch.name, "leave": False} if sys.stderr.isatty() else False
+    bar = {"desc": watch.name, "leave": False} if watch.bar else False
     options = {"coalesce_streams": True, "store_widget_state": False, "extra_arguments": [QUIET]}
     options |= {"on_cell_execute": watch.start, "stdout_file": watch, "progress_bar": bar}
     try:
@@ -167,34 +173,83 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
         return "\n    ".join([where, lines[0], *([lines[-1]] if len(lines) > 1 else [])])
 
 
-def walk(folder: Path, todo: dict, output: Path, library: Path, force=False, dependencies=DEPENDENCIES):
-    """Runs what is not up to date; gives {notebook: ("ok", "up to date", "failed" or "skipped", seconds)}."""
+class Here:
+    """An executor that does at once what it is given, in this process."""
+
+    def submit(self, function, *arguments) -> Future:
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def walk(
+    folder: Path, todo: dict, output: Path, library: Path, force=False, dependencies=DEPENDENCIES, pool=None, jobs=1
+) -> dict:
+    """Runs what is not up to date; gives {notebook: ("ok", "up to date", "failed" or "skipped", seconds)}.
+
+    With a pool of processes, so many notebooks at a time; those first that wait for others or that others wait for.
+    """
     state_file = output / "state.json"
     state = json.loads(state_file.read_text()) if state_file.is_file() else {}
-    results, stamps = {}, {}
-    for name, parameters in todo.items():
-        path, executed, began = folder / f"{name}.ipynb", output / f"{name}.ipynb", time.monotonic()
-        before = [other for other in dependencies.get(name, ()) if other in todo]
-        broken = [other for other in before if results[other][0] in BROKEN]
-        if broken:
+    pool = pool or Here()
+    results, stamps, began, waiting, running = {}, {}, {}, [], {}
+    built_on = {name: set(dependencies.get(name, ())) & todo.keys() for name in todo}
+    chained = set().union(*built_on.values()) | {name for name, before in built_on.items() if before}
+    order = TopologicalSorter(built_on)
+    order.prepare()
+
+    def stamp_of(name: str) -> str:
+        return stamp(folder / f"{name}.ipynb", todo[name], library, [stamps[other] for other in sorted(built_on[name])])
+
+    def begin(name: str) -> bool:
+        """Start it, or say what became of it without."""
+        executed = output / f"{name}.ipynb"
+        if broken := [other for other in sorted(built_on[name]) if results[other][0] in BROKEN]:
             say(f"{name}: skipped, it needs {', '.join(broken)}")
             results[name] = "skipped", 0.0
-            continue
-        now = partial(stamp, path, parameters, library, [stamps[other] for other in before])
-        stamps[name] = now()
+            return False
+        stamps[name] = stamp_of(name)
         if state.get(name) == stamps[name] and executed.is_file() and not force:
             results[name] = "up to date", 0.0
-            continue
-        save(state | {name: "not finished"}, state_file)
+            return False
+        state[name] = "not finished"
+        save(state, state_file)
         say(f"{name}: running, to {executed}")
-        problem = run_notebook(path, executed, parameters)
-        results[name] = "failed" if problem else "ok", time.monotonic() - began
+        began[name] = time.monotonic()
+        running[pool.submit(run_notebook, folder / f"{name}.ipynb", executed, todo[name])] = name
+        return True
+
+    def end(name: str, problem: str | None) -> None:
+        results[name] = "failed" if problem else "ok", time.monotonic() - began[name]
         say(f"{name}: {results[name][0]} after {results[name][1]:.1f} s {problem or ''}".strip())
         # the data are looked at again: what a notebook has prepared belongs to it
-        stamps[name] = now()
+        stamps[name] = stamp_of(name)
         state[name] = "failed" if problem else stamps[name]
         save(state, state_file)
-    return results
+        order.done(name)
+
+    while order.is_active():
+        waiting = sorted([*waiting, *order.get_ready()], key=lambda name: (name not in chained, list(todo).index(name)))
+        while waiting and len(running) < jobs:
+            if not begin(name := waiting.pop(0)):
+                order.done(name)
+        if running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                end(running.pop(future), future.result())
+    return {name: results[name] for name in todo}
+
+
+def in_parallel(steps, jobs: int) -> dict:
+    """`walk` with so many processes, each with its share of the cores."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    shares = mock.patch.dict(os.environ, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)})
+    with shares, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return steps(pool=pool, jobs=jobs)
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def save(state: dict, path: Path) -> None:
@@ -237,6 +292,7 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
     parser = argparse.ArgumentParser("python -m alexnet_lib.walkthrough", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="embedded", help="a name in alexnet_lib/profiles, or a .toml file")
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="these and what they build on")
+    parser.add_argument("--jobs", type=int, help="notebooks at a time; the profile's unless given")
     parser.add_argument("--force", action="store_true", help="run what is up to date as well")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="changes")
     parser.add_argument("--output", type=Path, help="folder of the executed notebooks")
@@ -244,11 +300,14 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
     output = (chosen.output or runs_dir() / "walkthrough" / Path(chosen.profile).stem).resolve()
     try:
         changes = {name: literal(value) for name, value in chosen.changes}
-        todo = plan(folder, load_profile(chosen.profile), changes, chosen.only, dependencies)
+        profile = load_profile(chosen.profile)
+        todo = plan(folder, profile, changes, chosen.only, dependencies)
     except ValueError as error:
         parser.error(str(error))
+    jobs = chosen.jobs or profile["jobs"]
+    steps = partial(walk, folder, todo, output, Path(__file__).parent, chosen.force, dependencies)
     try:
-        results = walk(folder, todo, output, Path(__file__).parent, chosen.force, dependencies)
+        results = in_parallel(steps, jobs) if jobs > 1 else steps()
     except KeyboardInterrupt:
         parser.exit(130, "\ninterrupted; what was finished stays finished\n")
     print(f"\n{len(results)} notebooks in {output}")

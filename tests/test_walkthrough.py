@@ -156,6 +156,30 @@ def test_a_run_that_was_killed_is_not_up_to_date(place, ran, monkeypatch):
     assert place(only=["d_alone"]) == {"d_alone": "ok"}
 
 
+def test_notebooks_of_a_chain_come_first(place, ran):
+    place()
+    assert names(ran)[0] == "c_first" and names(ran)[-1] == "d_alone"
+
+
+def test_two_at_a_time(tmp_path, capfd):
+    """Each of two notebooks waits until the other has begun; what builds on one that failed is skipped."""
+    notebooks, where = tmp_path / "notebooks", tmp_path / "out"
+    waits = "import time\nfrom pathlib import Path\nPath('{}').touch()\nwhile not Path('{}').exists(): time.sleep(0.05)"
+    write_notebook(notebooks / "one.ipynb", waits.format("a", "b"))
+    write_notebook(
+        notebooks / "other.ipynb", waits.format("b", "a"), "import os\nos.environ['OMP_NUM_THREADS']", "1 / 0"
+    )
+    write_notebook(notebooks / "after.ipynb", "x")
+    (tmp_path / "own.toml").write_text("jobs = 2")
+    before = dict(os.environ)
+    arguments = ["--profile", str(tmp_path / "own.toml"), "--output", str(where)]
+    assert walkthrough.main(arguments, notebooks, {"after": ("other",)}) == 1
+    assert dict(os.environ) == before
+    said = capfd.readouterr().out
+    assert "one: ok" in said and "other: failed" in said and "ZeroDivisionError" in said
+    assert "after: skipped, it needs other" in said
+
+
 @pytest.mark.parametrize(
     ("profile", "changes", "only", "named"),
     [
