@@ -153,8 +153,8 @@ class ResultsSettings:
     """Notebook 08. epochs: of a short chain of pre-training, on the many classes and on the few."""
 
     dataset: str = "auto"
-    many_epochs: Count = 6
-    few_epochs: Count = 30
+    many_epochs: Count = 5
+    few_epochs: Count = 24
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
 

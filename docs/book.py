@@ -49,7 +49,7 @@ def run_shown(notebook: nbformat.NotebookNode, profile: str, machine: dict) -> s
 
 
 def page(notebook: nbformat.NotebookNode, line: str) -> nbformat.NotebookNode:
-    """The notebook with the line under its opening, without what Papermill injected twice."""
+    """The notebook with the line under its title, and without widgets, which are dead on a page."""
     opening = notebook.cells[0]
     title, _, rest = opening.source.partition("\n")
     opening.source = f"{title}\n\n> **The run on this page:** {line}.\n{rest}"

@@ -17,6 +17,7 @@ from PIL import Image
 from alexnet_lib import load_dataset, open_store, prepare
 from alexnet_lib.dataset import choose_dataset, main
 from alexnet_lib.preparation import decode, fit
+from tests.small_runs import done_files
 
 
 def photograph(seed, width, height):
@@ -317,14 +318,6 @@ def test_killed_preparation_goes_on_and_ends_with_the_same_bytes(tmp_path):
     subprocess.run([*command, str(tmp_path / "killed")], check=True)
     assert contents(tmp_path / "whole") == contents(tmp_path / "killed")
     assert not state.parent.exists()
-
-
-def done_files(state):
-    try:
-        with np.load(state) as values:
-            return int(values["files"])
-    except (OSError, ValueError):
-        return 0
 
 
 def test_a_folder_without_splits_is_divided_by_name(tmp_path, folder):

@@ -34,6 +34,7 @@ from tests.small_ilsvrc import (
     unpacked,
     wnids,
 )
+from tests.small_runs import done_files
 
 
 @pytest.fixture
@@ -388,11 +389,3 @@ def test_killed_preparation_from_archives_goes_on_and_ends_with_the_same_bytes(o
         for run in ("whole", "killed")
     ]
     assert contents[0] == contents[1]
-
-
-def done_files(state):
-    try:
-        with np.load(state) as values:
-            return int(values["files"])
-    except (OSError, ValueError):
-        return 0
