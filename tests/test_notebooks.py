@@ -101,3 +101,8 @@ def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
     )
     questions = [line for line in opening.splitlines() if line.startswith("- ")]
     assert len(questions) >= 3 and any("?" in question for question in questions)
+
+
+def test_papermill_can_explain_its_parameters(path):
+    """It reads one line at a time: what is assigned over several lines is not found."""
+    assert papermill.inspect_notebook(path).keys() == declared_parameters(path).keys()
