@@ -12,6 +12,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from . import googlenet
 from .architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, skeleton
 from .augmentation import AUGMENTATIONS
 from .dataset import Store, choose_dataset
@@ -33,7 +34,7 @@ class TrainSettings:
     """A training run, from §2 to §6. "auto" means what suits the data set; `resolve` says what that is."""
 
     dataset: str = "auto"
-    net: Literal[tuple(NETS)] = "paper"
+    net: Literal[(*NETS, "googlenet")] = "paper"
     width: Auto | Positive = "auto"
     image_size: Auto | Count = "auto"
     recipe: Auto | Literal[tuple(RECIPES)] = "auto"
@@ -210,24 +211,45 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
         "dataset": choose_dataset(settings.dataset)[0],
         "width": 0.25 if store.size < SMALL else 1.0,
         "image_size": store.crop,
-        "recipe": "small" if few else "paper",
+        "recipe": "small" if few else "googlenet" if settings.net == "googlenet" else "paper",
         "epochs": 45 if few else 90,
         "device": find_device(settings.device),
     }
     run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
     named = recipe(run.recipe)
     chosen = {name: getattr(named, name) for name in ("batch_size", "learning_rate", "initialisation")}
+    if run.net == "googlenet":  # whose layers are not those that the other rules name
+        chosen["initialisation"] = "fan_in"
     run = dataclasses.replace(run, **{k: v for k, v in chosen.items() if getattr(run, k) == "auto"})
     if run.image_size > store.size:
         raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
-    skeleton(run.net, len(store.classes), **net_changes(run))  # refuses what cannot be built
+    net_skeleton(run, len(store.classes))  # refuses what cannot be built
     run = share_out(run)
     return dataclasses.replace(run, name=_name(run, store)) if run.name == "auto" else run
 
 
 def net_changes(run: TrainSettings) -> dict:
-    """What a run changes in its named net."""
-    return {field.name: getattr(run, field.name) for field in dataclasses.fields(Changes)}
+    """What a run changes in its named net.
+
+    Raises:
+        ValueError: what GoogLeNet has of its own.
+    """
+    changes = {field.name: getattr(run, field.name) for field in dataclasses.fields(Changes)}
+    if run.net != "googlenet":
+        return changes
+    asked = {name: changes.pop(name) for name in list(changes) if name not in ("width", "image_size", "without")}
+    for name, value in asked.items():
+        if value != getattr(TrainSettings, name):
+            accepted = getattr(TrainSettings, name)
+            raise ValueError(f"{name} = {value!r}; googlenet has its own, and accepts only the default {accepted!r}")
+    return changes
+
+
+def net_skeleton(run: TrainSettings, classes: int) -> torch.nn.Module:
+    """The net of a run, without memory for its weights."""
+    if run.net == "googlenet":
+        return googlenet.skeleton(classes, **net_changes(run))
+    return skeleton(run.net, classes, **net_changes(run))
 
 
 def share_out(run: TrainSettings) -> TrainSettings:
@@ -239,7 +261,7 @@ def share_out(run: TrainSettings) -> TrainSettings:
     Raises:
         ValueError: devices that are not there, or that do not divide into the net's columns.
     """
-    divisible = NETS[run.net].columns == 2
+    divisible = run.net in NETS and NETS[run.net].columns == 2
     gpus = torch.cuda.device_count() if run.device.startswith("cuda") else 0
     devices = 2 if run.devices == "auto" and gpus > 1 and divisible and run.columns != 1 else run.devices
     devices = int(os.environ.get("WORLD_SIZE", 1 if devices == "auto" else devices))

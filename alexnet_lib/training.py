@@ -15,6 +15,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +24,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .architecture import alexnet, skeleton
+from .architecture import alexnet
 from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
+from .googlenet import HEAD_WEIGHT, each_output, googlenet
 from .launch import ALONE, Job, JobFailed, inside_job, join, train_on_devices, wait_until_prepared
-from .learning import PaperSGD, PlateauRule, initialise, rate_factor, recipe
+from .learning import PaperSGD, PlateauRule, averaging, four_per_cent_less, initialise, rate_factor, recipe
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
-from .settings import TrainSettings, check, net_changes, resolve
+from .settings import TrainSettings, check, net_changes, net_skeleton, resolve
 
 CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
 CHECKPOINT_SECONDS = 600
@@ -96,21 +98,22 @@ def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch
         ) from error
 
 
-def build_net(run: TrainSettings, classes: int) -> nn.Sequential:
+def build_net(run: TrainSettings, classes: int) -> nn.Module:
     """The untrained net of a run, on its device."""
-    net = alexnet(run.net, classes, seed=run.seed, **net_changes(run))
+    build = googlenet if run.net == "googlenet" else partial(alexnet, run.net)
+    net = build(classes, seed=run.seed, **net_changes(run))
     net = initialise(net, run.initialisation, run.seed)
     return net.to(run.device, memory_format=torch.channels_last)
 
 
-def load_net(record: Record) -> nn.Sequential:
+def load_net(record: Record) -> nn.Module:
     """The trained net of a finished run, on the CPU, in evaluation mode."""
     state = load_checkpoint(record.folder)
     if state is None:
         raise FileNotFoundError(f"no checkpoint in {record.folder}")
     run = check(TrainSettings, record.config | {"device": "cpu"})
     net = build_net(run, record.summary["classes"])
-    net.load_state_dict(state["net"])
+    net.load_state_dict(state.get("averaged", state["net"]))
     return net.eval()
 
 
@@ -126,11 +129,11 @@ class _State:
         named = recipe(run.recipe)
         self.optimizer = PaperSGD(self.net.parameters(), run.learning_rate, named.momentum, named.weight_decay)
         self.schedule, self.rule = named.schedule, PlateauRule(run.learning_rate)
+        self.average = averaging(self.net) if named.average_last else None
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
-        self.stopped = False
+        self.stopped = self.told_of_stall = False
         self.recent: deque[float] = deque(maxlen=STALL_WINDOW)  # losses of the last steps
-        self.told_of_stall = False
         self.history: list[dict] = []
         self.timing: list[dict] = []
         saved = load_checkpoint(run.folder) if job.leader else None
@@ -141,6 +144,11 @@ class _State:
             rows = pd.read_csv(timing).to_dict("records") if job.leader and timing.is_file() else []
             self.timing = [row for row in rows if row["epoch"] <= self.epoch]
         self.forward = job.synchronised(self.net)
+
+    @property
+    def answering(self) -> nn.Module:
+        """The net that is tested: with the averaged weights, where there are any."""
+        return self.average.module if self.average is not None and self.average.n_averaged else self.net
 
     def end_epoch(self, images: int, errors: dict) -> None:
         """Write the epoch into the history, and ask the plateau rule about the next where it is in force."""
@@ -157,11 +165,15 @@ class _State:
         """Write a checkpoint: tensors by the names of the layers, and the rest as text. All columns must call."""
         plain = {name: getattr(self, name) for name in PLAIN_STATE}
         rates = {name: self.optimizer.param_groups[0][name] for name in ("lr", "buffer_lr")}
-        progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict()})
+        averaged = 0 if self.average is None else int(self.average.n_averaged)
+        progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged})
         if self.job.replica == 0:
-            net, velocity = whole(self.net.state_dict(), self.job), whole(self._velocity(), self.job)
+            tensors = {"net": self.net.state_dict(), "velocity": self._velocity()}
+            if self.answering is not self.net:
+                tensors["averaged"] = self.answering.state_dict()
+            tensors = {kind: whole(own, self.job) for kind, own in tensors.items()}
             if self.job.leader:
-                save_checkpoint(folder, {"net": net, "velocity": velocity, "progress": progress})
+                save_checkpoint(folder, {**tensors, "progress": progress})
 
     def _velocity(self) -> dict[str, Tensor]:
         named, kept = self.net.named_parameters(), self.optimizer.state
@@ -170,18 +182,21 @@ class _State:
     def _load(self, progress: str, saved: dict | None) -> None:
         """Take one's part of a checkpoint that only the first process has read."""
         job, named = self.job, dict(self.net.named_parameters())
+        averaged = {} if self.average is None else dict(self.average.module.named_parameters())
         kinds = job.as_leader_says(
-            saved and {k: {n: t.shape for n, t in saved[k].items()} for k in ("net", "velocity")}
+            saved and {k: {n: t.shape for n, t in saved[k].items()} for k in saved if k != "progress"}
         )
         for kind, shapes in job.as_leader_says(kinds).items():
             for name, shape in shapes.items():
-                p = named[name]
+                p = (averaged if kind == "averaged" else named)[name]
                 part = own_part(job.leaders_tensor(saved and saved[kind][name], shape, p.dtype), job).to(p.device)
-                if kind == "net":
+                if kind != "velocity":
                     p.data.copy_(part)
                 else:
                     self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(part)
         progress = json.loads(progress)
+        if self.average is not None:
+            self.average.n_averaged.fill_(progress["averaged"])
         self.optimizer.param_groups[0].update(progress["rates"])
         self.rule.load_state_dict(progress["rule"])
         for name in PLAIN_STATE:
@@ -202,7 +217,7 @@ def _train_epochs(run, stores, state: _State, on_epoch) -> None:
             waited = _train_epoch(run, stores["train"], mean, state, bar)
             seconds = time.perf_counter() - began
             images = len(stores["train"]) - first_step * run.batch_size
-            errors = evaluate(state.net, stores["val"], mean, job=job)
+            errors = evaluate(state.answering, stores["val"], mean, job=job)
             state.end_epoch(len(stores["train"]), errors)
             state.timing.append(
                 {"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds}
@@ -231,6 +246,8 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
         state.job.batch = min(run.batch_size, len(store) - state.step * run.batch_size)
         pending.append(_step(run, state, rate, x, labels))
         state.step += 1
+        if named.average_last and state.epoch + state.step / steps > run.epochs * (1 - named.average_last):
+            state.average.update_parameters(state.net)
         bar.update(1)
         if state.step % CHECK_EVERY == 0 or state.step == steps:
             _count(run, state, pending)
@@ -249,11 +266,12 @@ def _step(run, state: _State, rate: float, x: Tensor, labels: Tensor) -> Tensor:
         group["lr"] = rate
     _generator(x.device).manual_seed(_number(run.seed, state.epoch, state.step))  # of the dropout masks
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-        logits = state.forward(x)
+        logits, *auxiliary = each_output(state.forward(x))
     logits = logits.float()
     total, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
+    extra = [HEAD_WEIGHT * F.cross_entropy(other.float(), labels, reduction="sum") for other in auxiliary]
     state.optimizer.zero_grad()
-    (total * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
+    (sum(extra, total) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
     state.optimizer.step()
     with torch.no_grad():
         credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
@@ -275,6 +293,8 @@ def _number(*parts: int) -> int:
 def _rate(run, named, state: _State, steps: int) -> float:
     if named.schedule == "plateau":
         return state.rule.rate
+    if named.schedule == "four_per_cent":
+        return run.learning_rate * four_per_cent_less(state.epoch)
     return run.learning_rate * rate_factor(named, (state.epoch + state.step / steps) / run.epochs)
 
 
@@ -332,7 +352,7 @@ def _write_summary(run, stores, state: _State) -> None:
         "val": {},
     }
     for views, name in ((1, "1 view"), (10, "10 views")):
-        metrics["val"][name] = evaluate(state.net, stores["val"], mean, views, state.job)
+        metrics["val"][name] = evaluate(state.answering, stores["val"], mean, views, state.job)
     if not state.job.leader:
         return
     timing, classes = pd.DataFrame(state.timing), len(stores["train"].classes)
@@ -344,7 +364,7 @@ def _write_summary(run, stores, state: _State) -> None:
             "epochs": state.epoch,
             "images": images,
             "classes": classes,
-            "parameters": sum(p.numel() for p in skeleton(run.net, classes, **net_changes(run)).parameters()),
+            "parameters": sum(p.numel() for p in net_skeleton(run, classes).parameters()),
             "seconds": timing["seconds"].sum(),
             "images_per_second": timing["images_per_second"].median(),
             "waiting_for_data": timing["waiting_for_data"].median(),
