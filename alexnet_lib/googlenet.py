@@ -10,7 +10,6 @@ from collections import OrderedDict
 from dataclasses import astuple, dataclass, fields
 from math import prod
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -230,72 +229,3 @@ def _auxiliary(shape: tuple[int, ...], num_classes: int, width: float) -> nn.Seq
             fc=nn.Linear(units, num_classes),
         )
     )
-
-
-# ---------------------------------------------------------------------------------------------- what it is made of
-
-
-def dissect(net: GoogLeNet, image_size: int = 224) -> pd.DataFrame:
-    """Every learned layer of the live model (a `skeleton` will do), those of the auxiliaries too; one row a layer.
-
-    Columns: module (a name of ORDER, or "auxiliary <what it looks at>"), layer (inside it), input and output (shapes
-    of one image's maps or units), weights (without biases), parameters, multiply_adds for one image.
-    """
-    rows, shape = [], (RGB, image_size, image_size)
-    for name in net.layers:
-        layer = getattr(net, name)
-        if isinstance(layer, Inception):
-            for branch, inside in layer.named_children():
-                _follow(rows, name, branch, inside, shape)
-            shape = (layer.maps, *shape[1:])
-        else:
-            shape = _follow(rows, name, name, layer, shape)
-        if name in net.heads:
-            seen = shape
-            for inner, part in net.heads[name].named_children():
-                seen = _follow(rows, f"auxiliary {name}", inner, part, seen)
-    return pd.DataFrame(rows)
-
-
-def _follow(rows: list[dict], module: str, name: str, layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Add what a layer, or each of several in a row, has learned to the rows; return the shape behind them."""
-    parts = list(layer) if isinstance(layer, nn.Sequential) else [layer]
-    for part in parts:
-        seen, shape = shape, shape_after(part, shape)
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            narrows = len(parts) > 2 and name != "pool" and part is parts[0]
-            weights = part.weight.numel()
-            row = {"module": module, "layer": f"{name}, narrowing" if narrows else name, "input": seen, "output": shape}
-            row |= {"weights": weights, "parameters": weights + part.bias.numel()}
-            rows.append(row | {"multiply_adds": weights * prod(shape[1:])})
-    return shape
-
-
-def modules(net: GoogLeNet, image_size: int = 224) -> pd.DataFrame:
-    """Table 1 from the live model: a row a module, with output, parameters and multiply_adds for one image."""
-    layers = dissect(net, image_size)
-    table = layers.groupby("module", sort=False)[["parameters", "multiply_adds"]].sum()
-    outputs = layers.groupby("module", sort=False)["output"].last()
-    for name in net.layers:
-        layer = getattr(net, name)
-        if isinstance(layer, Inception):
-            outputs[name] = (layer.maps, *outputs[name][1:])
-    table.insert(0, "output", [" × ".join(map(str, shape)) for shape in outputs])
-    return table
-
-
-def parameters_of(part: str = "main", **changes) -> int:
-    """Parameters of "main", the net that answers, or of "training", with its auxiliary classifiers."""
-    net = skeleton(aux=part == "training", **changes)
-    return sum(p.numel() for p in net.parameters())
-
-
-def depth(net: GoogLeNet) -> int:
-    """How many learned layers lie on the longest path from the picture to the answer (§5 counts 22)."""
-    parts = (getattr(net, name) for name in net.layers)
-    return sum(max(map(_learned, part.children())) if isinstance(part, Inception) else _learned(part) for part in parts)
-
-
-def _learned(layer: nn.Module) -> int:
-    """How many convolutions and fully connected layers a layer is, or has one after another."""
-    return sum(isinstance(part, nn.Conv2d | nn.Linear) for part in layer.modules())

@@ -17,11 +17,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from .ablations import PICTURES, spread_of
 from .ablations import name_of as ablation_name
 from .anatomy import summarise
 from .architecture import skeleton as alexnet_skeleton
 from .dataset import load_dataset
-from .googlenet import modules, skeleton
+from .googlenet import skeleton
+from .googlenet_tables import modules
 from .paths import REFERENCE
 from .records import Record, keep
 from .settings import TrainSettings, resolve
@@ -68,6 +70,80 @@ def run_all(dataset: str, epochs: int, seeds, only=RUNS, folder: Path = REFERENC
             if not (kept / "summary.json").is_file():
                 settings = resolve(settings_of(run, dataset, epochs, seed), load_dataset(dataset)["train"])
                 keep(train(settings).folder, kept.name, folder)
+
+
+def pair(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict[str, TrainSettings]:
+    """The settings of both nets for these pictures: narrow and without a pool where they are small."""
+    run = TrainSettings(dataset=dataset, epochs=epochs, seed=seed, device=device, experiment="sequel")
+    small = load_dataset(dataset)["train"].crop < 2 * SMALL["image_size"]
+    return {"AlexNet": run, "GoogLeNet": dataclasses.replace(run, net="googlenet", without="pool3" if small else None)}
+
+
+def kept_runs(dataset: str, folder: Path = REFERENCE) -> dict[str, dict[int, Record]]:
+    """The kept runs by name and seed; a name without any is left out."""
+    found = {}
+    for run in RUNS:
+        paths = sorted(folder.glob(folder_of(run, dataset, 0, folder).name[:-1] + "*"))
+        if paths:
+            found[run] = {record.config["seed"]: record for record in map(Record.open, paths)}
+    return found
+
+
+def compared(folder: Path = REFERENCE) -> dict[str, dict[str, dict[int, Record]]]:
+    """`kept_runs` of the data sets on which both nets are kept, by what their pictures are."""
+    runs = {title: kept_runs(dataset, folder) for dataset, title in PICTURES.items()}
+    return {title: kept for title, kept in runs.items() if len(kept) > 1}
+
+
+def curve(record: Record) -> pd.DataFrame:
+    """A run by epoch: epoch, work (multiply-adds of all images so far, in units of 10¹²), error (validation, %).
+
+    An update costs three times the forward pass; auxiliary classifiers are left out, which add a part in a thousand.
+    """
+    val = record.history.query("split == 'val'")
+    an_image = work_of("AlexNet" if record.config["net"] == "paper" else "GoogLeNet", record.summary["classes"])
+    work = 3 * an_image * record.summary["images"]["train"] * val["epoch"] / 1e12
+    return pd.DataFrame({"epoch": val["epoch"], "work": work, "error": 100 * val["top1"]})
+
+
+def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
+    """Runs of one data set in a table, one row a name: sizes, work, images a second, errors with their spread.
+
+    images/s are medians of what was measured while the runs shared a machine; they say little beside each other.
+    """
+    rows = []
+    for name, by_seed in runs.items():
+        one, errors = next(iter(by_seed.values())), {}
+        for k, column in ((1, "top-1 error (%)"), (5, "top-5 error (%)")):
+            values = pd.Series([100 * r.summary["metrics"]["val"]["1 view"][f"top{k}"] for r in by_seed.values()])
+            errors[column] = f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+        net = "AlexNet" if name == "AlexNet" else "GoogLeNet"
+        rows.append(
+            {"": name, "epochs": one.summary["epochs"], "seeds": len(by_seed), "parameters": parameters_of(net, one)}
+            | {"million multiply-adds": f"{work_of(net, one.summary['classes']) / 1e6:.1f}"}
+            | {"10¹² in all": f"{curve(one)['work'].iloc[-1]:.1f}"}
+            | {"images/s": round(one.summary["images_per_second"]), **errors}
+        )
+    return pd.DataFrame(rows)
+
+
+def parameters_of(net: str, record: Record) -> int:
+    """Parameters of the net that answers, of a run's number of classes."""
+    classes = record.summary["classes"]
+    if net == "AlexNet":
+        return record.summary["parameters"]
+    return sum(p.numel() for p in skeleton(classes, aux=False, **SMALL).parameters())
+
+
+def gain(run: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """By how many points GoogLeNet's top-1 error ("equal-epochs" or "equal-compute") is below AlexNet's, by seed."""
+    runs = kept_runs(dataset, folder)
+    theirs = runs[next(name for name, short in SHORT_NAMES.items() if short == run)]
+    errors = [
+        pd.Series({seed: 100 * r.summary["metrics"]["val"]["1 view"]["top1"] for seed, r in by_seed.items()})
+        for by_seed in (runs["AlexNet"], theirs)
+    ]
+    return spread_of((errors[0] - errors[1]).dropna())
 
 
 def main(arguments=None) -> None:

@@ -142,6 +142,16 @@ class DropoutSettings:
     device: str = "auto"
 
 
+@checked
+class GoogLeNetSettings:
+    """Notebook 10. epochs: of two short runs, one of each net."""
+
+    dataset: str = "auto"
+    epochs: Count = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
 def check(kind: type, values: dict):
     """Make settings of a kind from named values.
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from alexnet_lib import googlenet
+from alexnet_lib import googlenet_tables as tables
 from alexnet_lib.anatomy import trace
 from alexnet_lib.columns import own_column
 from alexnet_lib.dropout import Dropout
-from alexnet_lib.googlenet import HEADS, INCEPTIONS, Branches, Inception, dissect, modules, parameters_of, skeleton
+from alexnet_lib.googlenet import HEADS, INCEPTIONS, Branches, Inception, skeleton
+from alexnet_lib.googlenet_tables import dissect, modules, parameters_of
 from alexnet_lib.launch import Job
 from alexnet_lib.normalization import LocalResponseNorm
 from alexnet_lib.settings import resolve
@@ -65,7 +67,7 @@ def test_the_auxiliaries_see_four_by_four_units():
 def test_twenty_two_layers_on_the_longest_path():
     table = dissect(skeleton(aux=False))
     assert len(table) == 58
-    assert googlenet.depth(skeleton()) == 22
+    assert tables.depth(skeleton()) == 22
 
 
 @pytest.mark.parametrize("without", [None, "pool1", "pool2", "pool3", "pool4"])
@@ -118,6 +120,35 @@ def test_what_it_has_and_what_it_has_not():
     drops = {name: layer.p for name, layer in net.named_modules() if isinstance(layer, Dropout)}
     assert drops == {"drop5": 0.4, "heads.inception4a.drop": 0.7, "heads.inception4d.drop": 0.7}
     assert {net.get_submodule(name).five[2].kernel_size for name in INCEPTIONS} == {(5, 5)}
+
+
+def test_torchvisions_differs_by_norms_biases_and_a_window():
+    torchvision = pytest.importorskip("torchvision.models")
+    with torch.device("meta"):
+        for aux, expected in ((False, 6_624_904), (True, 13_004_888)):
+            theirs = torchvision.GoogLeNet(aux_logits=aux, init_weights=False)
+            assert sum(p.numel() for p in theirs.parameters()) == tables.torchvision_parameters(aux) == expected
+
+
+def test_what_narrows_saves_most_of_the_weights():
+    table = tables.reductions()
+    assert table.loc["inception3a", ["5 × 5, naive", "5 × 5, narrowed"]].tolist() == [153_600, 15_872]
+    assert table.loc["inception5b", ["5 × 5, naive", "5 × 5, narrowed"]].tolist() == [2_662_400, 193_536]
+    assert table["times"].round(1).loc[["inception3a", "inception5a"]].tolist() == [2.4, 5.1]
+    ways = tables.towards_inception().set_index("")
+    assert ways["maps"].tolist() == [256, 256, 416, 256]
+    assert ways.loc["Inception", "weights"] == 163_328 and ways["weights"].idxmin() == "Inception"
+
+
+def test_what_the_paper_counts():
+    assert round(tables.times_fewer("main"), 2) == 8.71 and round(tables.times_fewer("training"), 2) == 4.56
+    assert round(tables.times_fewer("no classifier"), 1) == 10.2
+    assert (tables.layers_deep(), tables.layers_deep("with")) == (22, 27)
+    assert round(tables.billion_multiply_adds(), 3) == 1.583
+    assert [tables.pooled_units(h) for h in "12"] == [4 * 4 * 512, 4 * 4 * 528]
+    assert tables.narrower_modules() == 4 and tables.wide_share().idxmax() == "inception4d"
+    assert tables.printed_gap("conv2", "weights / 1024") == 112.0
+    assert round(tables.saved_by_averaging(), 1) == 51.4
 
 
 def test_naive_modules_grow():
@@ -201,7 +232,7 @@ def test_the_average_is_the_mean_of_the_last_steps(place, monkeypatch):
     monkeypatch.setattr(training, "_step", watched)
     net = load_net(train(small(recipe="googlenet", epochs=4)))
     assert len(seen) == 12  # three steps an epoch; the last quarter is the last epoch
-    torch.testing.assert_close(net.fc.weight, torch.stack(seen[-2:]).mean(0))
+    torch.testing.assert_close(net.fc.weight, torch.stack(seen[-3:]).mean(0))
 
 
 def test_replicas_share_the_masks_of_the_whole_batch(place):
