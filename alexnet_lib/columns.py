@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .architecture import RGB, alexnet, layer_shapes
 from .dropout import Dropout
-from .googlenet import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
+from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
 from .launch import ALONE, Job, join
 from .learning import PaperSGD, initialise
 from .normalization import LocalResponseNorm

@@ -22,12 +22,12 @@ def inception(seen: int, panels: dict[str, list[list[tuple[str, int]]]]) -> Figu
         for i, branch in enumerate(branches):
             x, below = i * width, (middle + (i * width - middle) * 0.25, 0.28)
             for row, (layer, maps) in enumerate(branch):
-                y = 1.4 + 1.4 * row if len(branch) > 1 else 2.1
+                y = 1.4 + 1.4 * row if max(map(len, branches)) > 1 else 2.1
                 narrows = len(branch) > 1 and row == 0 and layer == "1 × 1"
                 _box(place, x, y, f"{layer}\n{maps}", 1.3, "white", ACCENT if narrows else INK)
                 _arrow(place, below, (x, y - 0.36))
                 below = (x, y + 0.36)
-            _arrow(place, below, (middle + (x - middle) * 0.25, 4.2 - 0.28))
+            _arrow(place, below, (middle + (x - middle) * 0.5, 4.2 - 0.28))
         place.set_title(title)
         place.set(xlim=(-0.8, width * (len(branches) - 1) + 0.8), ylim=(-0.4, 4.6))
     return figure
@@ -71,7 +71,7 @@ def gradients(tables: dict[str, pd.Series]) -> Figure:
     for (name, sizes), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
         place.plot(range(len(sizes)), sizes, style, marker="o", markersize=4, color=colour, label=name)
     place.set_xticks(range(len(sizes)), [n.replace("inception", "") for n in sizes.index], rotation=45)
-    place.set(ylabel="size of the gradient", yscale="log")
+    place.set(ylabel="gradient / weights", yscale="log")
     place.legend()
     return figure
 
@@ -83,8 +83,8 @@ def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
     for (name, path), style in zip(paths.items(), ("-", "--", ":"), strict=False):
         axes[0, 0].plot(path, style, label=name)
     axes[0, 0].axhline(0, color=GREY, linewidth=0.8, zorder=0)
-    axes[0, 0].set(xlabel="update", ylabel="weight (0 is best)", ylim=(-1.6, 1.6))
-    axes[0, 0].legend()
+    axes[0, 0].set(xlabel="update", ylabel="weight (0 is best)", ylim=(-1.7, 2.4))
+    axes[0, 0].legend(loc="upper center", ncols=3)
     axes[0, 1].plot(limits.index, limits, "o-", markersize=4)
     axes[0, 1].set(xlabel="staleness of each gradient (updates)", ylabel="largest rate that converges", ylim=(0, None))
     return figure
@@ -94,11 +94,9 @@ def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
 def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
     """Validation error by epoch and by work, a row a title: thin lines the seeds, each a table of `sequel.curve`."""
     figure, axes = new_figure(10, 2.9 * len(panels) + 0.3, len(panels), 2, sharey="row")
-    looks = zip(("-", "--", ":"), (INK, ACCENT, SECOND), strict=True)
-    looks = dict(zip(next(iter(panels.values())), looks, strict=False))
     for places, (title, runs) in zip(axes, panels.items(), strict=True):
         for name, tables in runs.items():
-            style, colour = looks[name]
+            style, colour = ("--" if "fewer" in name else "-"), (INK if "AlexNet" in name else ACCENT)
             mean = pd.concat(tables).groupby("epoch")[["work", "error"]].mean()
             for place, x in ((places[0], mean.index), (places[1], mean["work"])):
                 place.plot(x, mean["error"], style, color=colour, linewidth=2, label=name)
@@ -107,5 +105,5 @@ def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
                 places[1].plot(table["work"], table["error"], style, color=colour, linewidth=0.6, alpha=0.6)
         places[0].set(ylabel="validation error, top-1 (%)", title=title, ylim=(0, 100), xlabel="epoch")
         places[1].set(title=title, xlabel="10¹² multiply-adds of training so far")
-    axes[0, 1].legend()
+    axes[0, 1].legend(fontsize=9)
     return figure

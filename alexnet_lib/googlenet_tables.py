@@ -11,7 +11,7 @@ from .anatomy import summarise
 from .architecture import RGB, shape_after
 from .architecture import skeleton as alexnet_skeleton
 from .distortions import SCALES
-from .googlenet import HEAD_WEIGHT, HEADS, INCEPTIONS, POOLS, TORCHVISION_FIVE, Branches, GoogLeNet, Inception, skeleton
+from .inception import HEAD_WEIGHT, HEADS, INCEPTIONS, POOLS, TORCHVISION_FIVE, Branches, GoogLeNet, Inception, skeleton
 
 # Table 1: parameters in thousands, multiply-adds in millions. The two layers of conv2 are one row there.
 PRINTED = pd.DataFrame(
@@ -89,10 +89,12 @@ def parameters_of(part: str = "main", **changes) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def depth(net: GoogLeNet) -> int:
-    """How many learned layers lie on the longest path from the picture to the answer (§5 counts 22)."""
+def depth(net: GoogLeNet, path=max) -> int:
+    """How many learned layers lie on the longest path (or the shortest, by `min`) from the picture to the answer."""
     parts = (getattr(net, name) for name in net.layers)
-    return sum(max(map(_learned, part.children())) if isinstance(part, Inception) else _learned(part) for part in parts)
+    return sum(
+        path(map(_learned, part.children())) if isinstance(part, Inception) else _learned(part) for part in parts
+    )
 
 
 def _learned(layer: nn.Module) -> int:

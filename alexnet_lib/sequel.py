@@ -1,7 +1,8 @@
 """GoogLeNet against AlexNet: the same recipe, pictures and seeds for both, at equal epochs and at equal compute.
 
 Both nets have a quarter of their width and see crops of 64 pixels. There an image costs GoogLeNet about four times the
-multiply-adds that it costs AlexNet, so at equal compute it has a quarter of the epochs.
+multiply-adds that it costs AlexNet. So each net has a long run, and a short one with a quarter of the epochs: equal
+epochs compare the short ones, or the long ones; equal compute compares GoogLeNet's short with AlexNet's long one.
 
     python -m alexnet_lib.sequel --dataset embedded --seeds 0 1 2
     python -m alexnet_lib.sequel --dataset imagenette73 --epochs 15 --seeds 0
@@ -22,8 +23,8 @@ from .ablations import name_of as ablation_name
 from .anatomy import summarise
 from .architecture import skeleton as alexnet_skeleton
 from .dataset import load_dataset
-from .googlenet import skeleton
 from .googlenet_tables import modules
+from .inception import skeleton
 from .paths import REFERENCE
 from .records import Record, keep
 from .settings import TrainSettings, resolve
@@ -31,8 +32,14 @@ from .training import train
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
 SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
-RUNS = ("AlexNet", "GoogLeNet, equal epochs", "GoogLeNet, equal compute")
-SHORT_NAMES = dict(zip(RUNS, ("alexnet", "equal-epochs", "equal-compute"), strict=True))
+# name: the net, and whether it has AlexNet's epochs or the fewer with which GoogLeNet costs the same
+RUNS = {
+    "AlexNet": ("AlexNet", "long"),
+    "AlexNet, fewer epochs": ("AlexNet", "short"),
+    "GoogLeNet": ("GoogLeNet", "long"),
+    "GoogLeNet, fewer epochs": ("GoogLeNet", "short"),
+}
+SHORT_NAMES = {name: f"{net.lower()}-{length}" for name, (net, length) in RUNS.items()}
 
 
 def work_of(net: str, classes: int = 24, **changes) -> int:
@@ -45,13 +52,13 @@ def work_of(net: str, classes: int = 24, **changes) -> int:
 
 
 def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings:
-    """The settings of one of RUNS, where AlexNet has this many epochs."""
-    common = TrainSettings(dataset=dataset, width=SMALL["width"], recipe="small", seed=seed, experiment="sequel")
-    if run == "AlexNet":
-        return dataclasses.replace(common, epochs=epochs)
-    if run == "GoogLeNet, equal compute":
+    """The settings of one of RUNS, where the long ones have this many epochs."""
+    net, length = RUNS[run]
+    if length == "short":
         epochs = max(1, round(epochs * work_of("AlexNet") / work_of("GoogLeNet")))
-    return dataclasses.replace(common, net="googlenet", without=SMALL["without"], epochs=epochs)
+    common = TrainSettings(dataset=dataset, width=SMALL["width"], recipe="small", epochs=epochs, seed=seed)
+    common = dataclasses.replace(common, experiment="sequel")
+    return dataclasses.replace(common, net="googlenet", without=SMALL["without"]) if net == "GoogLeNet" else common
 
 
 def folder_of(run: str, dataset: str, seed: int, folder: Path = REFERENCE) -> Path:
@@ -62,7 +69,7 @@ def folder_of(run: str, dataset: str, seed: int, folder: Path = REFERENCE) -> Pa
     return folder / f"sequel-{SHORT_NAMES[run]}-{dataset}-seed{seed}"
 
 
-def run_all(dataset: str, epochs: int, seeds, only=RUNS, folder: Path = REFERENCE) -> None:
+def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = REFERENCE) -> None:
     """Every run with every seed, kept as records."""
     for seed in seeds:
         for run in only:
@@ -117,7 +124,7 @@ def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
         for k, column in ((1, "top-1 error (%)"), (5, "top-5 error (%)")):
             values = pd.Series([100 * r.summary["metrics"]["val"]["1 view"][f"top{k}"] for r in by_seed.values()])
             errors[column] = f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
-        net = "AlexNet" if name == "AlexNet" else "GoogLeNet"
+        net = RUNS[name][0]
         rows.append(
             {"": name, "epochs": one.summary["epochs"], "seeds": len(by_seed), "parameters": parameters_of(net, one)}
             | {"million multiply-adds": f"{work_of(net, one.summary['classes']) / 1e6:.1f}"}
@@ -135,15 +142,13 @@ def parameters_of(net: str, record: Record) -> int:
     return sum(p.numel() for p in skeleton(classes, aux=False, **SMALL).parameters())
 
 
-def gain(run: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """By how many points GoogLeNet's top-1 error ("equal-epochs" or "equal-compute") is below AlexNet's, by seed."""
-    runs = kept_runs(dataset, folder)
-    theirs = runs[next(name for name, short in SHORT_NAMES.items() if short == run)]
-    errors = [
-        pd.Series({seed: 100 * r.summary["metrics"]["val"]["1 view"]["top1"] for seed, r in by_seed.items()})
-        for by_seed in (runs["AlexNet"], theirs)
-    ]
-    return spread_of((errors[0] - errors[1]).dropna())
+def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """By how many points the top-1 error of one of RUNS is below another's: mean, deviation, number of seeds."""
+    errors = {}
+    for name in (ours, theirs):
+        runs = kept_runs(dataset, folder)[name].items()
+        errors[name] = pd.Series({seed: 100 * run.summary["metrics"]["val"]["1 view"]["top1"] for seed, run in runs})
+    return spread_of((errors[theirs] - errors[ours]).dropna())
 
 
 def main(arguments=None) -> None:

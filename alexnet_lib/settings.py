@@ -12,7 +12,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from . import googlenet
+from . import inception
 from .architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, skeleton
 from .augmentation import AUGMENTATIONS
 from .dataset import Store, choose_dataset
@@ -258,7 +258,7 @@ def net_changes(run: TrainSettings) -> dict:
 def net_skeleton(run: TrainSettings, classes: int) -> torch.nn.Module:
     """The net of a run, without memory for its weights."""
     if run.net == "googlenet":
-        return googlenet.skeleton(classes, **net_changes(run))
+        return inception.skeleton(classes, **net_changes(run))
     return skeleton(run.net, classes, **net_changes(run))
 
 

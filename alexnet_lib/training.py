@@ -28,7 +28,7 @@ from .architecture import alexnet
 from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
-from .googlenet import HEAD_WEIGHT, each_output, googlenet
+from .inception import HEAD_WEIGHT, each_output, googlenet
 from .launch import ALONE, Job, JobFailed, inside_job, join, train_on_devices, wait_until_prepared
 from .learning import PaperSGD, PlateauRule, averaging, four_per_cent_less, initialise, rate_factor, recipe
 from .loader import batches

@@ -1,5 +1,7 @@
 """The next paper's network: every published number, what stands where, and what it answers."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,12 @@ from alexnet_lib import googlenet
 from alexnet_lib import googlenet_tables as tables
 from alexnet_lib.anatomy import trace
 from alexnet_lib.columns import own_column
+from alexnet_lib.distortions import many_views
 from alexnet_lib.dropout import Dropout
-from alexnet_lib.googlenet import HEADS, INCEPTIONS, Branches, Inception, skeleton
+from alexnet_lib.evaluation import predict
 from alexnet_lib.googlenet_tables import dissect, modules, parameters_of
-from alexnet_lib.launch import Job
+from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
+from alexnet_lib.launch import Job, torchrun
 from alexnet_lib.normalization import LocalResponseNorm
 from alexnet_lib.settings import resolve
 from alexnet_lib.training import build_net, load_dataset, load_net, train
@@ -40,7 +44,7 @@ SMALL = {"width": 0.1, "image_size": 64, "without": "pool3"}
 
 @pytest.fixture(scope="module")
 def net():
-    return googlenet.googlenet(7, seed=0, **SMALL)
+    return googlenet(7, seed=0, **SMALL)
 
 
 def test_parameters_are_the_published_ones():
@@ -72,7 +76,7 @@ def test_twenty_two_layers_on_the_longest_path():
 
 @pytest.mark.parametrize("without", [None, "pool1", "pool2", "pool3", "pool4"])
 def test_shapes_from_the_sizes_are_those_of_a_forward_pass(without):
-    net = googlenet.googlenet(5, False, seed=0, width=0.05, image_size=64, without=without).eval()
+    net = googlenet(5, False, seed=0, width=0.05, image_size=64, without=without).eval()
     outputs, table = trace(net, torch.zeros(1, 3, 64, 64)), modules(net, 64)
     for name, shape in table["output"].items():
         assert " × ".join(map(str, outputs[name].shape[1:])) == shape
@@ -84,7 +88,7 @@ def test_training_gives_three_answers_and_inference_one(net):
         answers = net.train()(x)
         alone = net.eval()(x)
     assert [answer.shape for answer in answers] == 3 * [(2, 7)] and alone.shape == (2, 7)
-    assert googlenet.googlenet(7, False, seed=0, **SMALL).train()(x).shape == (2, 7)
+    assert googlenet(7, False, seed=0, **SMALL).train()(x).shape == (2, 7)
 
 
 def test_auxiliaries_reach_the_layers_below_them_only(net):
@@ -168,11 +172,11 @@ def test_naive_modules_grow():
 )
 def test_impossible_nets_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        googlenet.googlenet(10, **changes)
+        googlenet(10, **changes)
 
 
 def test_the_same_seed_gives_the_same_weights():
-    one, other = (googlenet.googlenet(7, seed=3, **SMALL).state_dict() for _ in range(2))
+    one, other = (googlenet(7, seed=3, **SMALL).state_dict() for _ in range(2))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
@@ -248,3 +252,18 @@ def test_replicas_share_the_masks_of_the_whole_batch(place):
     torch.manual_seed(0)
     for mine, theirs in zip(part(x[3:]), whole, strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_two_replicas_compute_what_one_device_does():
+    options = {"columns": 1, "net": "googlenet", "width": 0.05, "image-size": 96, "batch": 4, "steps": 2}
+    (line,) = torchrun(2, "columns", *(str(part) for key, value in options.items() for part in (f"--{key}", value)))
+    found = json.loads(line)
+    assert (found["replicas"], found["columns"]) == (2, 1)
+    assert max(found[what] for what in ("outputs", "gradients", "weights")) < 1e-9
+
+
+def test_many_views_of_a_net_that_answers(net):
+    images, mean = np.random.default_rng(0).integers(0, 256, (2, 73, 73, 3), np.uint8), torch.zeros(3, 64, 64)
+    found = predict(net, images, mean, views=144)
+    by_hand = predict(net, many_views(images[1], 64), mean).mean(0)
+    torch.testing.assert_close(found[1], by_hand, rtol=1e-4, atol=1e-6)
