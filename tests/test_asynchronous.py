@@ -45,5 +45,4 @@ def test_the_variance_without_averaging_is_the_known_one():
 
 
 def test_averaging_gains_much():
-    factor, spread, runs = gain_of_averaging(runs=40)
-    assert factor > 20 and spread > 0 and runs == 40
+    assert gain_of_averaging(runs=40) > 20
