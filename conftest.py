@@ -22,18 +22,19 @@ LARGEST_DIFFERENCE = 24  # of 255
 POLL = 1.0  # seconds between two looks at whether the kernel lives
 
 
-FOLDER = pytest.StashKey[tempfile.TemporaryDirectory]()
+FOLDER = pytest.StashKey[str]()
 
 
 def pytest_configure(config):
+    """What the notebooks train lies in $ALEXNET_CHECKED, for those who come after, or goes away."""
     if config.getoption("nbval", False) or config.getoption("nbval_lax", False):
-        config.stash[FOLDER] = tempfile.TemporaryDirectory(prefix="notebooks-")
+        if "ALEXNET_CHECKED" in os.environ:
+            config.stash[FOLDER] = os.path.abspath(os.environ["ALEXNET_CHECKED"])
+        else:
+            folder = tempfile.TemporaryDirectory(prefix="notebooks-")
+            config.add_cleanup(folder.cleanup)
+            config.stash[FOLDER] = folder.name
         change_nbval()
-
-
-def pytest_unconfigure(config):
-    if FOLDER in config.stash:
-        config.stash[FOLDER].cleanup()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -53,7 +54,7 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_runtest_setup(item):
     """The notebooks of a chain find each other's records, and nobody else's."""
     if hasattr(item, "cell"):
-        os.environ.update(private_folders(Path(item.config.stash[FOLDER].name, chain_of(item.path.stem))))
+        os.environ.update(private_folders(Path(item.config.stash[FOLDER], chain_of(item.path.stem))))
 
 
 def pytest_runtest_call(item):

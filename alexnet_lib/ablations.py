@@ -1,4 +1,7 @@
-"""§3.4, §4.1 and §4.2 by training: the same run with and without overlapping windows, augmentation, dropout.
+"""§3 to §5 and §7 by training: the same run with and without a part of the net or of its training.
+
+The questions: "pooling" (§3.4), "augmentation" (§4.1), "dropout" (§4.2), and "parts": half the kernels (§3.2), no
+normalisation (§3.3), each convolution left out (§7), the first weights as printed and as in 2012 (§5), the net of 2012.
 
 Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
 dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
@@ -7,6 +10,7 @@ the colours and the silent units are at work, and says little about overfitting.
     python -m alexnet_lib.ablations pooling --seeds 0 1 2
     python -m alexnet_lib.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
     python -m alexnet_lib.ablations augmentation --short
+    python -m alexnet_lib.ablations parts --dataset imagenette73 --epochs 15 --only no-lrn one-gpu
 
 What is finished is skipped, and what was cut off goes on. Each run is kept as
 results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images, and
@@ -40,11 +44,19 @@ VARIANTS = {
     "no-dropout": {"dropout": 0.0},
     "crops-only": {"augmentation": "crops"},
     "no-augmentation": {"augmentation": "none"},
+    "no-lrn": {"normalization": None},
+    "one-gpu": {"net": "one_gpu"},
+    **{f"without-conv{i}": {"without": f"conv{i}"} for i in range(1, 6)},
+    "init-printed": {"initialisation": "printed"},
+    "init-2012": {"initialisation": "code2012"},
+    "net-2012": {"net": "code2012"},
 }
+PARTS = ("no-lrn", "one-gpu", *(f"without-conv{i}" for i in range(1, 6)), "init-printed", "init-2012", "net-2012")
 QUESTIONS = {
     "pooling": ("baseline", "non-overlapping", "run147"),
     "dropout": ("baseline", "no-dropout"),
     "augmentation": ("baseline", "crops-only", "no-augmentation"),
+    "parts": ("baseline", *PARTS),
 }
 PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
 TESTED = 1024  # training images
@@ -173,21 +185,20 @@ def paired_results(dataset: str, variants, folder: Path = REFERENCE) -> pd.DataF
     return table[table.index.get_level_values("seed").isin(seeds.index[seeds == len(variants)])]
 
 
-def gains(dataset: str, against: str, folder: Path = REFERENCE) -> pd.DataFrame:
-    """By how many points each error is lower in the baseline than in a variant, for each seed that both have."""
-    table = results(dataset, ("baseline", against), folder)
-    return (table.loc[against] - table.loc["baseline"]).dropna()
+def gains(dataset: str, against: str, variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
+    """By how many points each error is lower in a variant than in another, for each seed that both have."""
+    table = results(dataset, (variant, against), folder)
+    return (table.loc[against] - table.loc[variant]).dropna()
 
 
-def gain(dataset: str, against: str, column: str) -> tuple[float, float, int]:
+def gain(dataset: str, against: str, column: str, variant: str = "baseline") -> tuple[float, float, int]:
     """One column of `gains`: its mean, its standard deviation over the seeds, and their number."""
-    return spread_of(gains(dataset, against)[column])
+    return spread_of(gains(dataset, against, variant)[column])
 
 
 def short_gain(variant: str, against: str, column: str, folder: Path = SHORT) -> tuple[float, float, int]:
-    """By how many points an error of the short runs is lower in one variant than in another."""
-    errors = results("embedded", (variant, against), folder)[column]
-    return spread_of((errors.loc[against] - errors.loc[variant]).dropna())
+    """The same of the short runs on the built-in pictures."""
+    return spread_of(gains("embedded", against, variant, folder)[column])
 
 
 def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:

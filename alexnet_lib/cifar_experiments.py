@@ -42,7 +42,7 @@ REGIMES = {
     "fan_in": {"initialisation": "fan_in", "input_divisor": 64.0, "learning_rate": 0.01},
 }
 # a scale for a laptop: the centres of the generated pictures
-EARLY = (0.6, 6)  # training error and epochs at which a reader's run on them ends
+EARLY = (0.65, 6)  # training error and epochs at which a reader's run on them ends
 SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")

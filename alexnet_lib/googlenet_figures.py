@@ -58,7 +58,9 @@ def costs(tables: dict[str, pd.DataFrame]) -> Figure:
             place.set_xticks(range(len(table)), names if row else [], rotation=90, fontsize=9)
             axes[row, 0].set_ylabel(unit)
             for x, value in enumerate(table[what] / 1e6):
-                place.text(x, value, f"{value:.2g}" if value < 10 else f"{value:.0f}", ha="center", va="bottom", fontsize=7)
+                place.text(
+                    x, value, f"{value:.2g}" if value < 10 else f"{value:.0f}", ha="center", va="bottom", fontsize=7
+                )
         axes[0, column].set_title(net)
     return figure
 

@@ -75,14 +75,28 @@ def photographic(figure: Figure) -> Image:
     return Image(data.getvalue(), format="jpeg")
 
 
-def slider(draw: Callable[[object], Figure], name: str, values: Sequence, start) -> Figure | ipywidgets.Widget:
-    """What `draw` makes of a value, with a slider to choose the value where somebody watches; else that of `start`."""
+def slider(draw: Callable[..., Figure], **choices: tuple[Sequence, object]) -> Figure | ipywidgets.Widget:
+    """What `draw` makes of values by name, with a slider for each where somebody watches; else of their first values.
+
+    Args:
+        draw: takes the values by name and returns a figure.
+        choices: for each name the values to choose from, and the first of them to be shown.
+    """
+    first = {name: start for name, (_, start) in choices.items()}
     if progress_style() != "bar":
-        return draw(start)
-    control = ipywidgets.SelectionSlider(options=values, value=start, description=name)
-    picture = ipywidgets.Image(value=_png(draw(start)))
-    control.observe(lambda change: setattr(picture, "value", _png(draw(change["new"]))), "value")
-    return ipywidgets.VBox([control, picture])
+        return draw(**first)
+    controls = {
+        name: ipywidgets.SelectionSlider(options=values, value=start, description=name)
+        for name, (values, start) in choices.items()
+    }
+    picture = ipywidgets.Image(value=_png(draw(**first)))
+
+    def redraw(_change) -> None:
+        picture.value = _png(draw(**{name: control.value for name, control in controls.items()}))
+
+    for control in controls.values():
+        control.observe(redraw, "value")
+    return ipywidgets.VBox([*controls.values(), picture])
 
 
 def _png(figure: Figure) -> bytes:

@@ -8,7 +8,7 @@ epochs compare the short ones, or the long ones; equal compute compares GoogLeNe
     python -m alexnet_lib.sequel --dataset imagenette73 --epochs 15 --seeds 0
 
 What is finished is skipped, and what was cut off goes on. Each run is kept as
-results/reference/sequel-<run>-<dataset>-seed<k>/; AlexNet's on the built-in pictures are those of `ablations.py`.
+results/reference/sequel-<run>-<dataset>-seed<k>/; AlexNet's long ones are those of `ablations.py`.
 """
 
 import argparse
@@ -63,9 +63,8 @@ def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings
 
 def folder_of(run: str, dataset: str, seed: int, folder: Path = REFERENCE) -> Path:
     """Where a run is kept."""
-    ablation = folder / ablation_name("baseline", dataset, seed)
-    if run == "AlexNet" and dataset == "embedded":
-        return ablation
+    if run == "AlexNet" and dataset in PICTURES:
+        return folder / ablation_name("baseline", dataset, seed)
     return folder / f"sequel-{SHORT_NAMES[run]}-{dataset}-seed{seed}"
 
 
@@ -99,7 +98,7 @@ def kept_runs(dataset: str, folder: Path = REFERENCE) -> dict[str, dict[int, Rec
 def compared(folder: Path = REFERENCE) -> dict[str, dict[str, dict[int, Record]]]:
     """`kept_runs` of the data sets on which both nets are kept, by what their pictures are."""
     runs = {title: kept_runs(dataset, folder) for dataset, title in PICTURES.items()}
-    return {title: kept for title, kept in runs.items() if len(kept) > 1}
+    return {title: kept for title, kept in runs.items() if {RUNS[name][0] for name in kept} == {"AlexNet", "GoogLeNet"}}
 
 
 def curve(record: Record) -> pd.DataFrame:

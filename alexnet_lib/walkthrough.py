@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import sys
 import time
 import tomllib
@@ -206,6 +207,25 @@ def save(state: dict, path: Path) -> None:
     temporary.replace(path)
 
 
+def machine() -> dict:
+    """What this machine computes on."""
+    import torch  # seconds, which only a walkthrough of minutes should cost
+
+    from .settings import find_device
+
+    device = find_device()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return {"device": name, "cores": os.cpu_count(), "processor": platform.machine()}
+
+
+def ledger_in_short() -> str:
+    """How many claims have which verdict."""
+    from .claims import claims
+
+    counts = claims()["verdict"].value_counts()
+    return f"the ledger, {counts.sum()} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+
+
 def literal(word: str):
     """The Python literal that a word of the command line means, else the word."""
     try:
@@ -236,6 +256,9 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
     print(f"\n{len(results)} notebooks in {output}")
     for name, (result, seconds) in results.items():
         print(f"  {name:24} {result:12} {seconds:7.1f} s")
+    if any(result == "ok" for result, _ in results.values()):
+        save(machine(), output / "machine.json")
+        print(ledger_in_short())
     return int(any(result in BROKEN for result, _ in results.values()))
 
 

@@ -1,5 +1,6 @@
 """The runs behind §3.4 and §4.2: what they keep, what they skip, and what is read from them."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib import ablations
+from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
-from alexnet_lib.settings import TrainSettings
+from alexnet_lib.settings import TrainSettings, net_changes
 from alexnet_lib.training import load_net
 
 
@@ -31,6 +33,20 @@ def test_variants_are_settings_of_a_run():
     assert {v for variants in ablations.QUESTIONS.values() for v in variants} == set(ablations.VARIANTS)
 
 
+@pytest.mark.parametrize("variant", ablations.VARIANTS)
+def test_a_variant_differs_from_the_baseline_in_what_it_names_alone(variant):
+    """At the size of the runs on photographs: 73 pixels, crops of 64, a quarter of the width, ten classes."""
+    usual = TrainSettings(width=0.25, image_size=64)
+    run = dataclasses.replace(usual, **ablations.VARIANTS[variant])
+    changed = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(usual, f.name)}
+    assert changed == set(ablations.VARIANTS[variant])
+    net = skeleton(run.net, 10, **net_changes(run))
+    layers = [name for name, _ in net.named_children()]
+    assert layer_shapes(net, 64)["fc8"] == (10,)
+    assert (run.without or "no layer") not in layers
+    assert ("norm1" in layers) == (variant not in ("no-lrn", "without-conv1"))
+
+
 def test_every_run_is_kept_with_its_tables(kept):
     names = {ablations.name_of(v, NAME, s) for v in ("baseline", "no-dropout") for s in (0, 1)}
     assert {path.name for path in kept.iterdir()} == names
@@ -44,6 +60,12 @@ def test_finished_runs_are_skipped(kept, monkeypatch):
     monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained again"))
     ablations.run_all("dropout", settings(epochs=2), seeds=(0, 1), folder=kept)
     ablations.run_all("pooling", settings(epochs=2), seeds=(0,), only=("baseline",), folder=kept)
+
+
+def test_nets_without_a_part_are_trained_and_kept(kept, tmp_path):
+    ablations.run_all("parts", settings(epochs=1), seeds=(0,), only=("one-gpu", "without-conv1"), folder=tmp_path)
+    table = ablations.results(NAME, ("one-gpu", "without-conv1"), tmp_path)
+    assert len(table) == 2 and table.notna().all(axis=None)
 
 
 def test_training_images_are_tested_as_they_are(kept):
@@ -67,7 +89,7 @@ def test_results_and_gains(kept):
     table = ablations.results(NAME, ("baseline", "no-dropout"), kept)
     assert table.index.tolist() == [(v, s) for v in ("baseline", "no-dropout") for s in (0, 1)]
     np.testing.assert_allclose(table["gap"], table["validation"] - table["training"])
-    saved = ablations.gains(NAME, "no-dropout", kept)
+    saved = ablations.gains(NAME, "no-dropout", folder=kept)
     by_hand = table.loc["no-dropout", 1]["training"] - table.loc["baseline", 1]["training"]
     assert saved.loc[1, "training"] == pytest.approx(by_hand)
     mean, deviation, count = ablations.spread_of(saved["gap"])
@@ -88,7 +110,7 @@ def test_paired_results_have_the_same_seeds(kept, tmp_path):
 
 def test_runs_that_are_not_kept_are_named_with_their_command(kept):
     with pytest.raises(FileNotFoundError, match="no run of run147 on .*; `python -m alexnet_lib.ablations pooling"):
-        ablations.gains(NAME, "run147", kept)
+        ablations.gains(NAME, "run147", folder=kept)
 
 
 def test_a_question_is_answered_where_two_variants_have_two_runs(kept):

@@ -74,14 +74,20 @@ class Handle:
 
 def test_a_slider_is_a_figure_where_nobody_watches(monkeypatch):
     monkeypatch.setenv("ALEXNET_PROGRESS", "none")
-    assert notebook.slider(lambda width: figures.new_figure(width, 1)[0], "width", [1, 2], 2).get_figwidth() == 2
+    assert notebook.slider(lambda width: figures.new_figure(width, 1)[0], width=([1, 2], 2)).get_figwidth() == 2
 
 
 def test_a_slider_redraws_where_somebody_does(monkeypatch):
     monkeypatch.setenv("ALEXNET_PROGRESS", "bar")
     drawn = []
-    box = notebook.slider(lambda width: drawn.append(width) or figures.new_figure(width, 1)[0], "width", [1, 2], 2)
-    control, picture = box.children
+
+    def draw(width, height):
+        drawn.append((width, height))
+        return figures.new_figure(width, height)[0]
+
+    box = notebook.slider(draw, width=([1, 2], 2), height=([1, 3], 1))
+    first, second, picture = box.children
     before = picture.value
-    control.value = 1
-    assert drawn == [2, 1] and picture.value[1:4] == b"PNG" and picture.value != before
+    first.value = 1
+    second.value = 3
+    assert drawn == [(2, 1), (1, 1), (1, 3)] and picture.value[1:4] == b"PNG" and picture.value != before

@@ -38,7 +38,7 @@ def test_the_runs_differ_in_the_net_alone(place):
 
 def test_the_long_runs_of_alexnet_are_those_of_the_ablations():
     assert sequel.folder_of("AlexNet", "embedded", 1).name == "ablation-baseline-embedded-seed1"
-    assert sequel.folder_of("AlexNet", "imagenette73", 1).name == "sequel-alexnet-long-imagenette73-seed1"
+    assert sequel.folder_of("AlexNet", "cifar10", 1).name == "sequel-alexnet-long-cifar10-seed1"
     runs = sequel.kept_runs("embedded")
     assert list(runs["AlexNet"]) == [0, 1, 2] and runs["AlexNet"][0].config["epochs"] == 45
 

@@ -1,6 +1,8 @@
 """The walkthrough runs what has changed, in order, and says what went wrong."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -236,15 +238,18 @@ def test_the_command_runs_real_notebooks_and_reports(tmp_path, capfd):
     assert "in cell 3 (cell-2): # find me" in said.out
     assert "ValueError: first words" in said.out and "last words" in said.out and "middle" not in said.out
     assert "in cell 2 (cell-1): import os" in said.out and "DeadKernelError" in said.out
-    assert [line.split()[:2] for line in said.out.splitlines()[-4:]] == [
+    assert [line.split()[:2] for line in said.out.splitlines()[-5:-1]] == [
         ["broken", "failed"],
         ["dead", "failed"],
         ["good", "ok"],
         ["after", "skipped"],
     ]
+    assert re.fullmatch(r"the ledger, \d+ claims: .*\d+ holds.*", said.out.splitlines()[-1])
+    assert json.loads((where / "machine.json").read_text())["cores"] == os.cpu_count()
     assert "WARNING" not in said.err
     assert walkthrough.main([*arguments, "--only", "good"], notebooks, {}) == 0
-    assert "up to date" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "up to date" in said and "the ledger, " not in said
     with pytest.raises(SystemExit) as refused:
         walkthrough.main([*arguments, "-p", "y", "1"], notebooks, {})
     assert refused.value.code == 2 and "good has x" in capfd.readouterr().err

@@ -1,0 +1,101 @@
+"""Figures of responses, before and after normalisation (§3.3); the style is that of `figures.py`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from .figures import ACCENT, GREY, INK, PALE, in_style, new_figure
+
+
+@in_style
+def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[float, str]) -> Figure:
+    """How much of the activations is left, by their size, for each convention; dotted, what is left of tiny ones."""
+    figure, axes = new_figure(7, 2.9)
+    place = axes[0, 0]
+    for (name, gain), style in zip(lines.items(), ("-", "--", ":"), strict=False):
+        place.plot(deviations, gain, style, label=name)
+    for limit, text in limits.items():
+        place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
+        place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=GREY)
+    place.set(
+        xlabel="standard deviation of the activations", ylabel="response / activation", xscale="log", ylim=(0, 1.15)
+    )
+    place.legend(loc="lower left")
+    return figure
+
+
+@in_style
+def bumps(a: np.ndarray, panels: dict[str, dict[str, np.ndarray]], peaks: dict[str, list]) -> Figure:
+    """Responses of one unit by its activation a, a panel of lines each; `peaks`: the highest points (a, b)."""
+    figure, axes = new_figure(10, 3.1, 1, len(panels))
+    for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for (name, b), style in zip(lines.items(), ("-", "--", ":"), strict=False):
+            place.plot(a, b, style, label=name)
+        for x, y in peaks[title]:
+            place.plot(x, y, "o", color=INK, markersize=5, zorder=3)
+        place.set(title=title, xlabel="activation a of the unit", ylabel="its response b", xlim=(0, a.max()))
+        place.set_ylim(0)
+        place.legend(fontsize=9)
+    return figure
+
+
+@in_style
+def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: np.ndarray, table, map_: int):
+    """Right: all maps' values at one place before (pale) and after, and what share each has kept, with one map marked.
+
+    picture: uint8 (S, S, 3), on which the kernel's window at the place (row, column) is drawn. left: what the marked
+    map has kept everywhere, (S, S). table: as `responses.competition` gives it.
+    """
+    figure, axes = new_figure(10.5, 4.4, 2, 2, width_ratios=[1, 3.4], height_ratios=[1.4, 1])
+    corner = (place[1] - window / 2, place[0] - window / 2)
+    axes[0, 0].imshow(picture)
+    shown = axes[1, 0].imshow(100 * left, cmap="gray", vmin=0, vmax=100)
+    figure.colorbar(shown, ax=axes[1, 0], label="kept (%)", shrink=0.9)
+    for square, title in ((axes[0, 0], "the picture"), (axes[1, 0], f"what map {map_} keeps")):
+        square.set(title=title, xticks=[], yticks=[])
+        square.spines[:].set_visible(True)
+        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor="white", linewidth=3))
+        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor=ACCENT, linewidth=1.5))
+    above, below = axes[:, 1]
+    above.bar(table.index, table["before"], width=0.9, color=PALE, edgecolor=GREY, linewidth=0.5, label="before")
+    above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
+    above.set(ylabel="value", title="all maps at the place", xlim=(-0.7, len(table) - 0.3))
+    above.legend(ncols=2)
+    colours = [ACCENT if i == map_ else GREY for i in table.index]
+    below.bar(table.index, 100 * table["kept"], width=0.9, color=colours)
+    below.set(xlabel="map", ylabel="kept (%)", ylim=(0, 105), xlim=(-0.7, len(table) - 0.3))
+    return figure
+
+
+@in_style
+def energies(contrasts: Sequence[float], without: np.ndarray, with_it: np.ndarray) -> Figure:
+    """The size of a layer's output by the contrast of the picture, relative to the picture as it is."""
+    figure, axes = new_figure(6, 2.9)
+    place = axes[0, 0]
+    place.plot(contrasts, without, "--o", markersize=4, label="without normalisation")
+    place.plot(contrasts, with_it, "-o", markersize=4, label="with normalisation")
+    place.axhline(1, color=GREY, linestyle=":", linewidth=1, zorder=0)
+    place.set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output")
+    place.set(xscale="log", yscale="log")
+    place.minorticks_off()
+    place.set_xticks(contrasts, [f"{c:g}" for c in contrasts])
+    place.set_yticks(contrasts, [f"{c:g}" for c in contrasts])
+    place.legend()
+    return figure
+
+
+@in_style
+def constants(row: np.ndarray, kept: dict[str, np.ndarray], a: np.ndarray, alone: dict[str, np.ndarray]) -> Figure:
+    """Left: what share each of a row of activations keeps; right: what one gives alone, by its size. A line a name."""
+    figure, (places,) = new_figure(10, 3.1, 1, 2)
+    for i, (name, style) in enumerate(zip(kept, ("-o", "--s"), strict=True)):
+        places[0].plot(range(len(row)), 100 * kept[name], style, markersize=5, color=(GREY, ACCENT)[i], label=name)
+        places[1].plot(a, alone[name], style[:-1], color=(GREY, ACCENT)[i], label=name)
+    places[0].set_xticks(range(len(row)), [f"{x:g}" for x in row])
+    places[0].set(title="seven maps at one place", xlabel="their activations", ylabel="kept (%)", ylim=0)
+    places[1].set(title="one unit, its neighbours silent", xlabel="activation a of the unit", ylabel="its response b")
+    places[1].set(xlim=(0, a.max()), ylim=0)
+    places[1].legend(fontsize=9, loc="lower right")
+    return figure

@@ -1,0 +1,154 @@
+"""Builds the HTML book from executed notebooks; nothing is fetched.
+
+python docs/book.py --profile embedded
+
+A page shows the copy that the walkthrough of the profile has executed, or, where there is none, the committed one; it
+says which. The book lies in docs/_build/html. A link or a picture that leads nowhere is an error.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+from sphinx.cmd.build import main as sphinx
+
+from alexnet_lib.claims import claims
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY, runs_dir
+
+HERE = Path(__file__).parent
+BUILD = HERE / "_build"
+PARTS = {
+    "§2 The dataset": ("00",),
+    "§3 The architecture": ("01", "02", "03", "04"),
+    "§4 Reducing overfitting": ("05", "06"),
+    "§5 Learning": ("07",),
+    "§6 and §7 Results": ("08", "09"),
+    "The next paper": ("10",),
+}
+VERDICTS = "exact", "holds", "shown at small scale", "differs", "refuted", "needs ILSVRC"
+
+
+def run_shown(notebook: nbformat.NotebookNode, profile: str, machine: dict) -> str:
+    """One line on the run that a page shows: profile, data set, device and date, as far as they are recorded."""
+    ran = notebook.metadata.get("papermill")
+    if ran is None:
+        return (
+            "committed outputs, the built-in pictures, one thread of a processor; `make test` repeats and compares them"
+        )
+    data = ran["parameters"].get("dataset", "the notebook's own choice of data")
+    date, seconds = ran["start_time"][:10], round(ran["duration"])
+    where = (
+        f"{machine['device']} ({machine['cores']} cores, {machine['processor']})" if machine else "device not recorded"
+    )
+    return f"profile {profile}, data set {data}, {where}, {date}, {seconds} seconds"
+
+
+def page(notebook: nbformat.NotebookNode, line: str) -> nbformat.NotebookNode:
+    """The notebook with the line under its opening, without what Papermill injected twice."""
+    opening = notebook.cells[0]
+    title, _, rest = opening.source.partition("\n")
+    opening.source = f"{title}\n\n> **The run on this page:** {line}.\n{rest}"
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook
+
+
+def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Path | None = None) -> list[str]:
+    """Write the pages of the book into a folder; gives the names of the notebooks."""
+    executed = executed or runs_dir() / "walkthrough" / profile
+    machine_file = executed / "machine.json"
+    machine = json.loads(machine_file.read_text()) if machine_file.is_file() else {}
+    names = sorted(path.stem for path in notebooks.glob("*.ipynb"))
+    for name in names:
+        path = executed / f"{name}.ipynb"
+        notebook = nbformat.read(path if path.is_file() else notebooks / path.name, 4)
+        nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
+    (folder / "index.md").write_text(index(names))
+    (folder / "ledger.md").write_text(ledger())
+    shutil.copy(HERE / "conf.py", folder)
+    shutil.copytree(HERE / "static", folder / "static", dirs_exist_ok=True)
+    shutil.copy(HERE / "collection.jpg", folder)
+    return names
+
+
+def index(names: list[str]) -> str:
+    """The first page: the opening of the README, and the notebooks by the paper's sections."""
+    readme = (REPOSITORY / "README.md").read_text()
+    opening = readme.split("\n## ")[0].replace("docs/collection.jpg", "collection.jpg")
+    parts = [opening]
+    for title, numbers in PARTS.items():
+        if pages := [name for name in names if name[:2] in numbers]:
+            parts.append("\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *pages, "```"]))
+    parts.append("```{toctree}\n:caption: The ledger\n:maxdepth: 1\n\nledger\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def ledger() -> str:
+    """The page of all claims with their verdicts."""
+    table = claims()
+    counts = table["verdict"].value_counts()
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+    shown = table[["section", "statement", "paper", "log2012", "measured", "verdict", "notebook"]].copy()
+    shown["notebook"] = [f'<a href="{name}.html">{name}</a>' for name in shown["notebook"]]
+    shown = shown.rename(columns={"section": "§", "statement": "claim", "log2012": "log of 2012"})
+    html = shown.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format, escape=False)
+    table = f'```{{raw}} html\n<div class="ledger">{html}</div>\n```'
+    return f"# The ledger of claims\n\n{len(shown)} claims: {said}.\n\n{table}\n"
+
+
+class Links(HTMLParser):
+    """The addresses that a page leads to, and the anchors that it has."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.targets, self.anchors = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
+        self.targets += [given[name] for name in ("href", "src") if given.get(name)]
+
+
+def broken_links(folder: Path) -> list[str]:
+    """What pages of a folder lead to, within it, and is not there."""
+    pages = {path.resolve(): Links(path.read_text()) for path in folder.glob("*.html")}
+    broken = []
+    for path, links in pages.items():
+        for target in links.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchors = pages[file].anchors if file in pages else {parts.fragment}
+            if not file.exists() or parts.fragment and unquote(parts.fragment) not in anchors:
+                broken.append(f"{path.relative_to(folder)}: {target}")
+    return sorted(set(broken))
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser("python docs/book.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="embedded", help="whose executed notebooks are shown")
+    parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the book")
+    parser.add_argument("--work", type=Path, default=BUILD / "source", help="folder of the pages as they are gathered")
+    chosen = parser.parse_args(arguments)
+    shutil.rmtree(chosen.work, ignore_errors=True)
+    chosen.work.mkdir(parents=True)
+    gather(chosen.work, chosen.profile)
+    if code := sphinx(["-b", "html", "-W", "--keep-going", "-q", str(chosen.work), str(chosen.output)]):
+        return code
+    if broken := broken_links(chosen.output):
+        print("leads nowhere:\n  " + "\n  ".join(broken), file=sys.stderr)
+        return 1
+    print(f"the book: {chosen.output / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The book: its pages say which run they show, its links lead somewhere, and a browser opens it without the network."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
+from tests.small_notebooks import write_notebook
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARTEFACTS = Path(os.environ.get("ALEXNET_SCREENSHOTS", REPOSITORY / "build" / "screenshots"))
+
+
+def load_script():
+    specification = importlib.util.spec_from_file_location("book", REPOSITORY / "docs" / "book.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+book = load_script()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The whole book of the committed notebooks."""
+    folder = tmp_path_factory.mktemp("book")
+    previous, os.environ["ALEXNET_RUNS"] = os.environ.get("ALEXNET_RUNS"), str(folder / "no runs")
+    try:
+        assert book.main(["--output", str(folder / "html"), "--work", str(folder / "source")]) == 0
+    finally:
+        os.environ.pop("ALEXNET_RUNS") if previous is None else os.environ.update(ALEXNET_RUNS=previous)
+    return folder / "html"
+
+
+def test_every_notebook_is_a_page_and_stands_in_the_contents(built):
+    contents = book.Links((built / "index.html").read_text()).targets
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        assert (built / f"{path.stem}.html").is_file()
+        assert f"{path.stem}.html" in contents
+
+
+def test_every_page_says_which_run_it_shows(built):
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        assert "The run on this page:" in (built / f"{path.stem}.html").read_text()
+
+
+def test_nothing_is_fetched(built):
+    """Addresses to read on may lead away; nothing that a page needs to be shown does."""
+    for path in built.glob("*.html"):
+        for line in path.read_text().splitlines():
+            if "<script" in line or "<img" in line or 'rel="stylesheet"' in line:
+                assert "://" not in line.split(">")[0].replace("http://www.w3.org", ""), (path.name, line[:200])
+
+
+def test_the_ledger_is_a_page_with_every_claim(built):
+    page = (built / "ledger.html").read_text()
+    table = book.claims()
+    assert f"{len(table)} claims" in page and page.count("<tr") == len(table) + 1
+
+
+def test_an_executed_copy_comes_before_the_committed_one(tmp_path):
+    notebooks, executed, pages = (tmp_path / name for name in ("notebooks", "executed", "pages"))
+    for folder in (notebooks, executed, pages):
+        folder.mkdir()
+    for name in ("01_first", "02_second"):
+        write_notebook(notebooks / f"{name}.ipynb", "print(x)")
+    ran = nbformat.read(notebooks / "01_first.ipynb", 4)
+    about = {"parameters": {"dataset": "pictures"}, "start_time": "2031-05-04T10:00:00", "duration": 12.3}
+    ran.metadata["papermill"] = about
+    nbformat.write(ran, executed / "01_first.ipynb")
+    (executed / "machine.json").write_text('{"device": "abacus", "cores": 10, "processor": "beads"}')
+    assert book.gather(pages, "small", notebooks, executed) == ["01_first", "02_second"]
+    first, second = (nbformat.read(pages / f"{name}.ipynb", 4).cells[0].source for name in ("01_first", "02_second"))
+    assert "profile small, data set pictures, abacus (10 cores, beads), 2031-05-04, 12 seconds" in first
+    assert "committed outputs" in second
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#there">b</a> <a href="http://elsewhere/x">away</a>')
+    (tmp_path / "b.html").write_text('<p id="there">here</p> <img src="no.png"> <a href="#gone">gone</a>')
+    assert book.broken_links(tmp_path) == ["b.html: #gone", "b.html: no.png"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
+@pytest.mark.parametrize(("device", "width"), [("phone", 390), ("wide", 1600)])
+def test_a_browser_shows_the_pages(built, device, width):
+    """No error on the console, no request that leaves the folder, formulas set, nothing wider than the screen."""
+    from playwright.sync_api import sync_playwright
+
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    problems, away = [], []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, device_scale_factor=1)
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: away.append(request.url) if request.url.startswith("http") else None)
+        for path in sorted(built.glob("[0-9]*.html")) + [built / "index.html", built / "ledger.html"]:
+            page.goto(path.as_uri(), wait_until="load")
+            page.screenshot(path=ARTEFACTS / f"book-{device}-{path.stem}.png")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path.stem
+            hidden = "[...document.querySelectorAll('.cell_output img')].filter(i => !i.complete || !i.naturalWidth)"
+            assert page.evaluate(f"{hidden}.length") == 0, path.stem
+        page.goto((built / "03_lrn.html").as_uri())
+        page.wait_for_selector("mjx-container", timeout=30000)
+        browser.close()
+    assert problems == [] and away == []

@@ -1,0 +1,124 @@
+"""JupyterLab in a real browser: every notebook opens, runs to its end without an error, and its sliders move a figure.
+
+`make test` runs this after the comparison of the outputs and hands over what that has trained (ALEXNET_CHECKED), which
+the notebooks pick up. Without it they train anew, which takes minutes.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from alexnet_lib.paths import NOTEBOOKS
+from alexnet_lib.walkthrough import kernel_environment
+from tests.test_book import ARTEFACTS, BROWSER
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+LONGEST_MS = 900_000
+KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+CELLS = """() =>
+  [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code').map(c => {
+    const outputs = [...Array(c.outputs.length).keys()].map(i => c.outputs.get(i).toJSON());
+    const errors = outputs.filter(o => o.output_type === 'error').map(o => `${o.ename}: ${o.evalue}`);
+    return {ran: c.executionCount !== null, errors};
+})"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """JupyterLab on copies of the notebooks, with settings, data and runs of its own."""
+    home = tmp_path_factory.mktemp("lab")
+    shutil.copytree(NOTEBOOKS, home / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    for checked in Path(os.environ.get("ALEXNET_CHECKED", home / "nothing")).glob("*/"):
+        shutil.copytree(checked, home / "checked", dirs_exist_ok=True)
+    own = {"ALEXNET_RUNS": str(home / "checked" / "runs"), "ALEXNET_DATA": str(home / "checked" / "data")}
+    own |= {f"JUPYTER{part}_DIR": str(home / part) for part in ("LAB_SETTINGS", "LAB_WORKSPACES", "_CONFIG")}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--expose-app-in-browser"]
+    options += ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--ServerApp.root_dir={home / 'notebooks'}"]
+    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    environment = kernel_environment(OMP_NUM_THREADS="1", ALEXNET_PROGRESS=None, **own)
+    with open(home / "lab.log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/api/status", server, home / "lab.log")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.25)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu", *QUIET])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_in_jupyterlab(address, browser, name):
+    said, away = [], []
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: away.append(request.url) if outside(request.url, address) else None)
+    page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=60_000)
+    page.set_default_timeout(LONGEST_MS)
+    finished = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    cells = page.evaluate(CELLS)
+    assert [error for cell in cells for error in cell["errors"]] == []
+    assert finished and all(cell["ran"] for cell in cells)
+    expected = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells
+    sliders = sum("slider(" in cell.source for cell in expected if cell.cell_type == "code")
+    if sliders:
+        move_a_slider(page)
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"lab-{name}.png")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.close()
+    assert said == [] and away == []
+
+
+def outside(url: str, address: str) -> bool:
+    return url.startswith("http") and not url.startswith(address)
+
+
+def move_a_slider(page) -> None:
+    """One step to the right draws another picture."""
+    box = page.locator(".widget-vbox:has(.widget-slider):has(img)").first
+    box.scroll_into_view_if_needed()
+    picture = box.locator("img")
+    before = picture.get_attribute("src")
+    handle = box.locator(".noUi-handle").first
+    handle.focus()
+    handle.press("ArrowRight")
+    page.wait_for_function("([image, before]) => image.src !== before", arg=[picture.element_handle(), before])
