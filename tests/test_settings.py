@@ -18,7 +18,7 @@ def test_defaults_are_accepted():
         ({"epochs": 1.5}, "epochs = 1.5"),
         ({"epochs": True}, "epochs = True"),
         ({"net": "alexnet"}, "net = 'alexnet'; accepted is 'paper'"),
-        ({"recipe": "adam"}, "recipe = 'adam'; accepted is 'auto', or 'paper', 'small' or 'stepped'"),
+        ({"recipe": "adam"}, "recipe = 'adam'; accepted is 'auto', or 'paper', 'small', 'stepped' or 'googlenet'"),
         ({"precision": "fp16"}, "precision = 'fp16'; accepted is 'fp32' or 'bf16'"),
         ({"dropout": 1.0}, "dropout = 1.0; accepted is less than 1"),
         ({"learning_rate": -1.0}, "learning_rate = -1.0"),
