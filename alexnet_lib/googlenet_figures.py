@@ -11,7 +11,7 @@ from .figures import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
 @in_style
 def inception(seen: int, panels: dict[str, list[list[tuple[str, int]]]]) -> Figure:
     """Modules as boxes: for each title its branches from left to right, each from below: (layer, maps)."""
-    figure, axes = new_figure(10.5, 3.5, 1, len(panels))
+    figure, axes = new_figure(9, 3.1, 1, len(panels))
     for place, (title, branches) in zip(axes[0], panels.items(), strict=True):
         bare(place)
         width = 1.5
@@ -38,7 +38,7 @@ def _box(place, x: float, y: float, text: str, width: float, colour: str, edge: 
     line = 1.8 if edge == ACCENT else 0.9
     corner = (x - width / 2, y - height / 2)
     place.add_patch(Rectangle(corner, width, height, facecolor=colour, edgecolor=edge, linewidth=line, zorder=2))
-    place.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3)
+    place.text(x, y, text, ha="center", va="center", fontsize=8, zorder=3)
 
 
 def _arrow(place, start, end) -> None:
@@ -48,7 +48,7 @@ def _arrow(place, start, end) -> None:
 @in_style
 def costs(tables: dict[str, pd.DataFrame]) -> Figure:
     """Where each net's parameters and multiply-adds are, layer by layer from the picture; columns of those names."""
-    figure, axes = new_figure(10, 5, 2, len(tables), sharey="row", width_ratios=[len(t) for t in tables.values()])
+    figure, axes = new_figure(8.8, 4.2, 2, len(tables), sharey="row", width_ratios=[len(t) for t in tables.values()])
     for column, (net, table) in enumerate(tables.items()):
         for row, (what, unit) in enumerate(
             (("parameters", "million parameters"), ("multiply_adds", "million mult.-adds"))
@@ -68,7 +68,7 @@ def costs(tables: dict[str, pd.DataFrame]) -> Figure:
 @in_style
 def gradients(tables: dict[str, pd.Series]) -> Figure:
     """Sizes of the gradient by layer, one line a source, the first layer on the left."""
-    figure, axes = new_figure(9, 3)
+    figure, axes = new_figure(7.2, 2.6)
     place = axes[0, 0]
     for (name, sizes), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
         place.plot(range(len(sizes)), sizes, style, marker="o", markersize=4, color=colour, label=name)
@@ -81,7 +81,7 @@ def gradients(tables: dict[str, pd.Series]) -> Figure:
 @in_style
 def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
     """Left: a weight by update, one line a staleness. Right: the largest rate that still shrinks, by staleness."""
-    figure, axes = new_figure(10, 3, 1, 2)
+    figure, axes = new_figure(8.2, 2.6, 1, 2)
     for (name, path), style in zip(paths.items(), ("-", "--", ":"), strict=False):
         axes[0, 0].plot(path, style, label=name)
     axes[0, 0].axhline(0, color=GREY, linewidth=0.8, zorder=0)
@@ -95,7 +95,7 @@ def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
 @in_style
 def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
     """Validation error by epoch and by work, a row a title: thin lines the seeds, each a table of `sequel.curve`."""
-    figure, axes = new_figure(10, 2.9 * len(panels) + 0.3, len(panels), 2, sharey="row")
+    figure, axes = new_figure(8.6, 2.7 * len(panels) + 0.2, len(panels), 2, sharey="row")
     for places, (title, runs) in zip(axes, panels.items(), strict=True):
         for name, tables in runs.items():
             style, colour = ("--" if "fewer" in name else "-"), (INK if "AlexNet" in name else ACCENT)
