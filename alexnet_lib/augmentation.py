@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .jpeg_store import JpegImages
 from .preparation import ColourPCA
 
 OFFSETS = ("code2012", "printed")
@@ -67,6 +68,8 @@ def centre_views(count: int, borders: tuple[int, int]) -> Views:
 def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
     """Cut one view an image: (N, size, size, 3) uint8. `rows` picks images from a larger array without a copy."""
     rows = range(len(images)) if rows is None else rows
+    if isinstance(images, JpegImages):
+        images, rows = images[np.asarray(rows)], range(len(rows))
     images = np.asarray(images)  # slices of a memory map are memory maps, several times as dear
     crops = np.empty((len(rows), size, size, 3), np.uint8)
     for i, row in enumerate(rows):

@@ -135,6 +135,7 @@ def own_column(net: nn.Sequential, job: Job) -> nn.Sequential:
                 if layer.columns != job.columns:
                     raise ValueError(f"{name} spans {layer.columns} columns; wants {job.columns}, one for each device")
                 layers[name] = LocalResponseNorm(layer.convention, layer.n, layer.k, layer.alpha, layer.beta)
+                layers[name].compiled = layer.compiled
             case Dropout():
                 layers[name] = ColumnDropout(layer.p, job)
             case _:

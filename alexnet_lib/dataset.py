@@ -2,7 +2,8 @@
 
 A prepared store is a folder that `prepare` makes from a folder of pictures:
 
-    images.npy   uint8 (N, 256, 256, 3), read without loading it
+    images.npy   uint8 (N, 256, 256, 3), read without loading it; or, in a tenth of the room, images.jpegs and
+                 offsets.npy: the same pictures as JPEG, one after the other (`jpeg_store`)
     labels.npy   int64 (N,)
     index.csv    where each image came from: file, class, sha256
     mean.npy     float32 (256, 256, 3), the mean image
@@ -20,14 +21,18 @@ import numpy as np
 import pandas as pd
 
 from . import cifar10, ilsvrc
+from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
-from .preparation import ColourPCA, SourceFile, list_files, prepare_folder, write_store
+from .preparation import FORMS, ColourPCA, SourceFile, list_files, prepare_folder, write_store
 
 SPLITS = ("train", "val")
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
 STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73}
-SOURCES = {"imagenette73": "imagenette"}  # the same pictures as another's, stored small
+JPEG = "-jpeg"  # at the end of a name: the same pictures, stored as JPEG
+AS_JPEG = tuple(name + JPEG for name in ("imagenette", *ilsvrc.CONTESTS))
+# the same pictures as another's, stored small or as JPEG
+SOURCES = {"imagenette73": "imagenette"} | {name: name.removesuffix(JPEG) for name in AS_JPEG}
 ONE_FOLDER_EACH = "so that {folder}/train and {folder}/val hold one folder for each class"
 HOW_TO_GET = {
     "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
@@ -38,6 +43,7 @@ HOW_TO_GET = {
     "ilsvrc2010": ilsvrc.HOW_TO_GET,
     "ilsvrc2012": ilsvrc.HOW_TO_GET,
 }
+HOW_TO_GET |= {name: HOW_TO_GET[SOURCES[name]] for name in AS_JPEG}
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Store:
     """A prepared split, open for reading. The module's docstring gives the shapes."""
 
     folder: Path
-    images: np.ndarray
+    images: np.ndarray | JpegImages
     labels: np.ndarray
     mean: np.ndarray
     pca: ColourPCA
@@ -71,7 +77,7 @@ class Store:
         return pd.read_csv(self.folder / "index.csv", keep_default_na=False)
 
 
-def prepare(source, destination, size=256, workers=None, progress=True, part=None) -> Store:
+def prepare(source, destination, size=256, workers=None, progress=True, part=None, form="raw") -> Store:
     """Turn a folder with one sub-folder for each class into a prepared store (§2).
 
     Each picture is scaled until its shorter side has `size` pixels and the central square is kept. Killed at any
@@ -86,13 +92,15 @@ def prepare(source, destination, size=256, workers=None, progress=True, part=Non
         workers: threads that decode; one a core unless given.
         progress: whether to show a progress bar.
         part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names.
+        form: "raw", or "jpeg" for a tenth of the room and slower reading.
 
     Raises:
         FileNotFoundError: no source folder.
         ValueError: no class folders, a class left without an image, or an impossible size.
         FileExistsError: the destination holds something else.
     """
-    return open_store(prepare_folder(Path(source), Path(destination), size, workers, progress, part))
+    folders = Path(source), Path(destination)
+    return open_store(prepare_folder(*folders, size, workers, progress, part, form=form))
 
 
 def open_store(folder) -> Store:
@@ -106,8 +114,10 @@ def open_store(folder) -> Store:
         raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
     meta = json.loads((folder / "meta.json").read_text())
     pca = ColourPCA(*(np.array(meta["colour_pca"][name]) for name in ("eigenvalues", "eigenvectors")))
-    # "c": writable in memory and never on disk, so that torch shares the pages without a warning
-    images = np.load(folder / "images.npy", mmap_mode="c")
+    if meta.get("form") == "jpeg":
+        images = JpegImages.open(folder, meta["size"])
+    else:  # "c": writable in memory and never on disk, so that torch shares the pages without a warning
+        images = np.load(folder / "images.npy", mmap_mode="c")
     labels, mean = np.load(folder / "labels.npy"), np.load(folder / "mean.npy")
     return Store(folder, images, labels, mean, pca, meta["classes"], meta)
 
@@ -120,7 +130,8 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     Args:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
             as the built-in pictures), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
-            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/).
+            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/). With
+            "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
@@ -132,8 +143,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     size, prepared = STORE_SIZES.get(name, 256), _prepared_folder(name, root)
     if is_prepared(name, root):
         return {split: open_store(prepared / split) for split in _splits(name, root)}
-    if name in ilsvrc.CONTESTS:
-        ilsvrc.prepare_contest(name, root / name, prepared)
+    source, form = SOURCES.get(name, name), "jpeg" if name in AS_JPEG else "raw"
+    if source in ilsvrc.CONTESTS:
+        ilsvrc.prepare_contest(source, root / source, prepared, form=form)
         return {split: open_store(prepared / split) for split in _splits(name, root)}
     if name == "embedded32":
         return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
@@ -141,7 +153,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         _prepare_cifar10(root, prepared)
         return {split: open_store(prepared / split) for split in SPLITS}
     found = _sources(name, root)
-    return {split: prepare(found[split][0], prepared / split, size, part=found[split][1]) for split in SPLITS}
+    return {
+        split: prepare(found[split][0], prepared / split, size, part=found[split][1], form=form) for split in SPLITS
+    }
 
 
 def is_prepared(name: str, data_dir=None) -> bool:
@@ -196,9 +210,9 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
     """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content."""
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
-    prepared = _prepared_folder(name, root)
-    if name in ilsvrc.CONTESTS:
-        files = ilsvrc.list_split(name, root / name, split, prepared, progress=False)[0]
+    prepared, source = _prepared_folder(name, root), SOURCES.get(name, name)
+    if source in ilsvrc.CONTESTS:
+        files = ilsvrc.list_split(source, root / source, split, prepared, progress=False)[0]
     else:
         files = list_files(*_sources(name, root)[split])[1]
     by_name = {file.name: file for file in files}
@@ -207,10 +221,11 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:
     """The splits of a data set. The test pictures of ILSVRC-2010 are there or not, and may be removed once prepared."""
-    if name not in ilsvrc.CONTESTS:
+    source = SOURCES.get(name, name)
+    if source not in ilsvrc.CONTESTS:
         return SPLITS
     prepared = (_prepared_folder(name, root) / "test" / "meta.json").is_file()
-    return (*SPLITS, "test") if prepared else ilsvrc.splits(name, root / name)
+    return (*SPLITS, "test") if prepared else ilsvrc.splits(source, root / source)
 
 
 def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
@@ -246,13 +261,14 @@ def _generate_small(destination: Path, split: str) -> Path:
 
 
 def main(arguments=None) -> None:
-    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, or `download cifar10`: do it, say what came of it."""
+    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, `prepare NAME`, or `download cifar10`."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("prepare", help="make a store from a folder of pictures")
-    command.add_argument("source", type=Path, help="a folder with one sub-folder for each class")
-    command.add_argument("destination", type=Path, help="the store to make")
+    command = commands.add_parser("prepare", help="make a store from a folder of pictures, or those of a data set")
+    command.add_argument("source", help="a folder with one sub-folder for each class; by itself, a data set's name")
+    command.add_argument("destination", type=Path, nargs="?", help="the store to make")
     command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
+    command.add_argument("--form", choices=FORMS, default="raw", help="jpeg: a tenth of the room, slower to read")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
     command = commands.add_parser("download", help="fetch a data set through torchvision")
     command.add_argument("name", choices=["cifar10"])
@@ -260,8 +276,11 @@ def main(arguments=None) -> None:
     try:
         if given.command == "download":
             _download(given.name)
+        elif given.destination is None:
+            for store in load_dataset(given.source).values():
+                _print_store(store)
         else:
-            _print_store(prepare(given.source, given.destination, given.size, given.workers))
+            _print_store(prepare(given.source, given.destination, given.size, given.workers, form=given.form))
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 

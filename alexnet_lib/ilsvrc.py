@@ -66,7 +66,9 @@ class Devkit:
     texts: dict[str, bytes]
 
 
-def prepare_contest(name: str, folder: Path, destination: Path, size=256, workers=None, progress=True) -> None:
+def prepare_contest(
+    name: str, folder: Path, destination: Path, size=256, workers=None, progress=True, form="raw"
+) -> None:
     """Make the stores destination/<split> from what `folder` holds. All of it is listed and checked before any work.
 
     Raises:
@@ -77,7 +79,7 @@ def prepare_contest(name: str, folder: Path, destination: Path, size=256, worker
     for split, (files, classes, about, refused) in found.items():
         if classes != found["train"][1]:
             raise ValueError(f"in {folder} the classes of {split} are not those of train")
-        prepare_files(files, classes, destination / split, size, workers, progress, about, refused)
+        prepare_files(files, classes, destination / split, size, workers, progress, about, refused, form)
 
 
 def splits(name: str, folder: Path) -> tuple[str, ...]:

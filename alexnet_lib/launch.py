@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from . import ALLOCATOR
 from .dataset import is_prepared
 from .progress import PIPE, progress_bar
 from .records import Record, write_json
@@ -35,6 +37,7 @@ from .records import Record, write_json
 PATIENCE = timedelta(minutes=5)  # a process that is silent for longer is taken for dead
 POLL_SECONDS = 0.2
 LAST_LINES = 15
+AT_WORK = "at_work"  # a file that is locked while a process trains there
 
 
 @dataclass
@@ -158,6 +161,96 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
     dist.destroy_process_group()  # not after an error: it would wait for those that are gone
 
 
+# ------------------------------------------------------------------------------------------ one process for each run
+
+
+@contextmanager
+def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
+    """Mark a run's folder as being worked on, for as long as this process lives at most; the leader of a job does.
+
+    Raises:
+        RuntimeError: another process is at work there.
+    """
+    if not job.leader:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / AT_WORK
+    with open(path, "a+") as file:
+        if not _lock(file):
+            raise RuntimeError(f"another process is training this run: {path.read_text()}")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def in_work(folder: Path) -> bool:
+    """Whether a process is at work in a run's folder."""
+    try:
+        with open(folder / AT_WORK, "r+") as file:
+            return not _lock(file)
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file) -> bool:
+    """Lock an open file until it is closed or this process ends, however it ends; False where another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def follow(run, on_epoch: Callable[[pd.DataFrame], None] | None) -> Record:
+    """Wait for the process that is training a run, and show its history as it grows.
+
+    An interruption ends the waiting, not the training.
+
+    Raises:
+        JobFailed: the process ended before the run did.
+    """
+    history = _History(run.folder, on_epoch)
+    while in_work(run.folder):
+        history.show()
+        time.sleep(POLL_SECONDS)
+    history.show()
+    if not (run.folder / "summary.json").is_file():
+        raise JobFailed(f"the process that trained this run has ended; the same call goes on from {run.folder}")
+    return Record.open(run.folder)
+
+
+class _History:
+    """A run's table of epochs, shown whenever it has grown."""
+
+    def __init__(self, folder: Path, on_epoch: Callable[[pd.DataFrame], None] | None):
+        self.path, self.on_epoch, self.seen = folder / "history.csv", on_epoch, 0.0
+
+    def show(self) -> None:
+        if self.on_epoch is None or not self.path.is_file() or self.path.stat().st_mtime == self.seen:
+            return
+        self.seen = self.path.stat().st_mtime
+        self.on_epoch(pd.read_csv(self.path))
+
+
+def has_allocator() -> bool:
+    """Whether this process was started with the allocator's settings, or on a system that has none."""
+    return sys.platform != "linux" or all(name in os.environ for name in ALLOCATOR)
+
+
+def with_allocator() -> None:
+    """Start this program again in the same process, with the allocator's settings."""
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], ALLOCATOR | os.environ)
+
+
 # ----------------------------------------------------------------------------------------- starting and watching a job
 
 
@@ -177,9 +270,10 @@ def torchrun(processes: int, module: str, *arguments: str, tell: Callable[[dict]
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command += [f"--log-dir={folder}", "--redirects=3", "-m", f"{__package__}.{module}", *arguments]
         threads = str(max(1, (os.cpu_count() or 1) // processes))
-        environment = {"OMP_NUM_THREADS": threads} | os.environ | {"ALEXNET_PROGRESS": PIPE}
+        environment = {"OMP_NUM_THREADS": threads} | ALLOCATOR | os.environ | {"ALEXNET_PROGRESS": PIPE}
         with open(Path(folder) / "torchrun.log", "w+") as log:
-            job = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            # a session of its own: what ends a notebook's kernel does not end the job
+            job = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             try:
                 printed = _follow(job, Path(folder), tell)
             finally:
@@ -257,15 +351,12 @@ def train_on_devices(run, on_epoch: Callable[[pd.DataFrame], None] | None, warni
     if (run.folder / "summary.json").is_file():
         return Record.open(run.folder)
     run.folder.mkdir(parents=True, exist_ok=True)
-    config, history = run.folder / "config.json", run.folder / "history.csv"
+    config, history = run.folder / "config.json", _History(run.folder, on_epoch)
     write_json(config, dataclasses.asdict(run))
-    seen = [0.0]
 
     def look(state: dict) -> None:
         tell(state)
-        if on_epoch is not None and history.is_file() and history.stat().st_mtime > seen[0]:
-            seen[0] = history.stat().st_mtime
-            on_epoch(pd.read_csv(history))
+        history.show()
 
     tell, close = watch("training", warning)
     try:
@@ -274,6 +365,5 @@ def train_on_devices(run, on_epoch: Callable[[pd.DataFrame], None] | None, warni
         raise JobFailed(f"{failure}\nThe last checkpoint is in {run.folder}; the same call goes on from it") from None
     finally:
         close()
-    if on_epoch is not None:
-        on_epoch(pd.read_csv(history))
+    history.show()
     return Record.open(run.folder)

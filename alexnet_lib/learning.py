@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ FAN_IN_2012 = {
     "fc6": 9216,
     "fc7": 4096,
 }
-INITIALISATIONS = ("printed", "code2012", "rescaled", "fan_in")
+STD_CAFFE = {"fc6": 0.005, "fc7": 0.005}
+INITIALISATIONS = ("printed", "code2012", "caffe", "rescaled", "fan_in")
 
 
 def initial_std(name: str, fan_in: int, rule: str) -> float:
@@ -31,23 +33,37 @@ def initial_std(name: str, fan_in: int, rule: str) -> float:
 
     printed   0.01 everywhere (§5).
     code2012  0.03 from the third convolution on, else 0.01 (every layers-*.cfg of the 2012 program).
+    caffe     0.005 in the hidden fully connected layers, else 0.01 (models/bvlc_alexnet/train_val.prototxt).
     rescaled  code2012 times √(fan-in of the full-size net / fan-in here): a narrow net starts with the signal of the
               wide one.
     fan_in    √(2 / fan-in) but for conv1 and the last layer, which keep 0.01 (He et al. 2015).
     """
-    std = PRINTED_STD if rule in ("printed", "fan_in") else STD_2012.get(name, PRINTED_STD)
+    own = {"code2012": STD_2012, "rescaled": STD_2012, "caffe": STD_CAFFE}.get(rule, {})
+    std = own.get(name, PRINTED_STD)
     if rule == "rescaled":
-        return std * (FAN_IN_2012.get(name, 4096) / fan_in) ** 0.5
+        return std * rescaling(name, fan_in)
     if rule == "fan_in" and name not in ("conv1", "fc8", "fc"):
         return (2 / fan_in) ** 0.5
     return std
+
+
+def rescaling(name: str, fan_in: int) -> float:
+    """√(fan-in of the full-size net / fan-in here): what a narrow layer's weights lack in numbers."""
+    return (FAN_IN_2012.get(name, 4096) / fan_in) ** 0.5
+
+
+def initial_bias(name: str, rule: str) -> float:
+    """Of BIASED_LAYERS 1, for "caffe" 0.1; of the others, and everywhere for "fan_in", 0."""
+    if name not in BIASED_LAYERS:
+        return 0.0
+    return {"fan_in": 0.0, "caffe": 0.1}.get(rule, 1.0)
 
 
 def initialise(net: nn.Module, rule: str = "printed", seed: int = 0) -> nn.Module:
     """Set all weights and biases of `net` in place and return it.
 
     Weights are normal, from numpy's generator, one stream a layer, so that they are the same on every processor
-    (torch.randn is not). Biases are 1 in BIASED_LAYERS and 0 elsewhere; 0 everywhere for "fan_in".
+    (torch.randn is not). Biases are those of `initial_bias`.
 
     Raises:
         ValueError: an unknown rule.
@@ -61,7 +77,7 @@ def initialise(net: nn.Module, rule: str = "printed", seed: int = 0) -> nn.Modul
         weights = generator.standard_normal(tuple(layer.weight.shape), dtype=np.float32) * np.float32(std)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weights))
-            layer.bias.fill_(1.0 if name in BIASED_LAYERS and rule != "fan_in" else 0.0)
+            layer.bias.fill_(initial_bias(name, rule))
     return net
 
 
@@ -126,8 +142,11 @@ class PaperSGD(torch.optim.SGD):
 # --------------------------------------------------------------------------------------------------- the schedule
 
 
-# the epochs after which a person divided the rate of run 145 by ten (layer-params-145.cfg); it ended at 91
+# the epochs after which a person divided the rate of run 145 by ten (layer-params-145.cfg); it ended at LOGGED_END.
+# The rate of conv1 was divided once more, and with that the colour noise switched off; then conv1 was frozen.
 LOGGED_2012 = (25, 51, 79)
+LOGGED_END, LOGGED_NOISE_OFF, LOGGED_FROZEN = 91, 67, 72
+PATIENCE = 5  # epochs of 90
 
 
 class PlateauRule:
@@ -144,7 +163,7 @@ class PlateauRule:
         least_gain: the smallest fall of the error that counts.
     """
 
-    def __init__(self, learning_rate=0.01, factor=10.0, drops=3, patience=5, least_gain=0.0):
+    def __init__(self, learning_rate=0.01, factor=10.0, drops=3, patience=PATIENCE, least_gain=0.0):
         if learning_rate <= 0 or factor <= 1 or drops < 0 or patience < 1:
             raise ValueError(
                 f"learning_rate = {learning_rate}, factor = {factor}, drops = {drops}, patience = {patience}; "
@@ -184,13 +203,17 @@ class PlateauRule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything about learning that is not the net or the data.
+    """Everything about learning that is not the net or the data. Times are fractions of the run.
 
-    schedule: "plateau" for the rule above; after a warm-up, "steps" divides by ten at each of `drops_at`, fractions of
-    the run, and "linear" falls to zero at its end; "four_per_cent" less every eight epochs (`four_per_cent_less`).
-    noise_units is a reading of the colour noise (augmentation.colour_shifts). distorted: crops of any size and shape
-    and photometric distortion, as in `distortions.py`. average_last: the share of the run over whose steps the
-    weights are averaged at its end; 0 for the last weights as they are.
+    schedule: "plateau" for the rule above; after a warm-up, "steps" divides by ten at each of `drops_at`, and "linear"
+        falls to zero at the end; "four_per_cent" less every eight epochs (`four_per_cent_less`).
+    bias_rate: by what the rate of the biases is larger; they take part in the first `bias_drops` of the drops.
+    bias_decay: whether biases decay, too.
+    conv1_drops_at, conv1_frozen_at: when the first layer's rate is divided once more, and when it stops learning.
+    views_shared_by: how many images in a row get the same crop and reflection.
+    noise_units: a reading of the colour noise (augmentation.colour_shifts), which is there until `noise_until`.
+    distorted: crops of any size and shape and photometric distortion, as in `distortions.py`.
+    average_last: the share of the run over whose steps the weights are averaged at its end; 0 for the last ones.
     """
 
     name: str
@@ -198,13 +221,21 @@ class Recipe:
     learning_rate: float
     batch_size: int
     schedule: str
+    epochs: int = 90
     warm_up: float = 0.0
     drops_at: tuple[float, ...] = ()
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    bias_rate: float = 1.0
+    bias_drops: int = 99
+    bias_decay: bool = True
+    conv1_drops_at: tuple[float, ...] = ()
+    conv1_frozen_at: float = inf
     crop_offsets: str = "printed"
+    views_shared_by: int = 1
     noise_std: float = 0.1
     noise_units: str = "torch"
+    noise_until: float = inf
     distorted: bool = False
     average_last: float = 0.0
 
@@ -212,6 +243,27 @@ class Recipe:
 RECIPES = {
     # the eigenvalues of the printed colour formula make sense for pixels on the 0-1 scale only: units "torch"
     "paper": Recipe("paper", "printed", 0.01, 128, "plateau"),
+    # what made the paper's numbers: convdata_jpeg.py, and run 145 as its file tells it (facts that the paper leaves
+    # out: the biases, conv1, the noise). Of the biases' rate the last state of that file says that it was never
+    # divided; but it was changed after the end, and the files of each stage of a sister run say that it was, once.
+    "code2012": Recipe(
+        "code2012",
+        initialisation="code2012",
+        learning_rate=0.01,
+        batch_size=128,
+        schedule="steps",
+        epochs=LOGGED_END,
+        drops_at=tuple(epoch / LOGGED_END for epoch in LOGGED_2012),
+        bias_rate=2.0,
+        bias_drops=1,
+        bias_decay=False,
+        conv1_drops_at=(LOGGED_NOISE_OFF / LOGGED_END,),
+        conv1_frozen_at=LOGGED_FROZEN / LOGGED_END,
+        crop_offsets="code2012",
+        views_shared_by=32,
+        noise_units="code2012",
+        noise_until=LOGGED_NOISE_OFF / LOGGED_END,
+    ),
     # neither is of the paper: what trains a narrow net on a small collection within a minute or two, with the rate
     # falling evenly to zero, and the same with drops where those of 2012 were
     "small": Recipe(
@@ -252,7 +304,7 @@ RECIPES = {
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name: "paper" (as printed), "small" or "stepped" (for small nets and collections), "googlenet".
+    """A recipe by its name: "paper" (as printed), "code2012" (as it was done), "small", "stepped", "googlenet".
 
     Raises:
         ValueError: an unknown name.
@@ -267,7 +319,7 @@ def rate_factor(recipe: Recipe, done: float) -> float:
     warm = min(1.0, 0.1 + 0.9 * done / recipe.warm_up) if recipe.warm_up else 1.0
     if recipe.schedule == "linear":
         return warm * (1 - done)
-    return warm * 0.1 ** sum(done >= drop for drop in recipe.drops_at)
+    return warm * 0.1 ** _passed(recipe.drops_at, done)
 
 
 def four_per_cent_less(epochs_done: int, every: int = 8) -> float:
@@ -280,3 +332,43 @@ def averaging(net: nn.Module):
     from torch.optim.swa_utils import AveragedModel  # few runs want it
 
     return AveragedModel(net)
+
+
+def _passed(times: tuple[float, ...], done: float) -> int:
+    return sum(done >= time for time in times)
+
+
+def group_factor(recipe: Recipe, group: str, done: float) -> float:
+    """By what the rate of a group of `parameter_groups` differs from the recipe's; 0 when it has stopped to learn."""
+    if group.startswith("conv1") and done >= recipe.conv1_frozen_at:
+        return 0.0
+    if group.endswith("biases"):
+        missed = max(0, _passed(recipe.drops_at, done) - recipe.bias_drops)
+        return recipe.bias_rate * 10.0**missed
+    return 0.1 ** _passed(recipe.conv1_drops_at, done) if group.startswith("conv1") else 1.0
+
+
+def set_rates(optimizer: PaperSGD, recipe: Recipe, rate: float, done: float) -> None:
+    """Give each group of `parameter_groups` its rate, when that of the recipe's schedule is `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group_factor(recipe, group["name"], done)
+
+
+def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict]:
+    """A net's parameters for PaperSGD, by how the recipe treats them: each group has a "name" for `group_factor`.
+
+    One group, "weights", where all are treated alike.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"weights": []}
+    alike = recipe.bias_rate == 1 and recipe.bias_decay and not recipe.conv1_drops_at and recipe.conv1_frozen_at == inf
+    for name, parameter in net.named_parameters():
+        kind = "biases" if name.endswith("bias") else "weights"
+        group = "weights" if alike else f"conv1 {kind}" if name.startswith("conv1.") else kind
+        groups.setdefault(group, []).append(parameter)
+    decays = {name: recipe.weight_decay * (recipe.bias_decay or not name.endswith("biases")) for name in groups}
+    return [{"name": n, "params": parameters, "weight_decay": decays[n]} for n, parameters in groups.items()]
+
+
+def patience_for(epochs: int) -> int:
+    """How many epochs PlateauRule waits in a run of so many: five of the paper's ninety, and never fewer than two."""
+    return max(2, round(PATIENCE * epochs / 90))

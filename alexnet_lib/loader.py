@@ -4,6 +4,7 @@ What an image looks like in an epoch is drawn for the whole epoch at once, by (s
 the size of the batches, on which batch comes first after an interruption, or on the thread that makes it.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,10 @@ def make_batches(
     named, generator = recipe(run.recipe), np.random.default_rng([run.seed, epoch])
     order = generator.permutation(len(store))
     border = store.size - run.image_size
-    views = draw_views(generator, len(store), (border, border), named.crop_offsets)
+    drawn = math.ceil(len(store) / named.views_shared_by)
+    views = draw_views(generator, drawn, (border, border), named.crop_offsets)
+    if named.views_shared_by > 1:
+        views = views[_positions(order) // named.views_shared_by]
     if run.augmentation == "none":
         views = centre_views(len(store), (border, border))
     distorted = named.distorted and run.augmentation != "none"
@@ -50,8 +54,9 @@ def make_batches(
             draw_distortions(generator, len(store)),
         )
     normals = generator.standard_normal((len(store), 3))
-    shifts = torch.from_numpy(colour_shifts(store.pca, normals, named.noise_std, named.noise_units))
-    divisor, mean = noise_divisor(named.noise_std, named.noise_units), mean.to(run.device)
+    noise = named.noise_std if epoch / run.epochs < named.noise_until else 0.0
+    shifts = torch.from_numpy(colour_shifts(store.pca, normals, noise, named.noise_units))
+    divisor, mean = noise_divisor(noise, named.noise_units), mean.to(run.device)
     for start in range(first_step * run.batch_size, len(store), run.batch_size):
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
@@ -59,9 +64,16 @@ def make_batches(
         if distorted and run.augmentation == "all":
             crops = distort(crops, changes[rows])
         x = to_input(crops, mean, run.device)
-        if run.augmentation == "all":
+        if run.augmentation == "all" and noise:
             add_colours(x, onto(shifts[rows], run.device)).div_(divisor)
         yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
+
+
+def _positions(order: np.ndarray) -> np.ndarray:
+    """Where in the order each image stands."""
+    positions = np.empty_like(order)
+    positions[order] = np.arange(len(order))
+    return positions
 
 
 def add_colours(x: Tensor, shifts: Tensor) -> Tensor:

@@ -20,9 +20,12 @@ import PIL
 import torch
 from PIL import Image
 
+from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .progress import progress_bar
 
 CHUNK = 256
+FORMS = ("raw", "jpeg")
+COUNTS = ("files", "rows", "image_bytes", "record_bytes")  # what an unfinished store has so far
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
 # no EPS among them: Pillow hands that to another program
@@ -143,17 +146,17 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _prepare_file(file: SourceFile, size: int):
-    """(image, colour moments, sha256, reason): of image and reason one is None."""
+def _prepare_file(file: SourceFile, size: int, form: str):
+    """(image, what is stored of it, colour moments, sha256, reason): all but the digest, or the reason, are None."""
     if file.size > LARGEST_FILE:
-        return None, None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
+        return None, None, None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
     data = file.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     try:
         image = fit(decode(data), size).numpy()
     except ValueError as error:
-        return None, None, digest, str(error)
-    return image, colour_moments(image), digest, None
+        return None, None, None, digest, str(error)
+    return image, encode(image) if form == "jpeg" else image.tobytes(), colour_moments(image), digest, None
 
 
 # ------------------------------------------------------------------------------------------------ a source of files
@@ -187,11 +190,11 @@ def _part_of(path: str) -> str:
 
 
 def prepare_folder(
-    source: Path, destination: Path, size=256, workers=None, progress=True, part=None, about: dict | None = None
+    source: Path, destination: Path, size=256, workers=None, progress=True, part=None, about=None, form="raw"
 ) -> Path:
     """The work of `dataset.prepare`; see there. `about` is what the store's meta shall say beside."""
-    classes, files = list_files(source, part)
-    return prepare_files(files, classes, destination, size, workers, progress, {"source": source.name} | (about or {}))
+    (classes, files), about = list_files(source, part), {"source": source.name} | (about or {})
+    return prepare_files(files, classes, destination, size, workers, progress, about, form=form)
 
 
 def prepare_files(
@@ -203,6 +206,7 @@ def prepare_files(
     progress=True,
     about: dict | None = None,
     refused: list[dict] | None = None,
+    form: str = "raw",
 ) -> Path:
     """Make a store of these files in their order, or go on with it, or find it done; `dataset.prepare` says the rest.
 
@@ -212,29 +216,29 @@ def prepare_files(
     """
     if size < 1:
         raise ValueError(f"size = {size}; accepted is a side of 1 pixel and more")
+    if form not in FORMS:
+        raise ValueError(f"form = {form!r}; accepted are {', '.join(FORMS)}")
     about, refused = about or {}, refused or []
-    listing = _listing_hash(files, size)
+    listing = _listing_hash(files, size, form)
     if destination.exists():
         return _already_prepared(destination, listing)
     work = destination.with_name(f".{destination.name}.partial")
-    state = _State.load(work, listing, len(files), size)
+    state = _State.load(work, listing, len(files), size, form)
     bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
     # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
-    with (
-        bar,
-        ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
+    pool = ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+    with bar, pool:
         while state.files < len(files):
             chunk = files[state.files : state.files + CHUNK]
-            done = list(pool.map(lambda file: _prepare_file(file, size), chunk))
+            done = list(pool.map(lambda file: _prepare_file(file, size, form), chunk))
             state.append(chunk, done)
             bar.update(len(chunk))
     return _finish(state, destination, classes, about | {"listing": listing}, refused)
 
 
-def _listing_hash(files: list[SourceFile], size: int) -> str:
+def _listing_hash(files: list[SourceFile], size: int, form: str) -> str:
     """Which files at which sizes: what decides whether a preparation goes on or is already done."""
-    digest = hashlib.sha256(f"{size}".encode())
+    digest = hashlib.sha256(f"{size}{'' if form == 'raw' else form}".encode())
     for file in files:
         digest.update(f"{file.name}\0{file.label}\0{file.size}\n".encode())
     return digest.hexdigest()
@@ -252,59 +256,61 @@ def _already_prepared(destination: Path, listing: str) -> Path:
 class _State:
     """An unfinished store: images and records on disk, and how much of them counts."""
 
-    def __init__(self, folder: Path, listing: str, count: int, size: int):
-        self.folder, self.listing, self.size = folder, listing, size
+    def __init__(self, folder: Path, listing: str, count: int, size: int, form: str):
+        self.folder, self.listing, self.size, self.form = folder, listing, size, form
         self.files = self.rows = self.record_bytes = 0
         self.sum = np.zeros((size, size, 3), np.int64)
         self.moments = np.zeros((4, 4))
-        self.header = _npy_header((count, size, size, 3))
+        self.header = _npy_header((count, size, size, 3)) if form == "raw" else b""
+        self.images, self.image_bytes = folder / ("images.npy" if form == "raw" else IMAGES), len(self.header)
 
     @classmethod
-    def load(cls, folder: Path, listing: str, count: int, size: int) -> "_State":
+    def load(cls, folder: Path, listing: str, count: int, size: int, form: str) -> "_State":
         """What an earlier run left for these very files, or a fresh start."""
-        state = cls(folder, listing, count, size)
+        state = cls(folder, listing, count, size, form)
         saved = folder / "state.npz"
         if saved.is_file():
             with np.load(saved) as values:
-                if str(values["listing"]) == listing:
-                    for name in ("files", "rows", "record_bytes"):
+                if str(values["listing"]) == listing and "image_bytes" in values:
+                    for name in COUNTS:
                         setattr(state, name, int(values[name]))
                     state.sum, state.moments = values["sum"], values["moments"]
                     return state
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder / "images.npy").write_bytes(state.header)
+        state.images.write_bytes(state.header)
         (folder / "records.jsonl").touch()
         return state
 
     def append(self, chunk: list, done: list) -> None:
         """Add one chunk: data first, then the note that it counts."""
-        images = [image for image, *_ in done if image is not None]
-        with open(self.folder / "images.npy", "r+b") as file:
-            file.seek(len(self.header) + self.rows * self.sum.size)
+        with open(self.images, "r+b") as file:
+            file.seek(self.image_bytes)
             file.truncate()
-            for image in images:
-                file.write(image.data)
+            for _, stored, *_ in done:
+                file.write(stored or b"")
+            self.image_bytes = file.tell()
             _sync(file)
         with open(self.folder / "records.jsonl", "r+b") as file:
             file.seek(self.record_bytes)
             file.truncate()
-            for source, (_, _, digest, reason) in zip(chunk, done, strict=True):
+            for source, (_, stored, _, digest, reason) in zip(chunk, done, strict=True):
                 record = {"file": source.name, "label": source.label, "sha256": digest, "reason": reason}
-                file.write(json.dumps(record).encode() + b"\n")
+                file.write(json.dumps(record | {"bytes": len(stored or b"")}).encode() + b"\n")
             self.record_bytes = file.tell()
             _sync(file)
-        for image, moments, *_ in done:
+        for image, _, moments, *_ in done:
             if image is not None:
                 self.sum += image
                 self.moments += moments
-        self.files, self.rows = self.files + len(chunk), self.rows + len(images)
+                self.rows += 1
+        self.files += len(chunk)
         self._save()
 
     def _save(self) -> None:
         temporary = self.folder / "state.tmp"
         with open(temporary, "wb") as file:
-            numbers = {name: getattr(self, name) for name in ("files", "rows", "record_bytes", "listing")}
+            numbers = {name: getattr(self, name) for name in (*COUNTS, "listing")}
             np.savez(file, sum=self.sum, moments=self.moments, **numbers)
             _sync(file)
         os.replace(temporary, self.folder / "state.npz")
@@ -324,9 +330,13 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict, re
         empty = classes[int(counts.argmin())]
         why = next((f"; {r['file']}: {r['reason']}" for r in rejected if r["file"].startswith(f"{empty}/")), "")
         raise ValueError(f"class {empty!r} is left without an image{why}")
-    with open(state.folder / "images.npy", "r+b") as file:
-        file.write(_npy_header((state.rows, *state.sum.shape)))
-        _sync(file)
+    if state.form == "raw":
+        with open(state.images, "r+b") as file:
+            file.write(_npy_header((state.rows, *state.sum.shape)))
+            _sync(file)
+    else:
+        np.save(state.folder / OFFSETS, np.cumsum([0, *(r["bytes"] for r in accepted)]))
+        meta = meta | {"form": state.form, "quality": QUALITY}
     lines = ["file,class,sha256"]
     lines += [f"{_quoted(r['file'])},{_quoted(classes[r['label']])},{r['sha256']}" for r in accepted]
     (state.folder / "index.csv").write_text("\n".join(lines) + "\n")

@@ -24,14 +24,20 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 FEW = 100_000  # training images
+FEW_EPOCHS = 45
 SMALL = 128  # pixels
+SPEEDS = ("repeatable", "fast")
 LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
 checked = dataclass(frozen=True, config=ConfigDict(strict=True))
 
 
 @checked
 class TrainSettings:
-    """A training run, from §2 to §6. "auto" means what suits the data set; `resolve` says what that is."""
+    """A training run, from §2 to §6. "auto" means what suits the data set; `resolve` says what that is.
+
+    speed: "repeatable" gives the same bits again on one machine; "fast" gives that up for what makes a step faster:
+        bfloat16 where the device computes in it, compiled normalisation, and on Linux an allocator that keeps memory.
+    """
 
     dataset: str = "auto"
     net: Literal[(*NETS, "googlenet")] = "paper"
@@ -53,7 +59,8 @@ class TrainSettings:
     device: str = "auto"
     devices: Auto | Count = "auto"
     columns: Auto | Literal[1, 2] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    speed: Literal[SPEEDS] = "repeatable"
+    precision: Auto | Literal["fp32", "bf16"] = "auto"
     experiment: str = "train"
     name: str = "auto"
 
@@ -211,7 +218,7 @@ def assigned_names(source: str) -> list[str]:
 def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
     """Replace every "auto" by its value for this training store.
 
-    Small pictures get a narrow net, and fewer than FEW images the recipe for small collections; else the paper's.
+    Small pictures get a narrow net, and fewer than FEW images the recipe for small collections; else the net's own.
 
     Raises:
         ValueError: a device that is not there, a net that cannot be built, or a crop larger than the stored images.
@@ -221,19 +228,22 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
         "dataset": choose_dataset(settings.dataset)[0],
         "width": 0.25 if store.size < SMALL else 1.0,
         "image_size": store.crop,
-        "recipe": "small" if few else "googlenet" if settings.net == "googlenet" else "paper",
-        "epochs": 45 if few else 90,
+        "recipe": "small" if few else {"code2012": "code2012", "googlenet": "googlenet"}.get(settings.net, "paper"),
         "device": find_device(settings.device),
     }
     run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
     named = recipe(run.recipe)
     chosen = {name: getattr(named, name) for name in ("batch_size", "learning_rate", "initialisation")}
+    chosen["epochs"] = FEW_EPOCHS if few else named.epochs
     if run.net == "googlenet":  # whose layers are not those that the other rules name
         chosen["initialisation"] = "fan_in"
     run = dataclasses.replace(run, **{k: v for k, v in chosen.items() if getattr(run, k) == "auto"})
     if run.image_size > store.size:
         raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
     net_skeleton(run, len(store.classes))  # refuses what cannot be built
+    if run.precision == "auto":
+        bf16 = run.speed == "fast" and computes_in_bf16(run.device)
+        run = dataclasses.replace(run, precision="bf16" if bf16 else "fp32")
     run = share_out(run)
     return dataclasses.replace(run, name=_name(run, store)) if run.name == "auto" else run
 
@@ -289,8 +299,9 @@ def share_out(run: TrainSettings) -> TrainSettings:
 def _name(run: TrainSettings, store: Store) -> str:
     """A name for people, and a hash of everything that decides the result."""
     decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment", *LAYOUT)}
-    if run.augmentation == "all":  # runs from before there was a choice keep their names
-        del decides["augmentation"]
+    for field, before in (("augmentation", "all"), ("speed", "repeatable")):
+        if decides[field] == before:  # runs from before there was a choice keep their names
+            del decides[field]
     digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
     return f"{Path(run.dataset).name}-{run.net}-{run.recipe}-{run.epochs}epochs-seed{run.seed}-{digest[:8]}"
 
@@ -312,3 +323,11 @@ def find_device(name: str = "auto") -> str:
     if name not in here:
         raise ValueError(f"device = {name!r}; on this machine are auto, {', '.join(here)}")
     return name
+
+
+def computes_in_bf16(device: str) -> bool:
+    """Whether a device has units for bfloat16. Others only emulate it, and take longer than for float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities() if device == "cpu" else {}
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))

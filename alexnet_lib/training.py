@@ -24,14 +24,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import launch
 from .architecture import alexnet
 from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
 from .inception import HEAD_WEIGHT, each_output, googlenet
-from .launch import ALONE, Job, JobFailed, inside_job, join, train_on_devices, wait_until_prepared
-from .learning import PaperSGD, PlateauRule, averaging, four_per_cent_less, initialise, rate_factor, recipe
+from .launch import ALONE, Job, JobFailed, inside_job
+from .learning import (
+    PaperSGD,
+    PlateauRule,
+    averaging,
+    four_per_cent_less,
+    initialise,
+    parameter_groups,
+    patience_for,
+    rate_factor,
+    recipe,
+    set_rates,
+)
 from .loader import batches
+from .normalization import LocalResponseNorm
 from .progress import PIPE, progress_bar, progress_style, tell
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
 from .settings import TrainSettings, check, net_changes, net_skeleton, resolve
@@ -56,7 +69,8 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
     """Train a net, from where an earlier call with the same settings left off, and return its record.
 
     With several devices the work is done by as many processes, started through torchrun; a process that torchrun
-    has started does its part of it.
+    has started does its part of it. Such processes outlive this one: where another process is training this run, it is
+    followed to its end.
 
     Args:
         settings: what to train; "auto" values are chosen to suit the data set.
@@ -67,12 +81,15 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
         NonFiniteLoss: names the step and the last good checkpoint.
         JobFailed: a process of several ended before its work was done; says which, and its last lines.
     """
-    wait_until_prepared(settings.dataset)
+    launch.wait_until_prepared(settings.dataset)
     stores = load_dataset(settings.dataset)
     run = resolve(settings, stores["train"])
-    if run.devices > 1 and not inside_job():
-        return train_on_devices(run, on_epoch, StallWarning)
-    with join(run.columns, run.device) as job:
+    if not inside_job():
+        if launch.in_work(run.folder):
+            return launch.follow(run, on_epoch)
+        if run.devices > 1 or run.speed == "fast" and not launch.has_allocator():
+            return launch.train_on_devices(run, on_epoch, StallWarning)
+    with launch.join(run.columns, run.device) as job:
         run = dataclasses.replace(run, device=job.device)
         if not job.as_leader_says((run.folder / "summary.json").is_file()):
             _train_here(run, stores, job, on_epoch)
@@ -81,11 +98,14 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
 
 def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch) -> None:
     """This process's part of a run."""
-    if job.leader:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        write_json(run.folder / "config.json", dataclasses.asdict(run))
+    torch.backends.cudnn.benchmark = run.speed == "fast"
     try:
-        with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
+        with (
+            launch.at_work(run.folder, job),
+            torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []),
+        ):
+            if job.leader:
+                write_json(run.folder / "config.json", dataclasses.asdict(run))
             state = _State(run, len(stores["train"].classes), job)
             _train_epochs(run, stores, state, on_epoch)
             _write_summary(run, stores, state)
@@ -103,6 +123,9 @@ def build_net(run: TrainSettings, classes: int) -> nn.Module:
     build = googlenet if run.net == "googlenet" else partial(alexnet, run.net)
     net = build(classes, seed=run.seed, **net_changes(run))
     net = initialise(net, run.initialisation, run.seed)
+    for layer in net.children():
+        if isinstance(layer, LocalResponseNorm):
+            layer.compiled = run.speed == "fast"
     return net.to(run.device, memory_format=torch.channels_last)
 
 
@@ -111,7 +134,7 @@ def load_net(record: Record) -> nn.Module:
     state = load_checkpoint(record.folder)
     if state is None:
         raise FileNotFoundError(f"no checkpoint in {record.folder}")
-    run = check(TrainSettings, record.config | {"device": "cpu"})
+    run = check(TrainSettings, record.config | {"device": "cpu", "speed": "repeatable"})
     net = build_net(run, record.summary["classes"])
     net.load_state_dict(state.get("averaged", state["net"]))
     return net.eval()
@@ -127,8 +150,9 @@ class _State:
     def __init__(self, run: TrainSettings, classes: int, job: Job = ALONE):
         self.job, self.net = job, own_column(build_net(run, classes), job)
         named = recipe(run.recipe)
-        self.optimizer = PaperSGD(self.net.parameters(), run.learning_rate, named.momentum, named.weight_decay)
-        self.schedule, self.rule = named.schedule, PlateauRule(run.learning_rate)
+        self.optimizer = PaperSGD(parameter_groups(self.net, named), run.learning_rate, named.momentum)
+        self.schedule = named.schedule
+        self.rule = PlateauRule(run.learning_rate, patience=patience_for(run.epochs))
         self.average = averaging(self.net) if named.average_last else None
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
@@ -164,7 +188,7 @@ class _State:
     def save(self, folder: Path) -> None:
         """Write a checkpoint: tensors by the names of the layers, and the rest as text. All columns must call."""
         plain = {name: getattr(self, name) for name in PLAIN_STATE}
-        rates = {name: self.optimizer.param_groups[0][name] for name in ("lr", "buffer_lr")}
+        rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
         averaged = 0 if self.average is None else int(self.average.n_averaged)
         progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged})
         if self.job.replica == 0:
@@ -197,7 +221,8 @@ class _State:
         progress = json.loads(progress)
         if self.average is not None:
             self.average.n_averaged.fill_(progress["averaged"])
-        self.optimizer.param_groups[0].update(progress["rates"])
+        for group, rates in zip(self.optimizer.param_groups, progress["rates"], strict=True):
+            group.update(rates)
         self.rule.load_state_dict(progress["rule"])
         for name in PLAIN_STATE:
             setattr(self, name, progress[name])
@@ -242,9 +267,9 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
         asked = time.perf_counter()
         x, labels = next(data)
         waited += time.perf_counter() - asked
-        rate = _rate(run, named, state, steps)
+        _set_rates(run, named, state, steps)
         state.job.batch = min(run.batch_size, len(store) - state.step * run.batch_size)
-        pending.append(_step(run, state, rate, x, labels))
+        pending.append(_step(run, state, x, labels))
         state.step += 1
         if named.average_last and state.epoch + state.step / steps > run.epochs * (1 - named.average_last):
             state.average.update_parameters(state.net)
@@ -260,10 +285,8 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
     return waited
 
 
-def _step(run, state: _State, rate: float, x: Tensor, labels: Tensor) -> Tensor:
+def _step(run, state: _State, x: Tensor, labels: Tensor) -> Tensor:
     """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
     _generator(x.device).manual_seed(_number(run.seed, state.epoch, state.step))  # of the dropout masks
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
         logits, *auxiliary = each_output(state.forward(x))
@@ -290,12 +313,16 @@ def _number(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _rate(run, named, state: _State, steps: int) -> float:
+def _set_rates(run, named, state: _State, steps: int) -> None:
+    """Give each group of parameters the rate of the next step."""
+    done = (state.epoch + state.step / steps) / run.epochs
     if named.schedule == "plateau":
-        return state.rule.rate
-    if named.schedule == "four_per_cent":
-        return run.learning_rate * four_per_cent_less(state.epoch)
-    return run.learning_rate * rate_factor(named, (state.epoch + state.step / steps) / run.epochs)
+        rate = state.rule.rate
+    elif named.schedule == "four_per_cent":
+        rate = run.learning_rate * four_per_cent_less(state.epoch)
+    else:
+        rate = run.learning_rate * rate_factor(named, done)
+    set_rates(state.optimizer, named, rate, done)
 
 
 def _count(run, state: _State, pending: list[Tensor]) -> None:
@@ -349,10 +376,12 @@ def _write_summary(run, stores, state: _State) -> None:
     mean = mean_of(stores["train"], run.image_size)
     metrics = {
         "train": {"as trained": {k: state.history[-2][k] for k in ("loss", "top1", "top5")}},
-        "val": {},
     }
-    for views, name in ((1, "1 view"), (10, "10 views")):
-        metrics["val"][name] = evaluate(state.answering, stores["val"], mean, views, state.job)
+    for split in [split for split in stores if split != "train"]:
+        views = {"1 view": 1, "10 views": 10}
+        metrics[split] = {
+            n: evaluate(state.answering, stores[split], mean, count, state.job) for n, count in views.items()
+        }
     if not state.job.leader:
         return
     timing, classes = pd.DataFrame(state.timing), len(stores["train"].classes)
@@ -388,7 +417,10 @@ def main(arguments=None) -> None:
     if progress_style() == PIPE:
         warnings.showwarning = lambda message, *_: tell({"warning": str(message)})
     try:
-        record = train(check(TrainSettings, json.loads(given.config.read_text())))
+        settings = check(TrainSettings, json.loads(given.config.read_text()))
+        if settings.speed == "fast" and not launch.has_allocator():
+            launch.with_allocator()
+        record = train(settings)
     except (ValueError, OSError, ArithmeticError, JobFailed) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     if record is not None:

@@ -26,14 +26,12 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
+from . import ALLOCATOR
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, runs_dir
 
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
 DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qualitative": ("07_train",)}
-# The allocator reads these before the first line of a notebook runs; the Makefile explains them.
-ALLOCATOR = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-ALLOCATOR["MALLOC_TOP_PAD_"] = str(1 << 28)
 # pytest's variable would keep a kernel from recording what subprocesses print, MPLBACKEND would hide figures.
 UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
 # each kernel would warn that this machine's users could listen to it

@@ -359,3 +359,17 @@ def test_the_built_in_collection_prepares(tmp_path):
     assert len(stores["train"].classes) == 24 and stores["train"].crop == 64
     assert (np.bincount(stores["train"].labels) == 84).all()
     assert json.loads((stores["val"].folder / "meta.json").read_text())["rejected"] == []
+
+
+def test_a_data_set_is_prepared_by_its_name(tmp_path, folder, monkeypatch, capsys):
+    for split in ("train", "val"):
+        (tmp_path / "imagenette").mkdir(exist_ok=True)
+        (tmp_path / "imagenette" / split).symlink_to(folder)
+    monkeypatch.setenv("ALEXNET_DATA", str(tmp_path))
+    monkeypatch.setenv("ALEXNET_PROGRESS", "none")
+    main(["prepare", "imagenette"])
+    assert capsys.readouterr().out.count("4 files: 4 images of 2 classes, 0 rejected") == 2
+    assert (tmp_path / "prepared" / "imagenette-256" / "val" / "images.npy").is_file()
+    with pytest.raises(SystemExit):
+        main(["prepare", "imagenet"])
+    assert "dataset = 'imagenet'; accepted are" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_no_augmentation_is_centre_crops_in_the_same_order(store):
 
 def test_default_runs_keep_the_names_from_before_there_was_a_choice(store):
     run = resolve(settings(), store)
-    without = ("name", "experiment", "devices", "columns", "augmentation")
+    without = ("name", "experiment", "devices", "columns", "augmentation", "speed")
     decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in without}
     digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
     assert run.name.endswith(digest[:8])

@@ -1,14 +1,16 @@
 """What README says of the project is so."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import alexnet_lib
 from alexnet_lib.dataset import STORE_SIZES
-from alexnet_lib.paths import REPOSITORY
+from alexnet_lib.paths import REFERENCE, REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -57,3 +59,25 @@ def test_sizes_on_disk_are_those_of_the_arrays(row, images, size, unit):
     stated = float(re.search(rf"([\d.]+) {unit} prepared", disk)[1])
     exact = images * size * size * 3 / {"MB": 1e6, "GB": 1e9}[unit]
     assert np.isclose(stated, exact, rtol=0.1)
+
+
+def test_what_imagenet_takes_is_from_the_records():
+    """Each number, as it is printed, follows from a kept measurement."""
+    text = README.split("## ImageNet, from the archives to ninety epochs")[1].split("## ")[0]
+    core = pd.read_csv(REFERENCE / "preparation" / "preparation.csv").set_index("cores").loc[1]
+    loader = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")["images_per_processor_second"]
+    about = json.loads((REFERENCE / "loader" / "summary.json").read_text())
+    step = pd.read_csv(REFERENCE / "step-32" / "step.csv").set_index("way")["processor_ratio"]
+    rate = core["processor_prepare"]
+    stated = [
+        f"{rate:.0f} pictures a second",
+        f"{core['processor_ratio']:.1f} times as many",
+        f"{1_331_167 / rate / 16 / 3600:.1f} hours on sixteen",
+        *(f"{loader[way]:,.0f} {rest}" for way, rest in (("raw store", "images"), ("jpeg store", "from the JPEG"))),
+        f"{loader['raw store'] / loader['ImageFolder, 0 workers']:.1f} times",
+        f"JPEG, {about['jpeg_gigabytes']:.0f} GB",
+        f"raw pixels, {about['raw_gigabytes']:.0f} GB",
+        f"{step['fast']:.1f} times as fast as the plain way",
+        f"{1_281_167 * 90 / 1e6:.0f} million images",
+    ]
+    assert [words for words in stated if words not in text] == []

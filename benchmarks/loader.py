@@ -1,0 +1,149 @@
+"""The loader against what one would otherwise write: torchvision's ImageFolder with transforms, in a DataLoader.
+
+Both make batches of 128: a random crop of 224 from 256 × 256, a reflection for half, the colour noise of §4.1, float
+numbers less a mean. The pictures are generated; the folder holds them as JPEG files of 256 × 256, our stores as raw
+pixels and as JPEG. In turns, in one run, all with the allocator's settings of `speed = "fast"`; printed are medians by
+the clock, and of processor time against the plain loader without workers: of these two the one to trust on a machine
+with other work.
+
+--photographs FOLDER    measures the bytes of the JPEG store on these pictures, in class folders; without it they are
+                        those of noise, and nothing is said of disks
+--keep                  also writes results/reference/loader/, from which README reads
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+BATCH, BATCHES, ROUNDS = 128, 4, 5
+ALL = 1_331_167  # pictures of ILSVRC-2012, those of validation included
+
+
+class ColourNoise:
+    """§4.1 as a transform of one image, a float tensor (3, H, W)."""
+
+    def __init__(self, pca):
+        self.axes = torch.from_numpy(pca.eigenvectors * np.sqrt(pca.eigenvalues)).float()
+
+    def __call__(self, image):
+        return (image + (self.axes @ (0.1 * torch.randn(3)))[:, None, None]) / 1.1
+
+
+def usual(folder: Path, pca, mean, workers: int):
+    """An epoch of a DataLoader, as a function."""
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    chain = [transforms.RandomCrop(224), transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
+    chain += [lambda x: x.float().sub_(mean), ColourNoise(pca)]
+    pictures = ImageFolder(folder, transforms.Compose(chain))
+    loader = torch.utils.data.DataLoader(
+        pictures, BATCH, shuffle=True, num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
+    return lambda: [None for _ in loader]
+
+
+def own(store, run, mean):
+    from alexnet_lib.loader import make_batches
+
+    return lambda: [None for _ in make_batches(run, store, mean, 0)]
+
+
+def write_pictures(folder: Path) -> None:
+    """JPEG files of 256 × 256 with the smoothness and detail of photographs, in two class folders."""
+    generator = np.random.default_rng(0)
+    for number in range(BATCH * BATCHES):
+        coarse = Image.fromarray(generator.integers(0, 256, (20, 20, 3), np.uint8)).resize((256, 256))
+        noisy = np.asarray(coarse, np.int16) + generator.integers(-10, 11, (256, 256, 1))
+        path = folder / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def seconds(work) -> tuple[float, float]:
+    """By the clock, and of the processor, without other processes."""
+    began, used = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began, time.process_time() - used
+
+
+def measure(folder: Path) -> list[dict]:
+    """Images per second of each way, and how many times the plain loader's; of that the better one by the clock."""
+    from alexnet_lib import prepare
+    from alexnet_lib.evaluation import mean_of
+    from alexnet_lib.settings import TrainSettings, resolve
+
+    write_pictures(folder / "pictures")
+    stores = {form: prepare(folder / "pictures", folder / form, progress=False, form=form) for form in ("raw", "jpeg")}
+    given = {"dataset": "embedded", "recipe": "small", "width": 1.0, "image_size": 224, "batch_size": BATCH}
+    run = resolve(TrainSettings(device="cpu", devices=1, **given), stores["raw"])
+    mean = mean_of(stores["raw"], 224)
+    ways = {
+        f"ImageFolder, {workers} workers": usual(folder / "pictures", stores["raw"].pca, mean, workers)
+        for workers in (0, 2)
+    }
+    ways |= {f"{form} store": own(store, run, mean) for form, store in stores.items()}
+    for work in ways.values():
+        work()  # warms the caches
+    rounds = [[seconds(work) for work in ways.values()] for _ in range(ROUNDS)]
+    rows = []
+    for number, way in enumerate(ways):
+        clock = statistics.median(min(times[0][0], times[1][0]) / times[number][0] for times in rounds)
+        rate, processor_rate = (
+            BATCH * BATCHES / statistics.median(times[number][kind] for times in rounds) for kind in (0, 1)
+        )
+        row = {"way": way, "images_per_second": round(rate), "ratio": round(clock, 2)}
+        if "2 workers" not in way:
+            ratio = statistics.median(times[0][1] / times[number][1] for times in rounds)
+            row |= {"images_per_processor_second": round(processor_rate), "processor_ratio": round(ratio, 2)}
+        rows.append(row)
+    return rows
+
+
+def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
+    """Bytes of one picture in a JPEG store: the mean over evenly chosen files."""
+    from alexnet_lib.jpeg_store import encode
+    from alexnet_lib.preparation import decode, fit, list_files
+
+    files = list_files(source)[1]
+    chosen = files[:: max(1, len(files) // count)]
+    return float(np.mean([len(encode(fit(decode(file.read_bytes()), 256).numpy())) for file in chosen]))
+
+
+def main(arguments=None) -> None:
+    from alexnet_lib.launch import has_allocator, with_allocator
+    from alexnet_lib.paths import REFERENCE
+    from alexnet_lib.records import provenance, write_json, write_table
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--keep", action="store_true", help="write the reference")
+    given = parser.parse_args(arguments)
+    if not has_allocator():
+        with_allocator()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(Path(folder))
+    about = {"cores": os.cpu_count(), "batch_size": BATCH, "raw_gigabytes": round(ALL * 256 * 256 * 3 / 1e9, 1)}
+    if given.photographs:
+        about["bytes_a_photograph"] = round(bytes_of_photographs(given.photographs, Path(folder)))
+        about["jpeg_gigabytes"] = round(ALL * about["bytes_a_photograph"] / 1e9, 1)
+    for row in rows:
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
+    print(about)
+    if given.keep:
+        (REFERENCE / "loader").mkdir(exist_ok=True)
+        write_table(REFERENCE / "loader" / "loader.csv", rows)
+        command = "python benchmarks/loader.py --photographs FOLDER --keep"
+        write_json(REFERENCE / "loader" / "summary.json", {"command": command} | about | provenance())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""§5: the first steps from several initial weights: when a run has left the start, and what is kept of it."""
+
+import dataclasses
+import math
+
+import pandas as pd
+import torch
+
+from alexnet_lib import load_dataset, stalls
+from alexnet_lib.settings import resolve
+from alexnet_lib.stalls import WINDOW, first_losses, outcomes, rescale, run_all, stalled
+from alexnet_lib.training import build_net
+from tests.small_runs import NAME, settings
+
+
+def a_run(rule, **changes):
+    store = load_dataset(NAME)["train"]
+    return resolve(settings(recipe="paper", initialisation=rule, learning_rate=0.01, **changes), store), store
+
+
+def test_rescaled_weights_of_2012_are_those_of_the_rule_of_that_name(place):
+    nets = [build_net(a_run(rule)[0], 3) for rule in ("code2012", "rescaled")]
+    for one, other in zip(rescale(nets[0]).parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_run_ends_when_it_has_left_the_start_and_not_before(place):
+    learns = first_losses(*a_run("fan_in"), rescaled=False, steps=10 * WINDOW)
+    assert len(learns) < 10 and learns[-1] < math.log(3) - stalls.LEFT
+    assert all(loss >= math.log(3) - stalls.LEFT for loss in learns[:-1])
+    stays = first_losses(*a_run("printed"), rescaled=False, steps=2 * WINDOW)
+    assert len(stays) == 2 and stays[-1] >= math.log(3) - stalls.LEFT
+
+
+def test_only_what_is_missing_is_run(tmp_path, place, monkeypatch):
+    done = []
+    monkeypatch.setattr(stalls, "WIDTH", 0.05)
+    monkeypatch.setattr(stalls, "first_losses", lambda run, *_: done.append(run.initialisation) or [1.0, 0.9])
+    run_all([NAME], [0], ("printed",), folder=tmp_path)
+    run_all([NAME], [0], ("printed", "caffe"), folder=tmp_path)
+    assert done == ["printed"] * 2 + ["caffe"] * 2
+    table = pd.read_csv(tmp_path / "losses.csv")
+    assert len(table) == 8 and set(table["step"]) == {WINDOW, 2 * WINDOW}
+
+
+def test_outcomes(tmp_path):
+    row = {"dataset": "embedded", "rule": "printed", "rescaled": True, "classes": 24, "step": 100}
+    rows = [row | {"seed": seed, "loss": loss} for seed, loss in enumerate((3.178, 3.0, 2.9, float("nan")))]
+    rows += [row | {"seed": 4, "step": step, "loss": loss} for step, loss in ((50, 3.2), (100, 3.1), (150, 3.0))]
+    pd.DataFrame(rows).to_csv(tmp_path / "losses.csv", index=False)
+    table = outcomes(tmp_path)
+    assert table["left"].tolist()[1:3] + table["left"].tolist()[4:] == [100, 100, 150]
+    assert table["left"].isna().tolist() == [True, False, False, True, False]
+    (counted,) = stalled(tmp_path).to_dict("records")
+    assert (counted["runs"], counted["stalled"], counted["left"]) == (5, 2, 100)
+
+
+def test_the_record_is_whole():
+    table = outcomes()
+    assert not table.duplicated(stalls.WHICH).any() and set(table["rule"]) == set(stalls.RULES)
+    assert (table["left"].fillna(table["steps"]) <= stalls.STEPS).all()
+
+
+def test_settings_are_those_of_the_paper(place):
+    run, _ = a_run("printed", batch_size="auto")
+    assert (run.learning_rate, run.batch_size) == (0.01, 128)
+    assert dataclasses.asdict(run)["recipe"] == "paper"
