@@ -27,6 +27,7 @@ MODULE_OF = {
     "add_colour_noise": "augmentation",
     "alexnet": "architecture",
     "colour_pca": "preparation",
+    "googlenet": "inception",
     "load_dataset": "dataset",
     "open_store": "dataset",
     "prepare": "dataset",

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import loader, training
+from alexnet_lib import loader, run_state, training
 from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
@@ -160,7 +160,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(place):
 
 def look(losses, step, told=False):
     """What the alarm says of a run of three classes with these last losses."""
-    state = SimpleNamespace(recent=losses[-training.STALL_WINDOW :], told_of_stall=told)
+    state = SimpleNamespace(recent=losses[-run_state.STALL_WINDOW :], told_of_stall=told)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         training._warn_of_stall(state, step, 3)
