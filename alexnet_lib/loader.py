@@ -45,9 +45,10 @@ def make_batches(
     views = draw_views(generator, drawn, (border, border), named.crop_offsets)
     if named.views_shared_by > 1:
         views = views[_positions(order) // named.views_shared_by]
-    if run.augmentation == "none":
+    cropped, coloured = run.augmentation in ("all", "crops"), run.augmentation in ("all", "colours")
+    if not cropped:
         views = centre_views(len(store), (border, border))
-    distorted = named.distorted and run.augmentation != "none"
+    distorted = named.distorted and cropped
     if distorted:
         views, changes = (
             draw_areas(generator, len(store), (store.size, store.size)),
@@ -61,10 +62,10 @@ def make_batches(
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
         crops = (cut_areas if distorted else cut_views)(store.images, views[rows], run.image_size, rows)
-        if distorted and run.augmentation == "all":
+        if distorted and coloured:
             crops = distort(crops, changes[rows])
         x = to_input(crops, mean, run.device)
-        if run.augmentation == "all" and noise:
+        if coloured and noise:
             add_colours(x, onto(shifts[rows], run.device)).div_(divisor)
         yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
 
