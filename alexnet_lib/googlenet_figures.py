@@ -58,9 +58,8 @@ def costs(tables: dict[str, pd.DataFrame]) -> Figure:
             place.set_xticks(range(len(table)), names if row else [], rotation=90, fontsize=9)
             axes[row, 0].set_ylabel(unit)
             for x, value in enumerate(table[what] / 1e6):
-                place.text(
-                    x, value, f"{value:.2g}" if value < 10 else f"{value:.0f}", ha="center", va="bottom", fontsize=7
-                )
+                digits = 0 if value >= 10 else 1 if value >= 1 else 2 if value >= 0.01 else 3
+                place.text(x, value, f"{value:.{digits}f}", ha="center", va="bottom", fontsize=7)
         axes[0, column].set_title(net)
     return figure
 
@@ -86,7 +85,7 @@ def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
         axes[0, 0].plot(path, style, label=name)
     axes[0, 0].axhline(0, color=GREY, linewidth=0.8, zorder=0)
     axes[0, 0].set(xlabel="update", ylabel="weight (0 is best)", ylim=(-1.7, 2.4))
-    axes[0, 0].legend(loc="upper center", ncols=3)
+    axes[0, 0].legend(loc="upper right", ncols=3, fontsize=8, columnspacing=1, handlelength=1.6)
     axes[0, 1].plot(limits.index, limits, "o-", markersize=4)
     axes[0, 1].set(xlabel="staleness of each gradient (updates)", ylabel="largest rate that converges", ylim=(0, None))
     return figure
