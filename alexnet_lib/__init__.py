@@ -26,7 +26,7 @@ MODULE_OF = {
     "PlateauRule": "learning",
     "add_colour_noise": "augmentation",
     "alexnet": "architecture",
-    "colour_pca": "preparation",
+    "colour_pca": "colours",
     "googlenet": "inception",
     "load_dataset": "dataset",
     "open_store": "dataset",

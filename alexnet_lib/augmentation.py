@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .colours import ColourPCA
 from .jpeg_store import JpegImages
-from .preparation import ColourPCA
 
 OFFSETS = ("code2012", "printed")
 NOISE_UNITS = ("code2012", "deviation", "printed", "torch")
