@@ -19,6 +19,7 @@ from .records import load_checkpoint, save_checkpoint
 from .settings import TrainSettings, net_changes
 
 STALL_WINDOW = 50
+FORMAT = 2  # of checkpoints; those of another cannot be gone on with
 PLAIN_STATE = ("epoch", "step", "sums", "stopped", "history")
 
 
@@ -56,6 +57,11 @@ class RunState:
         saved = load_checkpoint(run.folder) if job.leader else None
         progress = job.as_leader_says(None if saved is None else saved["progress"])
         if progress is not None:
+            if json.loads(progress).get("format") != FORMAT:
+                raise ValueError(
+                    f"the checkpoint in {run.folder} was written by another version of this library, which alone can "
+                    "go on with it; remove that folder to begin anew"
+                )
             self._load(progress, saved)
             timing = run.folder / "timing.csv"
             rows = pd.read_csv(timing).to_dict("records") if job.leader and timing.is_file() else []
@@ -83,7 +89,8 @@ class RunState:
         plain = {name: getattr(self, name) for name in PLAIN_STATE}
         rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
         averaged = 0 if self.average is None else int(self.average.n_averaged)
-        progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged})
+        more = {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged, "format": FORMAT}
+        progress = json.dumps(plain | more)
         if self.job.replica == 0:
             tensors = {"net": self.net.state_dict(), "velocity": self._velocity()}
             if self.answering is not self.net:

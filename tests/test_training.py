@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from alexnet_lib import loader, run_state, training
+from alexnet_lib.dataset import load_dataset
 from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
+from alexnet_lib.run_state import RunState
 from alexnet_lib.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
 from tests.small_runs import NAME, settings
@@ -143,6 +145,19 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(tmp_path):
     newest.unlink()
     assert load_checkpoint(tmp_path)["epoch"] == 1
     assert load_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_a_checkpoint_of_another_version_is_left_alone_and_named(place):
+    run = resolve(settings(epochs=2), store := load_dataset(NAME)["train"])
+    state = RunState(run, len(store.classes))
+    run.folder.mkdir(parents=True)
+    state.save(run.folder)
+    saved = load_checkpoint(run.folder)
+    older = json.loads(saved["progress"]) | {"format": 1}
+    save_checkpoint(run.folder, saved | {"progress": json.dumps(older)})
+    with pytest.raises(ValueError, match="another version of this library.*remove that folder"):
+        train(settings(epochs=2))
+    assert json.loads(load_checkpoint(run.folder)["progress"]) == older
 
 
 def test_checkpoints_hold_no_code(tmp_path):
