@@ -35,7 +35,7 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
 
 @in_style
 def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float]) -> Figure:
-    """Small numbers by group, one dot a seed and a bar at their mean; diamonds: what the paper says of a group."""
+    """Differences by group: one dot a seed and a bar at their mean; diamonds, what the paper says of a group."""
     figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
     place = axes[0, 0]
     place.axvline(0, color=GREY, linewidth=1)
@@ -73,7 +73,10 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
 
 @in_style
 def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
-    """The error by the share of hidden units silenced; for each title the nets by name, one column a seed."""
+    """The error by the share of hidden units silenced; thin lines the seeds, thick ones their mean.
+
+    panels: for each title and net a table by share, one column a seed.
+    """
     figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):
@@ -87,7 +90,10 @@ def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
 
 @in_style
 def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure:
-    """How many times as many epochs dropout takes to a level of error, by level; one column a seed."""
+    """How many times as many epochs dropout takes to a level of error; thin lines the seeds, thick ones their mean.
+
+    panels: for each title and net a table by level, one column a seed.
+    """
     figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):

@@ -119,7 +119,7 @@ def shares(table: pd.DataFrame) -> Figure:
 
 @in_style
 def windows(side: int, kernel: int, stride: int) -> Figure:
-    """Where the last windows of a convolution fall on a row of `side` pixels, and what hangs over the edge."""
+    """Where the last windows of a convolution fall on a row of pixels, and what hangs over the edge."""
     figure, axes = new_figure(10, 2.2)
     place = axes[0, 0]
     last = -(-(side - kernel) // stride)
@@ -164,7 +164,10 @@ def connections(dependence: dict[str, np.ndarray]) -> Figure:
 
 @in_style
 def receptive_fields(image: np.ndarray, fields: pd.Series) -> Figure:
-    """The squares that one unit in the middle of each layer's map sees, on a picture (S, S, 3)."""
+    """The squares that one unit in the middle of each layer's map sees, on a picture.
+
+    image: (S, S, 3).
+    """
     figure, axes = new_figure(5.6, 4.6)
     place, middle = axes[0, 0], image.shape[0] / 2
     bare(place)
@@ -218,7 +221,7 @@ def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
 
 @in_style
 def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
-    """For each geometry, how many of a window's pixels lie outside the picture, at every place of conv1's map."""
+    """For each geometry, how many of a window's pixels lie outside the picture, at every place of the first map."""
     figure, axes = new_figure(8.2, 3.4, 1, len(geometries))
     for place, (name, zeros) in zip(axes[0], geometries.items(), strict=True):
         shown = place.imshow(zeros, cmap="Greys", vmin=0, vmax=max(map(np.max, geometries.values())))
@@ -280,7 +283,7 @@ def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, sho
 
 @in_style
 def pooled_by_hand(grid: np.ndarray, window: int, out: np.ndarray, credit: np.ndarray) -> Figure:
-    """A map (H, W) of numbers with its windows at every second unit, what comes out, and who receives the gradient.
+    """A map of numbers with its windows at every second unit, what comes out, and who receives the gradient.
 
     The darker a unit of the first panel, the more windows hold it; a hatched one is in none.
     """
@@ -323,7 +326,10 @@ def _numbers(place, grid: np.ndarray, shades=None, bold=None) -> None:
 
 @in_style
 def pooled_maps(maps: np.ndarray, outs: dict[str, np.ndarray], credits: dict[str, np.ndarray]) -> Figure:
-    """Feature maps (C, H, W), one a row: as they are, pooled in several ways, and the credit that each way gives."""
+    """Feature maps, one a row: as they are, pooled in several ways, and the credit that each way gives.
+
+    maps: (C, H, W).
+    """
     figure, axes = new_figure(10, 1.75 * len(maps) + 0.4, len(maps), 1 + 2 * len(outs))
     most = max(np.max(counts) for counts in credits.values())
     for row, places in enumerate(axes):

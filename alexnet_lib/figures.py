@@ -3,13 +3,16 @@
 Those of a net are in `diagrams.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+
+from .descriptions import described
 
 INK, GREY, PALE = "#222222", "#8a8a8a", "#dddddd"
 ACCENT, SECOND = "#c8501e", "#2a6f97"  # dark and middle when printed in grey
@@ -28,7 +31,16 @@ STYLE = {
 }
 
 
-in_style = plt.rc_context(STYLE)  # decorates each function that draws
+def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorates each function that draws; the first sentence of its documentation becomes the figure's alt text."""
+
+    @wraps(draw)
+    def drawn(*arguments, **options) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*arguments, **options)
+        return described(figure, draw.__doc__)
+
+    return drawn
 
 
 def new_figure(width: float, height: float, rows=1, columns=1, **options) -> tuple[Figure, np.ndarray]:
@@ -54,7 +66,10 @@ def bare(axes) -> None:
 
 @in_style
 def pictures(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8, side: float = 1.15) -> Figure:
-    """Pictures in a grid, each in its own shape; uint8 (H, W, 3)."""
+    """Pictures in a grid, each in its own shape.
+
+    images: uint8 (H, W, 3).
+    """
     rows = -(-len(images) // columns)
     figure, axes = new_figure(columns * side, rows * (side + 0.2 * bool(len(titles))), rows, columns)
     for place in axes.flat:
@@ -86,7 +101,10 @@ def preparation_steps(steps: Sequence[tuple[str, np.ndarray]], square: int) -> F
 
 @in_style
 def mean_image(mean: np.ndarray, image: np.ndarray) -> Figure:
-    """The mean image (S, S, 3), how far each pixel of it lies from its overall mean, and an image before and after."""
+    """The mean image, how far each pixel of it lies from its overall mean, and an image before and after.
+
+    mean, image: (S, S, 3).
+    """
     figure, axes = new_figure(10, 2.6, 1, 4)
     brightness = mean.mean(2) - mean.mean()
     for place in axes[0]:
@@ -105,7 +123,10 @@ def mean_image(mean: np.ndarray, image: np.ndarray) -> Figure:
 
 @in_style
 def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
-    """Left: pixels (N, 3) in the plane of the first two axes. Right: the mean colour moved along each axis."""
+    """Left, pixels in the plane of the first two axes of colour; right, the mean colour moved along each axis.
+
+    pixels: (N, 3).
+    """
     figure, axes = new_figure(10, 3.6, 1, 2, width_ratios=[1, 1.5])
     colour = pixels.reshape(-1, 3).mean(0)
     along = (pixels - colour) @ pca.eigenvectors
@@ -117,7 +138,9 @@ def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
     axes[0, 1].imshow(strips.transpose(1, 0, 2).clip(0, 255) / 255, aspect="auto", extent=(-2.05, 2.05, 2.5, -0.5))
     for line in (0.5, 1.5):
         axes[0, 1].axhline(line, color="white", linewidth=6)
-    axes[0, 1].set_yticks(range(3), [f"{name}\n√λ = {d:.1f}" for name, d in zip("123", deviations, strict=True)])
+    directions = pca.eigenvectors.T.round(1) + 0.0  # nothing is "-0.0"
+    parts = [" ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in directions]
+    axes[0, 1].set_yticks(range(3), [f"√λ = {d:.1f}\n{part}" for d, part in zip(deviations, parts, strict=True)])
     axes[0, 1].set(xlabel="standard deviations from the mean colour", title="what each principal axis looks like")
     axes[0, 1].tick_params(left=False)
     axes[0, 1].spines[:].set_visible(False)
@@ -126,7 +149,10 @@ def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
 
 @in_style
 def scores_by_hand(scores: pd.DataFrame, labels: Sequence[str]) -> Figure:
-    """One panel an image (row) with its scores in order: the label dark, the first five above the line."""
+    """One panel an image with its scores in order: the label dark, the first five above the line.
+
+    scores: a row an image.
+    """
     figure, axes = new_figure(10, 2.6, 1, len(scores))
     for place, (name, row), label in zip(axes[0], scores.iterrows(), labels, strict=True):
         row = row.sort_values(ascending=False, kind="stable")
@@ -144,7 +170,10 @@ def scores_by_hand(scores: pd.DataFrame, labels: Sequence[str]) -> Figure:
 
 @in_style
 def error_bars(table: pd.DataFrame) -> Figure:
-    """Errors by method: columns "top-1 error" and "top-5 error", from 0 to 1, as two bars a row."""
+    """Top-1 and top-5 errors by method, two bars each.
+
+    table: a row a method; columns "top-1 error" and "top-5 error", from 0 to 1.
+    """
     figure, axes = new_figure(8, 0.55 * len(table) + 0.7)
     place, rows = axes[0, 0], np.arange(len(table))
     for shift, column, colour in ((-0.19, "top-1 error", INK), (0.19, "top-5 error", GREY)):
@@ -172,7 +201,10 @@ def _line(activation: str) -> dict:
 
 @in_style
 def activation_functions(table: pd.DataFrame) -> Figure:
-    """Each function and its slope: columns x, activation, value, slope."""
+    """Left, activation functions; right, their slopes.
+
+    table: columns x, activation, value, slope.
+    """
     figure, axes = new_figure(9, 2.8, 1, 2)
     for activation, rows in table.groupby("activation", sort=False):
         for place, column in zip(axes[0], ("value", "slope"), strict=True):
@@ -185,7 +217,10 @@ def activation_functions(table: pd.DataFrame) -> Figure:
 
 @in_style
 def race(panels: dict[str, dict[str, pd.DataFrame]], target: float, highest: float = 0.9) -> Figure:
-    """Training error by epoch as in Figure 1, {title: {activation: epoch and training_error}}; dotted, the target."""
+    """Training error by epoch as in Figure 1; dotted, the target.
+
+    panels: for each title and activation a table: epoch, training_error.
+    """
     figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
     for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for activation, rows in lines.items():
@@ -202,7 +237,10 @@ def race(panels: dict[str, dict[str, pd.DataFrame]], target: float, highest: flo
 
 @in_style
 def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
-    """The share of saturated units of each layer by epoch, {title: epoch and saturated1, saturated2, …}."""
+    """The share of saturated units of each layer by epoch.
+
+    panels: for each title a table: epoch, saturated1, saturated2, …
+    """
     figure, axes = new_figure(2.6 * len(panels), 2.6, 1, len(panels), sharey=True)
     for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
         layers = rows.filter(like="saturated").dropna(axis=1)
@@ -217,7 +255,10 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
 
 @in_style
 def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
-    """Epochs to the target by rate, {title: columns learning_rate, activation, epochs}; hollow on top, inf."""
+    """Epochs to the target by learning rate; hollow on top, runs that were given up.
+
+    panels: for each title a table: learning_rate, activation, epochs (infinite for what was given up).
+    """
     figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         place.axhspan(0.93 * longest, longest * 1.2**4, color=PALE, linewidth=0, zorder=0)
@@ -241,7 +282,10 @@ def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
 
 @in_style
 def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=False, event=None) -> Figure:
-    """Lines by name, each (x, y), told apart without colour; `event` marks a place on x: (x, what happens there)."""
+    """Curves, told apart without colour.
+
+    lines: (x, y) each. event: marks a place on x, (x, what happens there).
+    """
     figure, axes = new_figure(7, 2.8)
     place = axes[0, 0]
     for (name, (x, y)), style in zip(lines.items(), ("-", "--", ":"), strict=False):
@@ -277,7 +321,10 @@ def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
 
 @in_style
 def kernels(weights: np.ndarray, columns: int) -> Figure:
-    """Kernels of the first layer, (N, 3, k, k), all on one scale; one block of rows a GPU column."""
+    """Kernels of the first layer, all on one scale; one block of rows a GPU column.
+
+    weights: (N, 3, k, k).
+    """
     count, _, side, _ = weights.shape
     across = 12 if count > 24 else count // columns
     rows = -(-count // across)

@@ -10,7 +10,10 @@ from .figures import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
 
 @in_style
 def inception(seen: int, panels: dict[str, list[list[tuple[str, int]]]]) -> Figure:
-    """Modules as boxes: for each title its branches from left to right, each from below: (layer, maps)."""
+    """Modules as boxes, their branches side by side from the maps below to those above; a thick frame, what narrows.
+
+    panels: for each title its branches from left to right, each from below: (layer, maps).
+    """
     figure, axes = new_figure(9, 3.1, 1, len(panels))
     for place, (title, branches) in zip(axes[0], panels.items(), strict=True):
         bare(place)
@@ -47,7 +50,10 @@ def _arrow(place, start, end) -> None:
 
 @in_style
 def costs(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Where each net's parameters and multiply-adds are, layer by layer from the picture; columns of those names."""
+    """Where each net's parameters and multiply-adds are, layer by layer from the picture.
+
+    tables: columns parameters, multiply_adds.
+    """
     figure, axes = new_figure(8.8, 4.2, 2, len(tables), sharey="row", width_ratios=[len(t) for t in tables.values()])
     for column, (net, table) in enumerate(tables.items()):
         for row, (what, unit) in enumerate(
@@ -93,11 +99,15 @@ def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
 
 @in_style
 def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
-    """Validation error by epoch and by work, a row a title: thin lines the seeds, each a table of `sequel.curve`."""
+    """Validation error of both nets by epoch, left, and by work, right; thin lines, the seeds.
+
+    panels: for each title, a row, and each run the tables of its seeds, as `sequel.curve` gives them.
+    """
     figure, axes = new_figure(8.6, 2.7 * len(panels) + 0.2, len(panels), 2, sharey="row")
     for places, (title, runs) in zip(axes, panels.items(), strict=True):
         for name, tables in runs.items():
-            style, colour = ("--" if "fewer" in name else "-"), (INK if "AlexNet" in name else ACCENT)
+            styles, colour = (("-", "--"), INK) if "AlexNet" in name else (("-.", ":"), ACCENT)
+            style = styles["fewer" in name]
             mean = pd.concat(tables).groupby("epoch")[["work", "error"]].mean()
             for place, x in ((places[0], mean.index), (places[1], mean["work"])):
                 place.plot(x, mean["error"], style, color=colour, linewidth=2, label=name)

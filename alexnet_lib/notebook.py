@@ -100,7 +100,7 @@ def photographic(figure: Figure) -> Image:
     """A figure of pictures as JPEG: a quarter of the bytes, in a notebook that is kept with its outputs."""
     data = io.BytesIO()
     figure.savefig(data, format="jpeg", pil_kwargs={"quality": 75})
-    return Image(data.getvalue(), format="jpeg")
+    return Image(data.getvalue(), format="jpeg", alt=figure.alt)
 
 
 def slider(draw: Callable[..., Figure], **choices: tuple[Sequence, object]) -> Figure | ipywidgets.Widget:

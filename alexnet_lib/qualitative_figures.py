@@ -13,9 +13,9 @@ from .figures import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
 def answers(
     images: Sequence[np.ndarray], probabilities: np.ndarray, labels: Sequence[int], classes: Sequence[str]
 ) -> Figure:
-    """Figure 4, left: each image (H, W, 3) over its most probable classes; the bar of the true one is dark and hatched.
+    """Figure 4, left: each image over its most probable classes; the bar of the true one is dark and hatched.
 
-    probabilities: (N, classes) of the images.
+    images: (H, W, 3). probabilities: (N, classes) of the images.
     """
     across = min(4, len(images))
     rows = -(-len(images) // across)
@@ -45,7 +45,7 @@ def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[
 
     rows: for each title, for each query its neighbours, images (H, W, 3).
     right: for each title whether each neighbour has the class of the query, boolean (queries, neighbours); those that
-        do have a frame.
+        do have a frame and a tick.
     """
     count = len(next(iter(rows.values()))[0])
     gap = 0.25
@@ -74,6 +74,8 @@ def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[
 def _frame(place) -> None:
     for side in place.spines.values():
         side.set(visible=True, color=ACCENT, linewidth=2)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    place.text(0.06, 0.94, "✓", va="top", fontsize=8, weight="bold", transform=place.transAxes, bbox=box)
 
 
 @in_style
@@ -105,9 +107,11 @@ def precision_by_bits(panels: dict[str, tuple[dict[str, pd.Series], dict[str, fl
     """Precision of retrieval by the length of a code; for each title lines by name, and levels without codes."""
     figure, axes = new_figure(10, 3.0, 1, len(panels))
     for place, (title, (lines, levels)) in zip(axes[0], panels.items(), strict=True):
-        looks = (("-", "o", ACCENT), ("--", "s", ACCENT), ("-", "o", SECOND), ("--", "s", SECOND))
-        for (name, values), (line, marker, colour) in zip(lines.items(), looks, strict=False):
-            place.plot(values.index, values, line, marker=marker, markersize=4, color=colour, label=name)
+        filled, hollow = (ACCENT, ACCENT), (SECOND, "white")
+        looks = [(line, marker, *fill) for fill in (filled, hollow) for line, marker in (("-", "o"), ("--", "s"))]
+        for (name, values), (line, marker, colour, inside) in zip(lines.items(), looks, strict=False):
+            look = {"marker": marker, "markersize": 5, "markerfacecolor": inside, "color": colour}
+            place.plot(values.index, values, line, label=name, **look)
         for (name, level), line in zip(levels.items(), ("-", "--", ":"), strict=False):
             place.axhline(level, color=GREY, linestyle=line, linewidth=1.2, label=name)
         place.set_xscale("log", base=2)

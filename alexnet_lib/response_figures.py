@@ -28,7 +28,10 @@ def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[flo
 
 @in_style
 def bumps(a: np.ndarray, panels: dict[str, dict[str, np.ndarray]], peaks: dict[str, list]) -> Figure:
-    """Responses of one unit by its activation a, a panel of lines each; `peaks`: the highest points (a, b)."""
+    """Responses of one unit by its activation; dots, the highest points.
+
+    panels: for each title lines by name. peaks: for each title the highest points, (a, b).
+    """
     figure, axes = new_figure(10, 3.1, 1, len(panels))
     for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for (name, b), style in zip(lines.items(), ("-", "--", ":"), strict=False):
@@ -43,7 +46,7 @@ def bumps(a: np.ndarray, panels: dict[str, dict[str, np.ndarray]], peaks: dict[s
 
 @in_style
 def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: np.ndarray, table, map_: int):
-    """Right: all maps' values at one place before (pale) and after, and what share each has kept, with one map marked.
+    """Left, a picture and what one map keeps of it; right, all maps at one place before and after, and what each keeps.
 
     picture: uint8 (S, S, 3), on which the kernel's window at the place (row, column) is drawn. left: what the marked
     map has kept everywhere, (S, S). table: as `responses.competition` gives it.
@@ -63,7 +66,7 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
     above.set(ylabel="value", title="all maps at the place", xlim=(-0.7, len(table) - 0.3))
     above.legend(ncols=2)
-    colours = [ACCENT if i == map_ else GREY for i in table.index]
+    colours = [INK if i == map_ else GREY for i in table.index]
     below.bar(table.index, 100 * table["kept"], width=0.9, color=colours)
     below.set(xlabel="map", ylabel="kept (%)", ylim=(0, 105), xlim=(-0.7, len(table) - 0.3))
     return figure
@@ -88,7 +91,7 @@ def energies(contrasts: Sequence[float], without: np.ndarray, with_it: np.ndarra
 
 @in_style
 def constants(row: np.ndarray, kept: dict[str, np.ndarray], a: np.ndarray, alone: dict[str, np.ndarray]) -> Figure:
-    """Left: what share each of a row of activations keeps; right: what one gives alone, by its size. A line a name."""
+    """Left, what share each of a row of activations keeps; right, what one gives alone, by its size."""
     figure, (places,) = new_figure(10, 3.1, 1, 2)
     for i, (name, style) in enumerate(zip(kept, ("-o", "--s"), strict=True)):
         places[0].plot(range(len(row)), 100 * kept[name], style, markersize=5, color=(GREY, ACCENT)[i], label=name)

@@ -39,7 +39,10 @@ def crop_places(image: np.ndarray, views, crops: np.ndarray) -> Figure:
 
 @in_style
 def picture_rows(rows: dict[str, Sequence[np.ndarray]], titles: Sequence[str], side: float = 1.15) -> Figure:
-    """Pictures in rows with a name each, under titles of the columns; uint8 (H, W, 3)."""
+    """Pictures in rows with a name each, under titles of the columns.
+
+    rows: uint8 (H, W, 3) each.
+    """
     height, width = next(iter(rows.values()))[0].shape[:2]
     size = (side * len(titles) + 1.7, (side * height / width + 0.06) * len(rows) + 0.25)
     figure, axes = new_figure(*size, len(rows), len(titles))
@@ -56,7 +59,10 @@ def picture_rows(rows: dict[str, Sequence[np.ndarray]], titles: Sequence[str], s
 
 @in_style
 def timeline(panels: dict[str, pd.DataFrame]) -> Figure:
-    """When batches are made and when steps are taken, {title: columns what, start, end, in seconds}."""
+    """When batches are made and when steps are taken.
+
+    panels: for each title a table: what ("batch" or "step"), start and end, in seconds.
+    """
     figure, axes = new_figure(9, 1.15 * len(panels) + 0.3, len(panels))
     for place, (title, spans) in zip(axes[:, 0], panels.items(), strict=True):
         for row, (what, colour) in enumerate((("batch", ACCENT), ("step", PALE))):

@@ -56,6 +56,9 @@ def page(notebook: nbformat.NotebookNode, line: str) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            for about in output.get("metadata", {}).values():
+                if isinstance(about, dict) and "alt" in about:  # MyST looks for it at the cell
+                    cell.metadata["mystnb"] = {"image": {"alt": about["alt"]}}
     return notebook
 
 

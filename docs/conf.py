@@ -1,6 +1,7 @@
 """Sphinx configuration of the book; `docs/book.py` gathers the pages and calls Sphinx."""
 
 project = "AlexNet, executable"
+author = "the authors of AlexNet, executable"
 html_title = project
 html_theme = "sphinx_book_theme"
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
@@ -8,6 +9,7 @@ nb_execution_mode = "off"  # a page shows a run that was made
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 html_static_path = ["static"]
+html_show_search_summary = False  # a browser fetches nothing from a page that it has opened as a file
 html_css_files = ["book.css"]
 html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 html_theme_options = {

@@ -88,13 +88,19 @@ def normal_outputs(cell: NotebookNode) -> list[NotebookNode]:
         if "execution_count" in output:
             output.execution_count = cell.execution_count
         if "metadata" in output:
-            output.metadata = NotebookNode()
+            output.metadata = descriptions(output.metadata)
         data = output.get("data", {})
         data.pop("application/vnd.jupyter.widget-view+json", None)
         for kind in data.keys() & {"image/png", "image/jpeg"}:
             data[kind] = data[kind].replace("\n", "")
         outputs.append(output)
     return outputs
+
+
+def descriptions(metadata: dict) -> NotebookNode:
+    """Of an output's metadata only the texts in place of its pictures."""
+    kept = {kind: {"alt": about["alt"]} for kind, about in metadata.items() if "/" in kind and about.get("alt")}
+    return nbformat.from_dict(kept)
 
 
 def text_of(notebook: NotebookNode) -> str:
@@ -137,6 +143,9 @@ def cell_problems(cell: NotebookNode) -> list[str]:
     if re.search(r"^\s*#\s*NBVAL_", cell.source, re.MULTILINE):
         found.append("a comment speaks to nbval; that is what tags are for")
     for output in cell.outputs:
+        for kind in ("image/png", "image/jpeg"):
+            if kind in output.get("data", {}) and kind not in output.metadata:
+                found.append("a picture without an alt text; draw it with a function that is `in_style`")
         if output.output_type == "error":
             found.append(f"an error was committed: {output.ename}: {output.evalue}")
         if output.get("name") == "stderr":

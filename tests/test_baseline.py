@@ -12,7 +12,7 @@ from alexnet_lib.walkthrough import run_notebook
 from tests import baseline
 from tests.small_notebooks import write_notebook
 
-FIGURE = "import matplotlib.pyplot as plt\n_ = plt.subplots(figsize=(2, 1))"
+FIGURE = "from alexnet_lib import figures\nfigures.curves({'line': ([1, 2], [3, 4])}, 'epoch', 'error (%)')"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def saved_by_jupyterlab(notebook):
             if "image/png" in output.data:
                 raw = base64.b64decode(output.data["image/png"])
                 output.data["image/png"] = base64.encodebytes(raw).decode()
-                output.metadata["image/png"] = {"width": 200}
+                output.metadata["image/png"]["width"] = 200
             outputs.append(output)
         cell.outputs = outputs
     return saved
@@ -87,7 +87,8 @@ def printing(text):
 
 
 def showing(**data):
-    return lambda cell: cell.outputs.append(nbformat.v4.new_output("display_data", data=data))
+    about = {kind: {"alt": "a picture"} for kind in data if kind.startswith("image/")}
+    return lambda cell: cell.outputs.append(nbformat.v4.new_output("display_data", data=data, metadata=about))
 
 
 BIG = base64.b64encode(bytes(baseline.IMAGE_BUDGET + 1)).decode()
@@ -110,7 +111,7 @@ WARNING = nbformat.v4.new_output("stream", name="stderr", text="DeprecationWarni
         (lambda cell: cell.metadata.update(tags=["nbval-skip"]), "tag 'nbval-skip'"),
         (lambda cell: cell.metadata.update(tags=["raises-exception"]), "tag 'raises-exception'"),
         (lambda cell: cell.update(source="# NBVAL_SKIP\n1"), "a comment speaks to nbval"),
-        (showing(**{"image/png": BIG}), "pictures take 30.,... bytes; the budget is 300,000"),
+        (showing(**{"image/png": BIG}), "pictures take 3..,... bytes; the budget is 300,000"),
         (printing("wrote /home/ann/runs/7"), "an absolute path.*/home/ann"),
         (printing(r"wrote C:\Users\ann"), "an absolute path"),
         (printing("in /tmp/"), "a temporary folder"),
@@ -167,3 +168,13 @@ def test_chains_are_the_notebooks_that_read_from_each_other():
         "01_architecture",
         *["00_dataset"] * 2,
     ]
+
+
+def test_the_alt_text_of_a_figure_is_kept_and_must_be_there(executed):
+    """Without it a picture says nothing to those who cannot see it."""
+    cell = next(cell for cell in baseline.normal(executed).cells if baseline.pictures(cell))
+    assert cell.outputs[0].metadata == {"image/png": {"alt": cell.outputs[0].metadata["image/png"]["alt"]}}
+    assert "Across: epoch. Up: error (%)." in cell.outputs[0].metadata["image/png"]["alt"]
+    assert baseline.cell_problems(cell) == []
+    cell.outputs[0].metadata = {}
+    assert "a picture without an alt text" in baseline.cell_problems(cell)[0]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 from tests.small_notebooks import write_notebook
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+without_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
 ARTEFACTS = Path(os.environ.get("ALEXNET_SCREENSHOTS", REPOSITORY / "build" / "screenshots"))
 
 
@@ -57,6 +59,15 @@ def test_nothing_is_fetched(built):
                 assert "://" not in line.split(">")[0].replace("http://www.w3.org", ""), (path.name, line[:200])
 
 
+def test_every_figure_says_in_words_what_it_shows(built):
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        pictures = re.findall(r'<img [^>]*src="_images/[^>]*>', (built / f"{path.stem}.html").read_text())
+        assert pictures
+        for picture in pictures:
+            said = re.search(r'alt="([^"]*)"', picture)[1]
+            assert len(said) > 20 and not said.startswith("_images"), picture
+
+
 def test_the_ledger_is_a_page_with_every_claim(built):
     page = (built / "ledger.html").read_text()
     table = book.claims()
@@ -86,7 +97,7 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     assert book.broken_links(tmp_path) == ["b.html: #gone", "b.html: no.png"]
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
+@without_browser
 @pytest.mark.parametrize(("device", "width"), [("phone", 390), ("wide", 1600)])
 def test_a_browser_shows_the_pages(built, device, width):
     """No error on the console, no request that leaves the folder, formulas set, nothing wider than the screen."""
@@ -109,3 +120,53 @@ def test_a_browser_shows_the_pages(built, device, width):
         page.wait_for_selector("mjx-container", timeout=30000)
         browser.close()
     assert problems == [] and away == []
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A page in a browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        browser.close()
+
+
+@without_browser
+def test_a_reader_finds_a_word_without_a_network(built, page):
+    problems = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto((built / "index.html").as_uri())
+    page.locator(".search-button-field:visible").click()
+    page.keyboard.type("dropout")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results li")
+    page.wait_for_timeout(500)
+    found = page.evaluate("[...document.querySelectorAll('#search-results li')].map(item => item.innerText)")
+    assert any("06 · Dropout" in text for text in found) and len(found) < len(list(built.glob("*.html")))
+    page.screenshot(path=ARTEFACTS / "book-search.png")
+    assert problems == []
+
+
+@without_browser
+def test_on_a_dark_page_figures_keep_their_white_paper(built, page):
+    page.goto((built / "03_lrn.html").as_uri())
+    page.locator(".theme-switch-button:visible").click()
+    page.locator(".theme-change-button[data-mode='dark']:visible").click()
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    brightness = "parseInt(getComputedStyle({}).backgroundColor.match(/\\d+/))"
+    assert page.evaluate(brightness.format("document.body")) < 60
+    figures = page.evaluate(f"[...document.querySelectorAll('.cell_output img')].map(i => {brightness.format('i')})")
+    assert figures and set(figures) == {255}
+    page.locator(".cell_output img").first.scroll_into_view_if_needed()
+    page.screenshot(path=ARTEFACTS / "book-dark.png")
+
+
+@without_browser
+def test_solutions_are_folded_and_open(built, page):
+    page.goto((built / "06_dropout.html").as_uri())
+    solution = page.locator("details:has(summary:text('A solution'))").first
+    assert not solution.locator("pre").is_visible()
+    solution.locator("summary").click()
+    assert "assert" in solution.locator("pre").inner_text()

@@ -5,6 +5,7 @@ the notebooks pick up. Without it they train anew, which takes minutes.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -107,6 +108,31 @@ def test_a_notebook_runs_in_jupyterlab(address, browser, name):
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.close()
     assert said == [] and away == []
+
+
+def test_contents_and_tags_are_shown(address, browser):
+    """The headings in the table of contents, "parameters" at its cell, and solutions that open."""
+    page = browser.new_page(viewport={"width": 1700, "height": 1000})
+    page.goto(f"{address}/lab/tree/06_dropout.ipynb?reset", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    for panel in ("toc", "property-inspector"):
+        page.evaluate(f"() => window.jupyterapp.commands.execute('{panel}:show-panel')")
+    cells = nbformat.read(NOTEBOOKS / "06_dropout.ipynb", 4).cells
+    texts = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    page.wait_for_selector(".jp-tocItem-content:has-text('Exercises')", timeout=60_000)
+    shown = page.locator(".jp-TableOfContents .jp-tocItem-content").all_inner_texts()
+    assert len(shown) == sum(bool(re.match("#+ ", line)) for line in texts)
+    tagged = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+    page.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", tagged)
+    page.get_by_text("Common Tools").click()
+    page.wait_for_selector(".jp-CellTags-Applied:has-text('parameters')", timeout=60_000)
+    page.evaluate("i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i, 'start')", len(cells) - 1)
+    solution = page.locator("details:has(summary:text('A solution'))").first
+    solution.locator("summary").click()
+    assert "assert" in solution.locator("pre").inner_text()
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=ARTEFACTS / "lab-contents.png")
+    page.close()
 
 
 def outside(url: str, address: str) -> bool:

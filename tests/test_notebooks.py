@@ -1,6 +1,7 @@
 """What every notebook keeps to, read from the files; `make test` runs them afterwards."""
 
 import ast
+import re
 import statistics
 import time
 
@@ -87,3 +88,21 @@ def test_the_architecture_notebook_shows_any_net(tmp_path, monkeypatch):
     papermill.execute_notebook(
         NOTEBOOKS / "01_architecture.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False, cwd=tmp_path
     )
+
+
+def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
+    """The times are the contract's, not a measurement: a minute, and two for the notebook that trains for itself."""
+    opening = nbformat.read(path, 4).cells[0].source
+    title, where, *_ = [line for line in opening.splitlines() if line]
+    assert title.startswith(f"# {path.stem[:2]} · ")
+    limit = "two minutes" if path.stem == "07_train" else "a minute"
+    assert re.match(
+        rf"\*\*Paper:\*\* .*\. \*\*Time:\*\* within {limit} on two cores[,;.].*\*\*Library:\*\* `\w+\.py`", where
+    )
+    questions = [line for line in opening.splitlines() if line.startswith("- ")]
+    assert len(questions) >= 3 and any("?" in question for question in questions)
+
+
+def test_papermill_can_explain_its_parameters(path):
+    """It reads one line at a time: what is assigned over several lines is not found."""
+    assert papermill.inspect_notebook(path).keys() == declared_parameters(path).keys()

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from tqdm import tqdm
 
-from alexnet_lib import loader, run_state, training
+from alexnet_lib import loader, progress, run_state, training
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.run_state import RunState
@@ -97,7 +98,7 @@ SLOW_TRAINING = """
 import json, sys, time
 import torch
 torch.set_num_threads(1)
-from alexnet_lib import loader, training
+from alexnet_lib import loader, progress, training
 before = training._step
 def slowly(*arguments):
     time.sleep(0.02)
@@ -233,3 +234,17 @@ def test_batches_ahead_are_the_same_batches(place):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
     assert torch.equal(plain[3][0], later[0][0])
     assert sorted(torch.cat([labels for _, labels in plain]).tolist()) == sorted(store.labels.tolist())
+
+
+def test_a_run_shows_one_bar_to_a_person_who_watches(place, monkeypatch):
+    """One for all its epochs; a new one for each would fill the notebook."""
+    monkeypatch.setenv("ALEXNET_PROGRESS", "bar")
+    made = []
+
+    def bar(**options) -> tqdm:
+        made.append(options)
+        return tqdm(**options | {"disable": True})
+
+    monkeypatch.setattr(progress, "notebook_tqdm", bar)
+    train(settings(epochs=2))
+    assert [(shown["total"], shown["disable"], shown["leave"]) for shown in made] == [(8, False, False)]

@@ -1,0 +1,64 @@
+"""Every figure says in words what it shows."""
+
+import importlib
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+
+from alexnet_lib import figures
+from alexnet_lib.descriptions import MOST, described, description
+from alexnet_lib.notebook import photographic
+from alexnet_lib.paths import REPOSITORY
+
+MODULES = sorted(p.stem for p in (REPOSITORY / "alexnet_lib").glob("*.py") if "\n@in_style\n" in p.read_text())
+DRAWING = [
+    function
+    for module in MODULES
+    for function in vars(importlib.import_module(f"alexnet_lib.{module}")).values()
+    if hasattr(function, "__wrapped__") and function.__module__ == f"alexnet_lib.{module}"
+]
+
+
+@pytest.mark.parametrize("function", DRAWING, ids=lambda function: function.__name__)
+def test_what_a_function_says_of_its_figure_is_for_everybody(function):
+    """A sentence: no shapes, no names of arguments, no code."""
+    said = description(plt.Figure(), function.__doc__)
+    assert said.endswith(".") and 20 < len(said) < 140
+    assert not any(sign in said for sign in "{}`[]_") and ", 3)" not in said
+
+
+def test_names_are_read_from_the_figure():
+    figure, axes = figures.new_figure(4, 2, 1, 2)
+    for place, title in zip(axes[0], ("left\nhalf", "right half"), strict=True):
+        place.barh([0, 1], [1, 2], label="measured")
+        place.set_yticks([0, 1], ["ReLU", "tanh"])
+        place.set(title=title, xlabel="epochs")
+    axes[0, 1].legend()
+    figure.colorbar(axes[0, 0].imshow(np.eye(2)), ax=axes[0, 0], label="grey levels")
+    said = "A race. Panels: left half; right half. Across: epochs. Shade: grey levels."
+    assert description(figure, "A race.\n\n    And more.") == f"{said} Rows: ReLU; tanh. Legend: measured."
+
+
+def test_numbers_at_an_axis_are_not_read_aloud():
+    figure, axes = figures.new_figure(2, 2)
+    axes[0, 0].plot([1, 1000], [1, 1000])
+    axes[0, 0].set(yscale="log")
+    assert description(figure, "A line.") == "A line."
+
+
+def test_of_many_names_the_first_are_read():
+    figure = figures.pictures([np.zeros((4, 4, 3), np.uint8)] * 24, [f"class {i}" for i in range(24)])
+    assert figure.alt.endswith(f"class {MOST - 1}; and {24 - MOST} more.")
+
+
+def test_a_picture_takes_its_words_along():
+    """What IPython hands to a notebook beside the picture; nbconvert and the book read it there."""
+    figure = figures.curves({"line": ([1, 2], [3, 4])}, "epoch", "error (%)")
+    assert DisplayFormatter().format(figure)[1] == {"image/png": {"alt": figure.alt}}
+    assert DisplayFormatter().format(photographic(figure))[1] == {"image/jpeg": {"alt": figure.alt}}
+
+
+def test_the_first_sentence_is_taken():
+    assert described(plt.Figure(), "One sentence of\n    two lines. Another one.").alt == "One sentence of two lines."
