@@ -1,8 +1,8 @@
 """§3 to §5 and §7 by training: the same run with and without a part of the net or of its training.
 
 The questions: "pooling" (§3.4), "augmentation" (§4.1), "dropout" (§4.2), and "parts": half the kernels (§3.2), no
-normalisation (§3.3), each convolution left out (§7), the first weights as printed and as in 2012 (§5), the net of 2012;
-"decay": no weight decay (§5).
+normalisation (§3.3), no crops (§4.1), each convolution left out (§7), the first weights as printed and as in 2012 (§5),
+the net of 2012; "decay": no weight decay (§5).
 
 Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
 dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
@@ -44,6 +44,7 @@ VARIANTS = {
     "run147": {"pooling": "run147"},
     "no-dropout": {"dropout": 0.0},
     "crops-only": {"augmentation": "crops"},
+    "colours-only": {"augmentation": "colours"},
     "no-augmentation": {"augmentation": "none"},
     "no-lrn": {"normalization": None},
     "one-gpu": {"net": "one_gpu"},
@@ -53,7 +54,15 @@ VARIANTS = {
     "net-2012": {"net": "code2012"},
     "no-decay": {"recipe": "undecayed"},
 }
-PARTS = ("no-lrn", "one-gpu", *(f"without-conv{i}" for i in range(1, 6)), "init-printed", "init-2012", "net-2012")
+PARTS = (
+    "no-lrn",
+    "one-gpu",
+    "colours-only",
+    *(f"without-conv{i}" for i in range(1, 6)),
+    "init-printed",
+    "init-2012",
+    "net-2012",
+)
 QUESTIONS = {
     "pooling": ("baseline", "non-overlapping", "run147"),
     "dropout": ("baseline", "no-dropout"),

@@ -29,7 +29,8 @@ def trace(net: nn.Sequential, images: Tensor) -> OrderedDict[str, Tensor]:
     """The output of every layer, by name, for these images (N, 3, H, W)."""
     outputs = OrderedDict(input=images)
     with torch.no_grad():
-        for name, layer in net.named_children():
+        for name in getattr(net, "layers", dict(net.named_children())):
+            layer = getattr(net, name)
             images = layer(images)
             outputs[name] = images
     return outputs

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .colours import ColourPCA
 from .jpeg_store import JpegImages
-from .preparation import ColourPCA
 
 OFFSETS = ("code2012", "printed")
 NOISE_UNITS = ("code2012", "deviation", "printed", "torch")
@@ -19,7 +19,8 @@ IMAGENET_PCA = ColourPCA(
     np.array([[-0.564, -0.713, 0.418], [-0.576, -0.024, -0.817], [-0.592, 0.701, 0.397]]),
 )
 COPIED_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])  # of ImageNet, for pixels from 0 to 1, in many programs
-AUGMENTATIONS = ("all", "crops", "none")  # of training images: crops, reflections and colours; no colours; nothing
+# of training images: crops, reflections and colours; all but colours; nothing but colours; nothing
+AUGMENTATIONS = ("all", "crops", "colours", "none")
 
 
 def offset_count(border: int, offsets: str = "code2012") -> int:

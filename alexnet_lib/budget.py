@@ -43,6 +43,7 @@ PARTS = [
     Part("normalisation", "3.3", 1.4, logged_gain("148", "145")[0], "no-lrn"),
     Part("overlapping windows", "3.4", 0.4, logged_gain("147", "145")[0], "non-overlapping"),
     Part("crops, reflections and colour noise", "4.1", variant="no-augmentation"),
+    Part("crops and reflections alone", "4.1", variant="colours-only"),
     Part("colour noise alone (paper: over 1)", "4.1", 1.0, variant="crops-only"),
     Part("dropout", "4.2", variant="no-dropout"),
     Part("weight decay", "5", variant="no-decay"),

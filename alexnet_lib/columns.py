@@ -11,6 +11,7 @@ import argparse
 import json
 from collections import OrderedDict
 from copy import deepcopy
+from functools import partial
 
 import pandas as pd
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from .architecture import RGB, alexnet, layer_shapes
 from .dropout import Dropout
+from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
 from .launch import ALONE, Job, join
 from .learning import PaperSGD, initialise
 from .normalization import LocalResponseNorm
@@ -119,6 +121,8 @@ def own_column(net: nn.Sequential, job: Job) -> nn.Sequential:
     """
     if job.columns == 1 and job.replicas == 1:
         return net
+    if isinstance(net, GoogLeNet):
+        return _with_shared_masks(deepcopy(net), job)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     divided = False  # is what came out so far one column's?
     for name, layer in net.named_children():
@@ -139,6 +143,17 @@ def own_column(net: nn.Sequential, job: Job) -> nn.Sequential:
     if job.columns > 1:
         layers["gather"] = GatherLogits(job.group("column"), layer.out_features, job.columns)
     return nn.Sequential(layers)
+
+
+def _with_shared_masks(net: nn.Module, job: Job) -> nn.Module:
+    """The net with every Dropout, wherever it is, replaced by one that takes its part of the whole batch's mask."""
+    if job.columns > 1:
+        raise ValueError(f"columns = {job.columns}; GoogLeNet is not divided into columns")
+    for parent in list(net.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Dropout):
+                setattr(parent, name, ColumnDropout(layer.p, job))
+    return net
 
 
 def _own_half(layer: nn.Conv2d | nn.Linear, job: Job) -> nn.Conv2d | nn.Linear:
@@ -243,8 +258,10 @@ def compare(job: Job, net: nn.Sequential, images: Tensor, labels: Tensor, steps:
         rows = part.images_of_batch
         for step in range(steps):
             torch.manual_seed(step)
-            logits = forward(images[rows])
-            loss = F.cross_entropy(logits, labels[rows], reduction="sum") / len(images)
+            logits, *others = each_output(forward(images[rows]))
+            weights = [1.0] + [HEAD_WEIGHT] * len(others)
+            losses = [F.cross_entropy(each, labels[rows], reduction="sum") for each in (logits, *others)]
+            loss = sum(weight * each for weight, each in zip(weights, losses, strict=True)) / len(images)
             optimizer.zero_grad()
             (loss * part.replicas).backward()
             if step == 0:
@@ -272,12 +289,13 @@ def main(arguments=None) -> None:
     given = parser.parse_args(arguments)
     with join(given.columns) as job:
         for name in given.net:
-            net = alexnet(name, 7, width=given.width, image_size=given.image_size, seed=0)
+            build = googlenet if name == "googlenet" else partial(alexnet, name)
+            net = build(7, width=given.width, image_size=given.image_size, seed=0)
             net = initialise(net, "fan_in", 0).to(job.device, getattr(torch, given.dtype))
             generator = torch.Generator().manual_seed(0)
             images = torch.rand(given.batch, RGB, given.image_size, given.image_size, generator=generator) * 255 - 128
             labels = (torch.arange(given.batch) % 7).to(job.device)
-            found = compare(job, net, images.to(job.device, net.fc8.weight.dtype), labels, given.steps)
+            found = compare(job, net, images.to(job.device, next(net.parameters()).dtype), labels, given.steps)
             if job.leader:
                 job_line = {"net": name, "columns": job.columns, "replicas": job.replicas, "steps": given.steps}
                 print(json.dumps(job_line | found))

@@ -21,9 +21,10 @@ import numpy as np
 import pandas as pd
 
 from . import cifar10, ilsvrc
+from .colours import ColourPCA
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
-from .preparation import FORMS, ColourPCA, SourceFile, list_files, prepare_folder, write_store
+from .preparation import FORMS, SourceFile, list_files, prepare_folder, write_store
 
 SPLITS = ("train", "val")
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from .augmentation import centre_crops, ten_views
+from .distortions import many_views
 from .launch import ALONE, Job
 
 AVERAGES = ("probabilities", "logits")
@@ -76,11 +77,11 @@ def predict(
     Args:
         images: uint8 (N, S, S, 3); crops of the mean's size are cut from them.
         mean: (3, crop, crop), what `mean_of` gives for the training store.
-        views: 1, the centre, or 10, the corners and centre and their reflections.
+        views: 1, the centre, 10, the corners and centre and their reflections, or 144, `distortions.many_views`.
         average: of the "probabilities" of the views, as in 2012, or of their "logits", before the softmax.
     """
-    if views not in (1, 10):
-        raise ValueError(f"views = {views}; accepted are 1 and 10")
+    if views not in (1, 10, 144):
+        raise ValueError(f"views = {views}; accepted are 1, 10 and 144")
     if average not in AVERAGES:
         raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
     device, crop, batch_size = next(net.parameters()).device, mean.shape[1], max(1, batch_size // views)
@@ -88,10 +89,17 @@ def predict(
     probabilities = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
-        crops = ten_views(batch, crop) if views == 10 else centre_crops(batch, crop)[:, None]
+        crops = views_of(batch, crop, views)
         x = to_input(np.ascontiguousarray(crops).reshape(-1, crop, crop, 3), mean, device)
         probabilities.append(mean_of_views(net(x).unflatten(0, (len(batch), views)), average).cpu())
     return torch.cat(probabilities) if probabilities else torch.empty(0, 1)
+
+
+def views_of(images, crop: int, views: int) -> np.ndarray:
+    """One view of each image, ten or 144: uint8 (N, S, S, 3) to (N, views, crop, crop, 3)."""
+    if views == 144:
+        return np.stack([many_views(image, crop) for image in np.asarray(images)])
+    return ten_views(images, crop) if views == 10 else centre_crops(images, crop)[:, None]
 
 
 def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALONE) -> dict[str, float]:

@@ -42,7 +42,7 @@ def initial_std(name: str, fan_in: int, rule: str) -> float:
     std = own.get(name, PRINTED_STD)
     if rule == "rescaled":
         return std * rescaling(name, fan_in)
-    if rule == "fan_in" and name not in ("conv1", "fc8"):
+    if rule == "fan_in" and name not in ("conv1", "fc8", "fc"):
         return (2 / fan_in) ** 0.5
     return std
 
@@ -206,12 +206,14 @@ class Recipe:
     """Everything about learning that is not the net or the data. Times are fractions of the run.
 
     schedule: "plateau" for the rule above; after a warm-up, "steps" divides by ten at each of `drops_at`, and "linear"
-        falls to zero at the end.
+        falls to zero at the end; "four_per_cent" less every eight epochs (`four_per_cent_less`).
     bias_rate: by what the rate of the biases is larger; they take part in the first `bias_drops` of the drops.
     bias_decay: whether biases decay, too.
     conv1_drops_at, conv1_frozen_at: when the first layer's rate is divided once more, and when it stops learning.
     views_shared_by: how many images in a row get the same crop and reflection.
     noise_units: a reading of the colour noise (augmentation.colour_shifts), which is there until `noise_until`.
+    distorted: crops of any size and shape and photometric distortion, as in `distortions.py`.
+    average_last: the share of the run over whose steps the weights are averaged at its end; 0 for the last ones.
     """
 
     name: str
@@ -234,6 +236,8 @@ class Recipe:
     noise_std: float = 0.1
     noise_units: str = "torch"
     noise_until: float = inf
+    distorted: bool = False
+    average_last: float = 0.0
 
 
 RECIPES = {
@@ -283,13 +287,27 @@ RECIPES = {
         crop_offsets="code2012",
         noise_units="code2012",
     ),
+    # §6 of GoogLeNet's paper, which does not give the first rate, the batch, the weight decay, or where the average
+    # begins: those are ours
+    "googlenet": Recipe(
+        "googlenet",
+        initialisation="fan_in",
+        learning_rate=0.01,
+        batch_size=128,
+        schedule="four_per_cent",
+        weight_decay=2e-4,
+        noise_units="code2012",
+        distorted=True,
+        average_last=0.25,
+    ),
 }
 # what §5 says of weight decay can be asked of a run without it
 RECIPES["undecayed"] = replace(RECIPES["small"], name="undecayed", weight_decay=0.0)
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name: "paper" (as printed), "code2012" (as done), "small", "stepped", "undecayed" (small nets).
+    """A recipe by its name: "paper" (as printed), "code2012" (as done), "small", "stepped", "undecayed" (small nets),
+    "googlenet".
 
     Raises:
         ValueError: an unknown name.
@@ -305,6 +323,18 @@ def rate_factor(recipe: Recipe, done: float) -> float:
     if recipe.schedule == "linear":
         return warm * (1 - done)
     return warm * 0.1 ** _passed(recipe.drops_at, done)
+
+
+def four_per_cent_less(epochs_done: int, every: int = 8) -> float:
+    """By what GoogLeNet's schedule multiplies the rate: 4 % less for every 8 epochs that are done (§6)."""
+    return 0.96 ** (epochs_done // every)
+
+
+def averaging(net: nn.Module):
+    """Polyak's average of a net's weights (GoogLeNet, §6), beside the net: a `torch.optim.swa_utils.AveragedModel`."""
+    from torch.optim.swa_utils import AveragedModel  # few runs want it
+
+    return AveragedModel(net)
 
 
 def _passed(times: tuple[float, ...], done: float) -> int:

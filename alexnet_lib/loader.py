@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .augmentation import centre_views, colour_shifts, cut_views, draw_views, noise_divisor
 from .dataset import Store
+from .distortions import cut_areas, distort, draw_areas, draw_distortions
 from .evaluation import onto, to_input
 from .launch import ALONE, Job
 from .learning import recipe
@@ -44,8 +45,15 @@ def make_batches(
     views = draw_views(generator, drawn, (border, border), named.crop_offsets)
     if named.views_shared_by > 1:
         views = views[_positions(order) // named.views_shared_by]
-    if run.augmentation == "none":
+    cropped, coloured = run.augmentation in ("all", "crops"), run.augmentation in ("all", "colours")
+    if not cropped:
         views = centre_views(len(store), (border, border))
+    distorted = named.distorted and cropped
+    if distorted:
+        views, changes = (
+            draw_areas(generator, len(store), (store.size, store.size)),
+            draw_distortions(generator, len(store)),
+        )
     normals = generator.standard_normal((len(store), 3))
     noise = named.noise_std if epoch / run.epochs < named.noise_until else 0.0
     shifts = torch.from_numpy(colour_shifts(store.pca, normals, noise, named.noise_units))
@@ -53,8 +61,11 @@ def make_batches(
     for start in range(first_step * run.batch_size, len(store), run.batch_size):
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
-        x = to_input(cut_views(store.images, views[rows], run.image_size, rows), mean, run.device)
-        if run.augmentation == "all" and noise:
+        crops = (cut_areas if distorted else cut_views)(store.images, views[rows], run.image_size, rows)
+        if distorted and coloured:
+            crops = distort(crops, changes[rows])
+        x = to_input(crops, mean, run.device)
+        if coloured and noise:
             add_colours(x, onto(shifts[rows], run.device)).div_(divisor)
         yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
 

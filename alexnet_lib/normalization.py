@@ -44,7 +44,7 @@ def _power(denominator: Tensor, beta: float) -> Tensor:
     if beta != 0.75:
         return denominator.pow(-beta)
     root = denominator.rsqrt()
-    return root * root.sqrt()
+    return root.sqrt().mul_(root)
 
 
 def _window_sum(x: Tensor, band: Tensor) -> Tensor:
@@ -64,18 +64,20 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, window_sum, transposed_sum, k: float, scale: float, beta: float) -> Tensor:
-        denominator = window_sum(x * x).mul_(scale).add_(k)
-        ctx.save_for_backward(x, denominator)
+        sums = window_sum(x * x)
+        denominator = torch.add(sums.new_full((), k), sums, alpha=scale, out=sums)  # in one pass over memory
+        factor = _power(denominator, beta)
+        ctx.save_for_backward(x, denominator, factor)
         ctx.transposed_sum, ctx.scale, ctx.beta = transposed_sum, scale, beta
-        return x * _power(denominator, beta)
+        return x * factor
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, denominator = ctx.saved_tensors
-        direct = grad * _power(denominator, ctx.beta)
-        shared = ctx.transposed_sum(direct * x / denominator).mul_(x)
-        return direct.sub_(shared, alpha=2 * ctx.scale * ctx.beta), None, None, None, None, None
+        x, denominator, factor = ctx.saved_tensors
+        direct = grad * factor
+        handed = ctx.transposed_sum((direct * x).div_(denominator))
+        return direct.addcmul_(handed, x, value=-2 * ctx.scale * ctx.beta), None, None, None, None, None
 
 
 # The same for torch.compile, which makes one pass over memory of each function. Its input is (rows, maps of a column),

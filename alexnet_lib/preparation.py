@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ import PIL
 import torch
 from PIL import Image
 
+from .colours import colour_moments, pca_of_moments
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .progress import progress_bar
 
@@ -30,43 +30,6 @@ LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on 
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
 # no EPS among them: Pillow hands that to another program
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-
-
-@dataclass(frozen=True)
-class ColourPCA:
-    """Principal axes of RGB pixels on the 0-255 scale.
-
-    eigenvalues: (3,) of the covariance, descending, in squared grey levels.
-    eigenvectors: (3, 3), one axis a column, of length 1, the largest component of each positive.
-    """
-
-    eigenvalues: np.ndarray
-    eigenvectors: np.ndarray
-
-
-def colour_pca(images) -> ColourPCA:
-    """The principal axes of colour over all pixels of `images`, (N, H, W, 3) on the 0-255 scale (§4.1).
-
-    The covariance is accumulated image by image in float64.
-    """
-    return pca_of_moments(sum(colour_moments(np.asarray(image)) for image in images))
-
-
-def colour_moments(image: np.ndarray) -> np.ndarray:
-    """Σ (r, g, b, 1)ᵀ(r, g, b, 1) over the pixels of one image (H, W, 3): (4, 4) float64, exact for uint8."""
-    pixels = np.ones((image.shape[0] * image.shape[1], 4))
-    pixels[:, :3] = image.reshape(-1, 3)
-    return pixels.T @ pixels
-
-
-def pca_of_moments(moments: np.ndarray) -> ColourPCA:
-    """The axes from summed colour moments (4, 4)."""
-    mean = moments[:3, 3] / moments[3, 3]
-    covariance = moments[:3, :3] / moments[3, 3] - np.outer(mean, mean)
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    largest = np.abs(eigenvectors).argmax(axis=0)
-    eigenvectors = eigenvectors * np.sign(eigenvectors[largest, range(3)])
-    return ColourPCA(eigenvalues[::-1].clip(min=0), eigenvectors[:, ::-1])
 
 
 # --------------------------------------------------------------------------------------------------- one picture

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .anatomy import trace
+from .colours import ColourPCA
 from .dataset import Store
 from .evaluation import mean_of
 from .learning import PaperSGD
 from .loader import ahead, batches, make_batches
 from .paths import REFERENCE
-from .preparation import ColourPCA
 from .settings import TrainSettings
 
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from . import inception
 from .architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, skeleton
 from .augmentation import AUGMENTATIONS
 from .dataset import Store, choose_dataset
@@ -39,7 +40,7 @@ class TrainSettings:
     """
 
     dataset: str = "auto"
-    net: Literal[tuple(NETS)] = "paper"
+    net: Literal[(*NETS, "googlenet")] = "paper"
     width: Auto | Positive = "auto"
     image_size: Auto | Count = "auto"
     recipe: Auto | Literal[tuple(RECIPES)] = "auto"
@@ -170,6 +171,16 @@ class QualitativeSettings:
     device: str = "auto"
 
 
+@checked
+class GoogLeNetSettings:
+    """Notebook 10. epochs: of two short runs, one of each net."""
+
+    dataset: str = "auto"
+    epochs: Count = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+
+
 def check(kind: type, values: dict):
     """Make settings of a kind from named values.
 
@@ -239,17 +250,19 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
         "dataset": choose_dataset(settings.dataset)[0],
         "width": 0.25 if store.size < SMALL else 1.0,
         "image_size": store.crop,
-        "recipe": "small" if few else "code2012" if settings.net == "code2012" else "paper",
+        "recipe": "small" if few else {"code2012": "code2012", "googlenet": "googlenet"}.get(settings.net, "paper"),
         "device": find_device(settings.device),
     }
     run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
     named = recipe(run.recipe)
     chosen = {name: getattr(named, name) for name in ("batch_size", "learning_rate", "initialisation")}
     chosen["epochs"] = FEW_EPOCHS if few else named.epochs
+    if run.net == "googlenet":  # whose layers are not those that the other rules name
+        chosen["initialisation"] = "fan_in"
     run = dataclasses.replace(run, **{k: v for k, v in chosen.items() if getattr(run, k) == "auto"})
     if run.image_size > store.size:
         raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
-    skeleton(run.net, len(store.classes), **net_changes(run))  # refuses what cannot be built
+    net_skeleton(run, len(store.classes))  # refuses what cannot be built
     if run.precision == "auto":
         bf16 = run.speed == "fast" and computes_in_bf16(run.device)
         run = dataclasses.replace(run, precision="bf16" if bf16 else "fp32")
@@ -258,8 +271,27 @@ def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
 
 
 def net_changes(run: TrainSettings) -> dict:
-    """What a run changes in its named net."""
-    return {field.name: getattr(run, field.name) for field in dataclasses.fields(Changes)}
+    """What a run changes in its named net.
+
+    Raises:
+        ValueError: what GoogLeNet has of its own.
+    """
+    changes = {field.name: getattr(run, field.name) for field in dataclasses.fields(Changes)}
+    if run.net != "googlenet":
+        return changes
+    asked = {name: changes.pop(name) for name in list(changes) if name not in ("width", "image_size", "without")}
+    for name, value in asked.items():
+        if value != getattr(TrainSettings, name):
+            accepted = getattr(TrainSettings, name)
+            raise ValueError(f"{name} = {value!r}; googlenet has its own, and accepts only the default {accepted!r}")
+    return changes
+
+
+def net_skeleton(run: TrainSettings, classes: int) -> torch.nn.Module:
+    """The net of a run, without memory for its weights."""
+    if run.net == "googlenet":
+        return inception.skeleton(classes, **net_changes(run))
+    return skeleton(run.net, classes, **net_changes(run))
 
 
 def share_out(run: TrainSettings) -> TrainSettings:
@@ -271,7 +303,7 @@ def share_out(run: TrainSettings) -> TrainSettings:
     Raises:
         ValueError: devices that are not there, or that do not divide into the net's columns.
     """
-    divisible = NETS[run.net].columns == 2
+    divisible = run.net in NETS and NETS[run.net].columns == 2
     gpus = torch.cuda.device_count() if run.device.startswith("cuda") else 0
     devices = 2 if run.devices == "auto" and gpus > 1 and divisible and run.columns != 1 else run.devices
     devices = int(os.environ.get("WORLD_SIZE", 1 if devices == "auto" else devices))

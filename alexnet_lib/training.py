@@ -13,7 +13,6 @@ import json
 import math
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,24 +23,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import launch
-from .architecture import alexnet, skeleton
-from .columns import own_column, own_part, whole
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
-from .launch import ALONE, Job, JobFailed, inside_job
-from .learning import PaperSGD, PlateauRule, initialise, parameter_groups, patience_for, rate_factor, recipe, set_rates
+from .inception import HEAD_WEIGHT, each_output
+from .launch import Job, JobFailed, inside_job
+from .learning import (
+    four_per_cent_less,
+    rate_factor,
+    recipe,
+    set_rates,
+)
 from .loader import batches
-from .normalization import LocalResponseNorm
 from .progress import PIPE, progress_bar, progress_style, tell
-from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
-from .settings import TrainSettings, check, net_changes, resolve
+from .records import Record, load_checkpoint, provenance, write_json, write_table
+from .run_state import STALL_WINDOW, RunState, build_net
+from .settings import TrainSettings, check, net_skeleton, resolve
 
 CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
 CHECKPOINT_SECONDS = 600
 STALL_STEPS = 500  # by then a net that learns has left the start
-STALL_WINDOW = 50
 STALL_MARGIN = 0.02
-PLAIN_STATE = ("epoch", "step", "sums", "stopped", "history")
 
 
 class StallWarning(UserWarning):
@@ -93,7 +94,7 @@ def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch
         ):
             if job.leader:
                 write_json(run.folder / "config.json", dataclasses.asdict(run))
-            state = _State(run, len(stores["train"].classes), job)
+            state = RunState(run, len(stores["train"].classes), job)
             _train_epochs(run, stores, state, on_epoch)
             _write_summary(run, stores, state)
     except RuntimeError as error:
@@ -105,107 +106,21 @@ def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch
         ) from error
 
 
-def build_net(run: TrainSettings, classes: int) -> nn.Sequential:
-    """The untrained net of a run, on its device."""
-    net = alexnet(run.net, classes, seed=run.seed, **net_changes(run))
-    net = initialise(net, run.initialisation, run.seed)
-    for layer in net.children():
-        if isinstance(layer, LocalResponseNorm):
-            layer.compiled = run.speed == "fast"
-    return net.to(run.device, memory_format=torch.channels_last)
-
-
-def load_net(record: Record) -> nn.Sequential:
+def load_net(record: Record) -> nn.Module:
     """The trained net of a finished run, on the CPU, in evaluation mode."""
     state = load_checkpoint(record.folder)
     if state is None:
         raise FileNotFoundError(f"no checkpoint in {record.folder}")
     run = check(TrainSettings, record.config | {"device": "cpu", "speed": "repeatable"})
     net = build_net(run, record.summary["classes"])
-    net.load_state_dict(state["net"])
+    net.load_state_dict(state.get("averaged", state["net"]))
     return net.eval()
-
-
-class _State:
-    """Where a run is: its weights, velocities and rule, the epoch and step, and the history that it leaves.
-
-    Each process of a job has its column's part of the tensors. A checkpoint holds the whole ones, and is written and
-    read by the first process, so that it goes on in any layout.
-    """
-
-    def __init__(self, run: TrainSettings, classes: int, job: Job = ALONE):
-        self.job, self.net = job, own_column(build_net(run, classes), job)
-        named = recipe(run.recipe)
-        self.optimizer = PaperSGD(parameter_groups(self.net, named), run.learning_rate, named.momentum)
-        self.schedule = named.schedule
-        self.rule = PlateauRule(run.learning_rate, patience=patience_for(run.epochs))
-        self.epoch = self.step = 0
-        self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
-        self.stopped = False
-        self.recent: deque[float] = deque(maxlen=STALL_WINDOW)  # losses of the last steps
-        self.told_of_stall = False
-        self.history: list[dict] = []
-        self.timing: list[dict] = []
-        saved = load_checkpoint(run.folder) if job.leader else None
-        progress = job.as_leader_says(None if saved is None else saved["progress"])
-        if progress is not None:
-            self._load(progress, saved)
-            timing = run.folder / "timing.csv"
-            rows = pd.read_csv(timing).to_dict("records") if job.leader and timing.is_file() else []
-            self.timing = [row for row in rows if row["epoch"] <= self.epoch]
-        self.forward = job.synchronised(self.net)
-
-    def end_epoch(self, images: int, errors: dict) -> None:
-        """Write the epoch into the history, and ask the plateau rule about the next where it is in force."""
-        loss, top1, top5 = (total / images for total in self.sums)
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, [0.0, 0.0, 0.0]
-        measured = {"train": {"loss": loss, "top1": 1 - top1, "top5": 1 - top5}, "val": errors}
-        for split, row in measured.items():
-            self.history.append({"epoch": self.epoch, "split": split, **row, "learning_rate": rate})
-        if self.schedule == "plateau":
-            self.stopped = self.rule.step(errors["top1"]) is None
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint: tensors by the names of the layers, and the rest as text. All columns must call."""
-        plain = {name: getattr(self, name) for name in PLAIN_STATE}
-        rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
-        progress = json.dumps(plain | {"rates": rates, "rule": self.rule.state_dict()})
-        if self.job.replica == 0:
-            net, velocity = whole(self.net.state_dict(), self.job), whole(self._velocity(), self.job)
-            if self.job.leader:
-                save_checkpoint(folder, {"net": net, "velocity": velocity, "progress": progress})
-
-    def _velocity(self) -> dict[str, Tensor]:
-        named, kept = self.net.named_parameters(), self.optimizer.state
-        return {name: kept[p]["momentum_buffer"] for name, p in named if p in kept}
-
-    def _load(self, progress: str, saved: dict | None) -> None:
-        """Take one's part of a checkpoint that only the first process has read."""
-        job, named = self.job, dict(self.net.named_parameters())
-        kinds = job.as_leader_says(
-            saved and {k: {n: t.shape for n, t in saved[k].items()} for k in ("net", "velocity")}
-        )
-        for kind, shapes in job.as_leader_says(kinds).items():
-            for name, shape in shapes.items():
-                p = named[name]
-                part = own_part(job.leaders_tensor(saved and saved[kind][name], shape, p.dtype), job).to(p.device)
-                if kind == "net":
-                    p.data.copy_(part)
-                else:
-                    self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(part)
-        progress = json.loads(progress)
-        for group, rates in zip(self.optimizer.param_groups, progress["rates"], strict=True):
-            group.update(rates)
-        self.rule.load_state_dict(progress["rule"])
-        for name in PLAIN_STATE:
-            setattr(self, name, progress[name])
 
 
 # ----------------------------------------------------------------------------------------------------- the loop
 
 
-def _train_epochs(run, stores, state: _State, on_epoch) -> None:
+def _train_epochs(run, stores, state: RunState, on_epoch) -> None:
     """Epochs until the schedule ends; after each the validation error, the records and a checkpoint."""
     mean = mean_of(stores["train"], run.image_size)
     steps = math.ceil(len(stores["train"]) / run.batch_size)
@@ -216,7 +131,7 @@ def _train_epochs(run, stores, state: _State, on_epoch) -> None:
             waited = _train_epoch(run, stores["train"], mean, state, bar)
             seconds = time.perf_counter() - began
             images = len(stores["train"]) - first_step * run.batch_size
-            errors = evaluate(state.net, stores["val"], mean, job=job)
+            errors = evaluate(state.answering, stores["val"], mean, job=job)
             state.end_epoch(len(stores["train"]), errors)
             state.timing.append(
                 {"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds}
@@ -231,7 +146,7 @@ def _train_epochs(run, stores, state: _State, on_epoch) -> None:
                 on_epoch(pd.DataFrame(state.history))
 
 
-def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
+def _train_epoch(run, store: Store, mean: Tensor, state: RunState, bar) -> float:
     """The rest of an epoch from state.step on; returns the seconds spent waiting for data."""
     named, pending, waited, saved = recipe(run.recipe), [], 0.0, time.perf_counter()
     steps = math.ceil(len(store) / run.batch_size)
@@ -245,6 +160,8 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
         state.job.batch = min(run.batch_size, len(store) - state.step * run.batch_size)
         pending.append(_step(run, state, x, labels))
         state.step += 1
+        if named.average_last and state.epoch + state.step / steps > run.epochs * (1 - named.average_last):
+            state.average.update_parameters(state.net)
         bar.update(1)
         if state.step % CHECK_EVERY == 0 or state.step == steps:
             _count(run, state, pending)
@@ -257,15 +174,16 @@ def _train_epoch(run, store: Store, mean: Tensor, state: _State, bar) -> float:
     return waited
 
 
-def _step(run, state: _State, x: Tensor, labels: Tensor) -> Tensor:
+def _step(run, state: RunState, x: Tensor, labels: Tensor) -> Tensor:
     """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
     _generator(x.device).manual_seed(_number(run.seed, state.epoch, state.step))  # of the dropout masks
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-        logits = state.forward(x)
+        logits, *auxiliary = each_output(state.forward(x))
     logits = logits.float()
     total, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
+    extra = [HEAD_WEIGHT * F.cross_entropy(other.float(), labels, reduction="sum") for other in auxiliary]
     state.optimizer.zero_grad()
-    (total * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
+    (sum(extra, total) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
     state.optimizer.step()
     with torch.no_grad():
         credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
@@ -284,15 +202,19 @@ def _number(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _set_rates(run, named, state: _State, steps: int) -> None:
+def _set_rates(run, named, state: RunState, steps: int) -> None:
     """Give each group of parameters the rate of the next step."""
     done = (state.epoch + state.step / steps) / run.epochs
-    plateau = named.schedule == "plateau"
-    rate = state.rule.rate if plateau else run.learning_rate * rate_factor(named, done)
+    if named.schedule == "plateau":
+        rate = state.rule.rate
+    elif named.schedule == "four_per_cent":
+        rate = run.learning_rate * four_per_cent_less(state.epoch)
+    else:
+        rate = run.learning_rate * rate_factor(named, done)
     set_rates(state.optimizer, named, rate, done)
 
 
-def _count(run, state: _State, pending: list[Tensor]) -> None:
+def _count(run, state: RunState, pending: list[Tensor]) -> None:
     """Add what the last steps measured to the epoch's sums.
 
     Raises:
@@ -310,7 +232,7 @@ def _count(run, state: _State, pending: list[Tensor]) -> None:
     state.recent.extend(losses)
 
 
-def _warn_of_stall(state: _State, step: int, classes: int) -> None:
+def _warn_of_stall(state: RunState, step: int, classes: int) -> None:
     """Warn, once, when after STALL_STEPS the loss is still that of a blind guess."""
     if state.told_of_stall or step < STALL_STEPS or len(state.recent) < STALL_WINDOW:
         return
@@ -329,7 +251,7 @@ def _warn_of_stall(state: _State, step: int, classes: int) -> None:
 # -------------------------------------------------------------------------------------------------- the results
 
 
-def _status(state: _State) -> str:
+def _status(state: RunState) -> str:
     """The epoch in a line."""
     val, timing = state.history[-1], state.timing[-1]
     return (
@@ -338,7 +260,7 @@ def _status(state: _State) -> str:
     )
 
 
-def _write_summary(run, stores, state: _State) -> None:
+def _write_summary(run, stores, state: RunState) -> None:
     """The final errors with one view and ten, and where they come from. Written last: it marks a run as finished."""
     mean = mean_of(stores["train"], run.image_size)
     metrics = {
@@ -346,7 +268,9 @@ def _write_summary(run, stores, state: _State) -> None:
     }
     for split in [split for split in stores if split != "train"]:
         views = {"1 view": 1, "10 views": 10}
-        metrics[split] = {n: evaluate(state.net, stores[split], mean, count, state.job) for n, count in views.items()}
+        metrics[split] = {
+            n: evaluate(state.answering, stores[split], mean, count, state.job) for n, count in views.items()
+        }
     if not state.job.leader:
         return
     timing, classes = pd.DataFrame(state.timing), len(stores["train"].classes)
@@ -358,7 +282,7 @@ def _write_summary(run, stores, state: _State) -> None:
             "epochs": state.epoch,
             "images": images,
             "classes": classes,
-            "parameters": sum(p.numel() for p in skeleton(run.net, classes, **net_changes(run)).parameters()),
+            "parameters": sum(p.numel() for p in net_skeleton(run, classes).parameters()),
             "seconds": timing["seconds"].sum(),
             "images_per_second": timing["images_per_second"].median(),
             "waiting_for_data": timing["waiting_for_data"].median(),

@@ -21,6 +21,7 @@ from alexnet_lib.augmentation import (
     shift_deviations,
     views_drawn,
 )
+from alexnet_lib.colours import colour_moments
 
 
 def numbered(count=3, height=9, width=9):
@@ -125,6 +126,14 @@ def test_principal_axes_are_those_of_the_covariance(coloured):
     np.testing.assert_allclose(pca.eigenvectors.T @ pca.eigenvectors, np.eye(3), atol=1e-12)
     assert (np.diff(pca.eigenvalues) <= 0).all()
     assert (np.abs(pca.eigenvectors).max(0) == pca.eigenvectors.max(0)).all()
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (3, 255), (2, 1000), (1, 1)])
+def test_sums_of_colours_are_exact_up_to_white(shape):
+    low = np.random.default_rng(0).integers(250, 256, (*shape, 3), np.uint8)
+    for image in (low, np.full_like(low, 255)):
+        pixels = np.concatenate([image.reshape(-1, 3), np.ones((image[..., 0].size, 1), np.uint8)], 1).astype(np.int64)
+        assert np.array_equal(colour_moments(image), pixels.T @ pixels)
 
 
 def test_noise_is_one_colour_for_the_whole_image(coloured):

@@ -176,12 +176,15 @@ def test_a_net_and_an_update_do_not_load_torchs_compiler():
     program = """
 import sys
 import torch
-from alexnet_lib import PaperSGD, alexnet
+from alexnet_lib import PaperSGD, alexnet, googlenet
+from alexnet_lib.learning import averaging
 net = alexnet("paper", 3, width=0.05, image_size=64)
 optimizer = PaperSGD(net.parameters(), lr=0.1)
 net(torch.zeros(1, 3, 64, 64)).sum().backward()
 optimizer.step()
 optimizer.zero_grad()
+sequel = googlenet(3, width=0.05, image_size=64, without="pool3")
+averaging(sequel).update_parameters(sequel)
 print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

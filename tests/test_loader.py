@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_lib.augmentation import centre_crops, colour_shifts, cut_views, draw_views
+from alexnet_lib.augmentation import AUGMENTATIONS, centre_crops, colour_shifts, cut_views, draw_views
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.learning import recipe
@@ -65,14 +65,23 @@ def test_no_augmentation_is_centre_crops_in_the_same_order(store):
     assert not np.array_equal(again[1], labels)  # still shuffled
 
 
+def test_colours_alone_are_centre_crops_with_the_same_colours(store):
+    inputs, labels = epoch_of(store, "colours")
+    order, _, normals = drawn(store)
+    shifts = colour_shifts(store.pca, normals[order])
+    crops = centre_crops(store.images[order], 64) - centre_crops(store.mean[None], 64)
+    assert np.array_equal(labels, store.labels[order])
+    np.testing.assert_allclose(inputs, (crops + shifts[:, None, None]) / np.float32(1.1), atol=1e-4)
+
+
 def test_default_runs_keep_the_names_from_before_there_was_a_choice(store):
     run = resolve(settings(), store)
     without = ("name", "experiment", "devices", "columns", "augmentation", "speed")
     decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in without}
     digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
     assert run.name.endswith(digest[:8])
-    names = {resolve(settings(augmentation=a), store).name for a in ("all", "crops", "none")}
-    assert len(names) == 3 and run.name in names
+    names = {resolve(settings(augmentation=a), store).name for a in AUGMENTATIONS}
+    assert len(names) == 4 and run.name in names
 
 
 # ------------------------------------------------------------------------------------------------------ made ahead

@@ -16,8 +16,10 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from alexnet_lib import loader, progress, training
+from alexnet_lib import loader, progress, run_state, training
+from alexnet_lib.dataset import load_dataset
 from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
+from alexnet_lib.run_state import RunState
 from alexnet_lib.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
 from tests.small_runs import NAME, settings
@@ -146,6 +148,19 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(tmp_path):
     assert load_checkpoint(tmp_path / "nowhere") is None
 
 
+def test_a_checkpoint_of_another_version_is_left_alone_and_named(place):
+    run = resolve(settings(epochs=2), store := load_dataset(NAME)["train"])
+    state = RunState(run, len(store.classes))
+    run.folder.mkdir(parents=True)
+    state.save(run.folder)
+    saved = load_checkpoint(run.folder)
+    older = json.loads(saved["progress"]) | {"format": 1}
+    save_checkpoint(run.folder, saved | {"progress": json.dumps(older)})
+    with pytest.raises(ValueError, match="another version of this library.*remove that folder"):
+        train(settings(epochs=2))
+    assert json.loads(load_checkpoint(run.folder)["progress"]) == older
+
+
 def test_checkpoints_hold_no_code(tmp_path):
     """weights_only refuses pickled objects, so a checkpoint from a stranger is data."""
     torch.save({"epoch": 1, "hidden": Record}, tmp_path / CHECKPOINTS[0])
@@ -161,7 +176,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(place):
 
 def look(losses, step, told=False):
     """What the alarm says of a run of three classes with these last losses."""
-    state = SimpleNamespace(recent=losses[-training.STALL_WINDOW :], told_of_stall=told)
+    state = SimpleNamespace(recent=losses[-run_state.STALL_WINDOW :], told_of_stall=told)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         training._warn_of_stall(state, step, 3)

@@ -1,0 +1,231 @@
+"""The next paper: GoogLeNet, "Going deeper with convolutions" (Szegedy et al. 2014, CVPR 2015), as published.
+
+Nine Inception modules: four branches that see the same maps through windows of 1, 3 and 5 and through pooling, with
+1 × 1 convolutions that narrow what the wide windows see. LRN after the first pool and the second convolution, no batch
+normalisation, no hidden fully connected layer, two auxiliary classifiers that are there in training only. Sections are
+those of that paper; where it is silent, the model that was released for Caffe decides (bvlc_googlenet).
+"""
+
+from collections import OrderedDict
+from dataclasses import astuple, dataclass, fields
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from .architecture import RGB, _with_memory, scaled, shape_after
+from .dropout import Dropout
+from .learning import initialise
+from .normalization import LocalResponseNorm
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Maps of an Inception module (Table 1): 1 × 1; 3 × 3 and 5 × 5 with what narrows them; after the pool."""
+
+    one: int
+    reduce3: int
+    three: int
+    reduce5: int
+    five: int
+    pool: int
+
+    @property
+    def maps(self) -> int:
+        """What the module gives: its branches side by side."""
+        return self.one + self.three + self.five + self.pool
+
+
+INCEPTIONS = {
+    "inception3a": Branches(64, 96, 128, 16, 32, 32),
+    "inception3b": Branches(128, 128, 192, 32, 96, 64),
+    "inception4a": Branches(192, 96, 208, 16, 48, 64),
+    "inception4b": Branches(160, 112, 224, 24, 64, 64),
+    "inception4c": Branches(128, 128, 256, 24, 64, 64),
+    "inception4d": Branches(112, 144, 288, 32, 64, 64),
+    "inception4e": Branches(256, 160, 320, 32, 128, 128),
+    "inception5a": Branches(256, 160, 320, 32, 128, 128),
+    "inception5b": Branches(384, 192, 384, 48, 128, 128),
+}
+ORDER = (
+    "conv1 relu1 pool1 norm1   conv2_reduce relu2_reduce conv2 relu2 norm2 pool2   inception3a inception3b pool3   "
+    "inception4a inception4b inception4c inception4d inception4e pool4   inception5a inception5b   "
+    "mean5 flatten drop5 fc"
+)
+# maps, window, stride
+STEM = {"conv1": (64, 7, 2), "conv2_reduce": (64, 1, 1), "conv2": (192, 3, 1)}
+POOLS = ("pool1", "pool2", "pool3", "pool4")
+HEADS = ("inception4a", "inception4d")  # what the auxiliary classifiers look at
+HEAD_WINDOW, HEAD_STRIDE, HEAD_MAPS, HEAD_UNITS, HEAD_DROPOUT = 5, 3, 128, 1024, 0.7
+HEAD_WEIGHT = 0.3  # of an auxiliary loss beside the main one (§5)
+DROPOUT = 0.4
+TORCHVISION_FIVE = 3  # the window that torchvision's "5 × 5" branch has
+
+
+class Inception(nn.Module):
+    """One module (Figure 2b): (N, C, side, side) to (N, maps, side, side), the branches side by side.
+
+    Args:
+        seen: C.
+        branches: maps of the branches.
+        reduced: False for the naive module (Figure 2a): the wide windows see all maps, the pooled ones go through.
+    """
+
+    def __init__(self, seen: int, branches: Branches, reduced: bool = True):
+        super().__init__()
+        b = branches
+        if reduced:
+            self.one = _convolutions((seen, b.one, 1))
+            self.three = _convolutions((seen, b.reduce3, 1), (b.reduce3, b.three, 3))
+            self.five = _convolutions((seen, b.reduce5, 1), (b.reduce5, b.five, 5))
+            self.pool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), *_convolutions((seen, b.pool, 1)))
+        else:
+            self.one, self.three = _convolutions((seen, b.one, 1)), _convolutions((seen, b.three, 3))
+            self.five, self.pool = _convolutions((seen, b.five, 5)), nn.MaxPool2d(3, 1, padding=1)
+        self.maps = b.one + b.three + b.five + (b.pool if reduced else seen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.one(x), self.three(x), self.five(x), self.pool(x)], 1)
+
+
+def _convolutions(*sizes: tuple[int, int, int]) -> nn.Sequential:
+    """Convolutions that keep the side, each with its ReLU; (maps in, maps out, window)."""
+    layers = [(nn.Conv2d(seen, maps, k, padding=k // 2), nn.ReLU()) for seen, maps, k in sizes]
+    return nn.Sequential(*(layer for pair in layers for layer in pair))
+
+
+class GoogLeNet(nn.Module):
+    """The layers in their order, and the auxiliary classifiers by the layer that they look at.
+
+    (N, 3, image_size, image_size) to logits (N, classes); in training with auxiliaries, to (logits, aux1, aux2).
+    """
+
+    def __init__(self, layers: OrderedDict, heads: dict[str, nn.Module]):
+        super().__init__()
+        self.layers = list(layers)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        extra = []
+        for name in self.layers:
+            x = getattr(self, name)(x)
+            if self.training and name in self.heads:
+                extra.append(self.heads[name](x))
+        return (x, *extra) if extra else x
+
+
+def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
+
+
+def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = None, **changes) -> GoogLeNet:
+    """Build the network as published, with first weights by He's rule; the paper does not say which it had.
+
+    Dropout is this library's: silent units in training, all of them scaled by 1 − p at test time.
+
+    Args:
+        num_classes: outputs of the last layer, and of the auxiliary classifiers.
+        aux: whether to have the auxiliary classifiers. They add nothing to what a trained net answers.
+        seed: of the initial weights; drawn from torch's generator unless given.
+
+    Changes:
+        width: a factor on the maps and units of every layer but the last.
+        image_size: side of the square input in pixels.
+        without: a pool to leave out, "pool1" to "pool4", so that the maps of small pictures do not end before the
+            layers do.
+        reduced: False for naive modules, without the 1 × 1 convolutions that narrow (§4).
+
+    Raises:
+        ValueError: an unknown change, or pictures too small for the net.
+    """
+    net = _with_memory(skeleton(num_classes, aux, **changes))
+    seed = int(torch.randint(2**31, ())) if seed is None else seed
+    return initialise(net, "fan_in", seed)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What may differ from the published net; `googlenet` says what each means."""
+
+    width: float = 1.0
+    image_size: int = 224
+    without: str | None = None
+    reduced: bool = True
+
+
+def skeleton(num_classes: int = 1000, aux: bool = True, **changes) -> GoogLeNet:
+    """The net that `googlenet` builds, with its layers and shapes but without memory for its weights."""
+    known = [field.name for field in fields(Changes)]
+    if unknown := sorted(set(changes) - set(known)):
+        raise ValueError(f"unknown change {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}")
+    changes = Changes(**changes)
+    if changes.without not in (None, *POOLS):
+        raise ValueError(f"without = {changes.without!r}; accepted for googlenet are None, {', '.join(POOLS)}")
+    if num_classes < 1 or changes.width <= 0:
+        raise ValueError(f"num_classes = {num_classes} and width = {changes.width}; both must be above 0")
+    with torch.device("meta"):
+        return _assemble(num_classes, aux, changes)
+
+
+def _assemble(num_classes: int, aux: bool, changes: Changes) -> GoogLeNet:
+    """The layers in their order; `shape` is what has come out of them so far, (C, side, side) or (units,)."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    heads: dict[str, nn.Module] = {}
+    shape = (RGB, changes.image_size, changes.image_size)
+    for name in ORDER.split():
+        if name == changes.without:
+            continue
+        layers[name] = layer = _layer(name, shape, num_classes, changes)
+        shape = (layer.maps, *shape[1:]) if isinstance(layer, Inception) else shape_after(layer, shape)
+        if min(shape) < 1:
+            raise ValueError(f"image_size = {changes.image_size}: nothing is left of the maps at {name}")
+        if aux and name in HEADS:
+            if shape[1] < HEAD_WINDOW:
+                raise ValueError(
+                    f"image_size = {changes.image_size}: {shape[1]} × {shape[1]} units reach an auxiliary classifier, "
+                    f"whose window has {HEAD_WINDOW}; leave out a pool (without = 'pool1') or the auxiliaries"
+                )
+            heads[name] = _auxiliary(shape, num_classes, changes.width)
+    return GoogLeNet(layers, heads)
+
+
+def _layer(name: str, shape: tuple[int, ...], num_classes: int, changes: Changes) -> nn.Module:
+    """One layer by its name, for an input of this shape."""
+    if name in STEM:
+        maps, kernel, stride = STEM[name]
+        return nn.Conv2d(shape[0], scaled(maps, changes.width), kernel, stride, kernel // 2)
+    if name in INCEPTIONS:
+        branches = Branches(*(scaled(maps, changes.width) for maps in astuple(INCEPTIONS[name])))
+        return Inception(shape[0], branches, changes.reduced)
+    if name in POOLS:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+    if name.startswith("norm"):
+        return LocalResponseNorm("caffe")
+    return {
+        "mean5": lambda: nn.AvgPool2d(shape[1]),
+        "flatten": nn.Flatten,
+        "drop5": lambda: Dropout(DROPOUT),
+        "fc": lambda: nn.Linear(shape[0], num_classes),
+    }.get(name, nn.ReLU)()
+
+
+def _auxiliary(shape: tuple[int, ...], num_classes: int, width: float) -> nn.Sequential:
+    """An auxiliary classifier (§5) for maps of this shape."""
+    maps, units = scaled(HEAD_MAPS, width), scaled(HEAD_UNITS, width)
+    pool = nn.AvgPool2d(HEAD_WINDOW, HEAD_STRIDE)
+    seen = prod(shape_after(pool, (maps, *shape[1:])))
+    return nn.Sequential(
+        OrderedDict(
+            pool=pool,
+            conv=nn.Conv2d(shape[0], maps, 1),
+            relu=nn.ReLU(),
+            flatten=nn.Flatten(),
+            hidden=nn.Linear(seen, units),
+            relu_hidden=nn.ReLU(),
+            drop=Dropout(HEAD_DROPOUT),
+            fc=nn.Linear(units, num_classes),
+        )
+    )

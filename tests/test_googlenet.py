@@ -1,0 +1,269 @@
+"""The next paper's network: every published number, what stands where, and what it answers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_lib import googlenet
+from alexnet_lib import googlenet_tables as tables
+from alexnet_lib.anatomy import trace
+from alexnet_lib.columns import own_column
+from alexnet_lib.distortions import many_views
+from alexnet_lib.dropout import Dropout
+from alexnet_lib.evaluation import predict
+from alexnet_lib.googlenet_tables import dissect, modules, parameters_of
+from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
+from alexnet_lib.launch import Job, torchrun
+from alexnet_lib.normalization import LocalResponseNorm
+from alexnet_lib.settings import resolve
+from alexnet_lib.training import build_net, load_dataset, load_net, train
+from tests.small_runs import settings
+
+# output, parameters, multiply-adds in millions, counted by hand from Table 1 of the paper
+MODULES = {
+    "conv1": ("64 × 112 × 112", 9_472, 118.0),
+    "conv2_reduce": ("64 × 56 × 56", 4_160, 12.8),
+    "conv2": ("192 × 56 × 56", 110_784, 346.8),
+    "inception3a": ("256 × 28 × 28", 163_696, 128.0),
+    "inception3b": ("480 × 28 × 28", 388_736, 304.3),
+    "inception4a": ("512 × 14 × 14", 376_176, 73.6),
+    "auxiliary inception4a": ("1000", 3_188_840, 4.2),
+    "inception4b": ("512 × 14 × 14", 449_160, 87.9),
+    "inception4c": ("512 × 14 × 14", 510_104, 99.9),
+    "inception4d": ("528 × 14 × 14", 605_376, 118.5),
+    "auxiliary inception4d": ("1000", 3_190_888, 4.2),
+    "inception4e": ("832 × 14 × 14", 868_352, 170.0),
+    "inception5a": ("832 × 7 × 7", 1_043_456, 51.1),
+    "inception5b": ("1024 × 7 × 7", 1_444_080, 70.7),
+    "fc": ("1000", 1_025_000, 1.0),
+}
+SMALL = {"width": 0.1, "image_size": 64, "without": "pool3"}
+
+
+@pytest.fixture(scope="module")
+def net():
+    return googlenet(7, seed=0, **SMALL)
+
+
+def test_parameters_are_the_published_ones():
+    assert parameters_of("main") == 6_998_552
+    assert parameters_of("training") == 13_378_280
+
+
+def test_every_module_has_its_published_shape_and_size():
+    table = modules(skeleton())
+    found = {
+        name: (row["output"], row["parameters"], round(row["multiply_adds"] / 1e6, 1)) for name, row in table.iterrows()
+    }
+    assert found == MODULES
+    assert table["parameters"].sum() == 13_378_280
+
+
+def test_the_auxiliaries_see_four_by_four_units():
+    layers = dissect(skeleton()).set_index(["module", "layer"])
+    for head, maps in zip(HEADS, (512, 528), strict=True):
+        assert layers.loc[(f"auxiliary {head}", "conv"), "input"] == (maps, 4, 4)
+        assert layers.loc[(f"auxiliary {head}", "hidden"), "input"] == (4 * 4 * 128,)
+
+
+def test_twenty_two_layers_on_the_longest_path():
+    table = dissect(skeleton(aux=False))
+    assert len(table) == 58
+    assert tables.depth(skeleton()) == 22
+
+
+@pytest.mark.parametrize("without", [None, "pool1", "pool2", "pool3", "pool4"])
+def test_shapes_from_the_sizes_are_those_of_a_forward_pass(without):
+    net = googlenet(5, False, seed=0, width=0.05, image_size=64, without=without).eval()
+    outputs, table = trace(net, torch.zeros(1, 3, 64, 64)), modules(net, 64)
+    for name, shape in table["output"].items():
+        assert " × ".join(map(str, outputs[name].shape[1:])) == shape
+
+
+def test_training_gives_three_answers_and_inference_one(net):
+    x = torch.zeros(2, 3, 64, 64)
+    with torch.no_grad():
+        answers = net.train()(x)
+        alone = net.eval()(x)
+    assert [answer.shape for answer in answers] == 3 * [(2, 7)] and alone.shape == (2, 7)
+    assert googlenet(7, False, seed=0, **SMALL).train()(x).shape == (2, 7)
+
+
+def test_auxiliaries_reach_the_layers_below_them_only(net):
+    net.train()(torch.rand(2, 3, 64, 64))[2].sum().backward()
+    touched = {name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    net.zero_grad(set_to_none=True)
+    assert any(name.startswith("conv1") for name in touched) and any("inception4d" in name for name in touched)
+    assert not any(name.startswith(("inception4e", "inception5a", "fc", "heads.inception4a")) for name in touched)
+
+
+def test_a_module_is_its_branches_side_by_side():
+    torch.manual_seed(0)
+    module = Inception(6, Branches(2, 4, 6, 2, 4, 2)).double()
+    x = torch.rand(1, 6, 5, 5, dtype=torch.float64)
+    out = module(x)
+    assert out.shape == (1, 14, 5, 5) and module.maps == 14
+    by_hand = torch.nn.functional.max_pool2d(x, 3, 1, 1)
+    by_hand = torch.nn.functional.conv2d(by_hand, module.pool[1].weight, module.pool[1].bias).relu()
+    torch.testing.assert_close(out[:, 12:], by_hand)
+    middle = torch.zeros_like(x)
+    middle[..., 2, 2] = 1
+    changed = (module.five(x + middle) - module.five(x)).abs().sum((0, 1)) > 0
+    assert changed.all(), "a window of 5 reaches every unit of a 5 × 5 map from its middle"
+
+
+def test_what_it_has_and_what_it_has_not():
+    net = skeleton()
+    kinds = [type(layer).__name__ for layer in net.modules()]
+    assert not any("BatchNorm" in kind for kind in kinds) and kinds.count("Inception") == 9
+    norms = [layer for layer in net.modules() if isinstance(layer, LocalResponseNorm)]
+    assert [(norm.n, norm.k, norm.alpha, norm.beta) for norm in norms] == 2 * [(5, 1.0, 1e-4, 0.75)]
+    assert net.layers[2:4] == ["pool1", "norm1"] and net.layers[7:10] == ["relu2", "norm2", "pool2"]
+    drops = {name: layer.p for name, layer in net.named_modules() if isinstance(layer, Dropout)}
+    assert drops == {"drop5": 0.4, "heads.inception4a.drop": 0.7, "heads.inception4d.drop": 0.7}
+    assert {net.get_submodule(name).five[2].kernel_size for name in INCEPTIONS} == {(5, 5)}
+
+
+def test_torchvisions_differs_by_norms_biases_and_a_window():
+    torchvision = pytest.importorskip("torchvision.models")
+    with torch.device("meta"):
+        for aux, expected in ((False, 6_624_904), (True, 13_004_888)):
+            theirs = torchvision.GoogLeNet(aux_logits=aux, init_weights=False)
+            assert sum(p.numel() for p in theirs.parameters()) == tables.torchvision_parameters(aux) == expected
+
+
+def test_what_narrows_saves_most_of_the_weights():
+    table = tables.reductions()
+    assert table.loc["inception3a", ["5 × 5, naive", "5 × 5, narrowed"]].tolist() == [153_600, 15_872]
+    assert table.loc["inception5b", ["5 × 5, naive", "5 × 5, narrowed"]].tolist() == [2_662_400, 193_536]
+    assert table["times"].round(1).loc[["inception3a", "inception5a"]].tolist() == [2.4, 5.1]
+    ways = tables.towards_inception().set_index("")
+    assert ways["maps"].tolist() == [256, 256, 416, 256]
+    assert ways.loc["Inception", "weights"] == 163_328 and ways["weights"].idxmin() == "Inception"
+
+
+def test_what_the_paper_counts():
+    assert round(tables.times_fewer("main"), 2) == 8.71 and round(tables.times_fewer("training"), 2) == 4.56
+    assert round(tables.times_fewer("no classifier"), 1) == 10.2
+    assert (tables.layers_deep(), tables.layers_deep("with")) == (22, 27)
+    assert round(tables.billion_multiply_adds(), 3) == 1.583
+    assert [tables.pooled_units(h) for h in "12"] == [4 * 4 * 512, 4 * 4 * 528]
+    assert tables.narrower_modules() == 4 and tables.wide_share().idxmax() == "inception4d"
+    assert tables.printed_gap("conv2", "weights / 1024") == 112.0
+    assert round(tables.saved_by_averaging(), 1) == 51.4
+
+
+def test_naive_modules_grow():
+    first = Inception(192, INCEPTIONS["inception3a"], reduced=False)
+    assert first.maps == 64 + 128 + 32 + 192 == 416
+    assert parameters_of("main", reduced=False) > 13 * parameters_of("main")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 64}, r"image_size = 64: 4 × 4 units reach an auxiliary classifier.*without = 'pool1'"),
+        ({"without": "conv1"}, "without = 'conv1'; accepted for googlenet are None, pool1, pool2, pool3, pool4"),
+        ({"widht": 1}, "unknown change 'widht'; accepted are width, image_size, without, reduced"),
+        ({"width": 0.0}, "both must be above 0"),
+    ],
+)
+def test_impossible_nets_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        googlenet(10, **changes)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    one, other = (googlenet(7, seed=3, **SMALL).state_dict() for _ in range(2))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# ---------------------------------------------------------------------------------------------------- in the loop
+
+
+def small(**changes):
+    return settings(**{"net": "googlenet", "without": "pool3", "batch_size": 16} | changes)
+
+
+def test_the_loop_trains_it_and_it_comes_back(place):
+    record = train(small(epochs=8))
+    losses = record.history.query("split == 'train'")["loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+    net = load_net(record)
+    assert net.heads and net(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_what_googlenet_has_of_its_own_cannot_be_changed(place):
+    store = load_dataset("embedded")["train"]
+    assert resolve(small(), store).initialisation == "fan_in"
+    with pytest.raises(ValueError, match="dropout = 0.2; googlenet has its own, and accepts only the default 0.5"):
+        resolve(small(dropout=0.2), store)
+    with pytest.raises(ValueError, match="columns = 2; googlenet is not divided"):
+        resolve(small(columns=2, devices=2), store)
+
+
+def test_the_published_recipe_averages_distorts_and_resumes(place):
+    record = train(small(recipe="googlenet", epochs=4, name="unbroken"))
+    state = torch.load(record.folder / "checkpoint.pt", weights_only=True)
+    assert any(not torch.equal(state["net"][name], value) for name, value in state["averaged"].items())
+
+    class Enough(Exception):
+        pass
+
+    def stop(history):
+        if history["epoch"].max() == 3:
+            raise Enough
+
+    broken = small(recipe="googlenet", epochs=4, name="broken")
+    with pytest.raises(Enough):
+        train(broken, stop)
+    again = load_net(train(broken)).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in state["averaged"].items())
+
+
+def test_the_average_is_the_mean_of_the_last_steps(place, monkeypatch):
+    from alexnet_lib import training
+
+    seen, step = [], training._step
+
+    def watched(run, state, *rest):
+        out = step(run, state, *rest)
+        seen.append(state.net.fc.weight.detach().clone())
+        return out
+
+    monkeypatch.setattr(training, "_step", watched)
+    net = load_net(train(small(recipe="googlenet", epochs=4)))
+    assert len(seen) == 12  # three steps an epoch; the last quarter is the last epoch
+    torch.testing.assert_close(net.fc.weight, torch.stack(seen[-3:]).mean(0))
+
+
+def test_replicas_share_the_masks_of_the_whole_batch(place):
+    run = resolve(small(), load_dataset("embedded")["train"])
+    net = build_net(run, 3).train()
+    job = Job(replica=1, replicas=2)
+    job.batch = 6
+    part = own_column(net, job)
+    assert sum(type(layer).__name__ == "ColumnDropout" for layer in part.modules()) == 3
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 3, 64, 64), np.float32))
+    torch.manual_seed(0)
+    whole = [answer[3:] for answer in net(x)]
+    torch.manual_seed(0)
+    for mine, theirs in zip(part(x[3:]), whole, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_two_replicas_compute_what_one_device_does():
+    options = {"columns": 1, "net": "googlenet", "width": 0.05, "image-size": 96, "batch": 4, "steps": 2}
+    (line,) = torchrun(2, "columns", *(str(part) for key, value in options.items() for part in (f"--{key}", value)))
+    found = json.loads(line)
+    assert (found["replicas"], found["columns"]) == (2, 1)
+    assert max(found[what] for what in ("outputs", "gradients", "weights")) < 1e-9
+
+
+def test_many_views_of_a_net_that_answers(net):
+    images, mean = np.random.default_rng(0).integers(0, 256, (2, 73, 73, 3), np.uint8), torch.zeros(3, 64, 64)
+    found = predict(net, images, mean, views=144)
+    by_hand = predict(net, many_views(images[1], 64), mean).mean(0)
+    torch.testing.assert_close(found[1], by_hand, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,72 @@
+"""GoogLeNet against AlexNet: what the runs are, what is kept of them, and what is read from it."""
+
+import pytest
+
+from alexnet_lib import sequel
+from alexnet_lib.architecture import skeleton as alexnet_skeleton
+from alexnet_lib.records import Record
+from alexnet_lib.settings import resolve
+from alexnet_lib.training import load_dataset
+from tests.small_runs import NAME, prepare_place
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Both nets' short runs with two seeds, of one epoch on tiny pictures."""
+    folder = tmp_path_factory.mktemp("sequel")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_place(folder, patch)
+        sequel.run_all(NAME, 1, (0, 1), ("AlexNet, fewer epochs", "GoogLeNet, fewer epochs"), folder / "kept")
+        yield folder / "kept"
+
+
+def test_equal_compute_means_a_quarter_of_the_epochs():
+    ratio = sequel.work_of("GoogLeNet") / sequel.work_of("AlexNet")
+    assert 3.8 < ratio < 4.0
+    epochs = {run: sequel.settings_of(run, "embedded", 45, 0).epochs for run in sequel.RUNS}
+    assert set(epochs.values()) == {45, 12}
+    assert abs(epochs["GoogLeNet, fewer epochs"] * ratio / epochs["AlexNet"] - 1) < 0.05
+
+
+def test_the_runs_differ_in_the_net_alone(place):
+    store = load_dataset(NAME)["train"]
+    one, other = (resolve(sequel.settings_of(run, NAME, 4, 3), store) for run in ("AlexNet", "GoogLeNet"))
+    different = {name for name in vars(one) if getattr(one, name) != getattr(other, name)}
+    assert different == {"net", "without", "initialisation", "name"}
+    assert (one.width, one.image_size) == (other.width, other.image_size) == (0.25, 64)
+
+
+def test_the_long_runs_of_alexnet_are_those_of_the_ablations():
+    assert sequel.folder_of("AlexNet", "embedded", 1).name == "ablation-baseline-embedded-seed1"
+    assert sequel.folder_of("AlexNet", "cifar10", 1).name == "sequel-alexnet-long-cifar10-seed1"
+    runs = sequel.kept_runs("embedded")
+    assert list(runs["AlexNet"]) == [0, 1, 2] and runs["AlexNet"][0].config["epochs"] == 45
+
+
+def test_runs_are_kept_once_and_read_again(kept, monkeypatch):
+    runs = sequel.kept_runs(NAME, kept)
+    assert {name: list(by_seed) for name, by_seed in runs.items()} == {
+        "AlexNet, fewer epochs": [0, 1],
+        "GoogLeNet, fewer epochs": [0, 1],
+    }
+    monkeypatch.setattr(sequel, "train", lambda *_: pytest.fail("trained again"))
+    sequel.run_all(NAME, 1, (0, 1), tuple(runs), kept)
+    assert sequel.compared(kept).keys() == {"built-in pictures"}
+
+
+def test_errors_are_compared_by_seed(kept):
+    runs = {name: list(by_seed.values()) for name, by_seed in sequel.kept_runs(NAME, kept).items()}
+    points = [[100 * r.summary["metrics"]["val"]["1 view"]["top1"] for r in records] for records in runs.values()]
+    mean, _, count = sequel.gain("GoogLeNet, fewer epochs", "AlexNet, fewer epochs", NAME, kept)
+    assert count == 2 and mean == pytest.approx(sum(points[0]) / 2 - sum(points[1]) / 2)
+
+
+def test_the_table_has_the_net_that_answers_and_all_its_work(kept):
+    table = sequel.comparison(sequel.kept_runs(NAME, kept)).set_index("")
+    own = table.loc["GoogLeNet, fewer epochs"]
+    record = Record.open(kept / "sequel-googlenet-short-embedded-seed0")
+    assert own["parameters"] < record.summary["parameters"] and own["seeds"] == 2
+    small = alexnet_skeleton("paper", 3, width=0.25, image_size=64)
+    assert table.loc["AlexNet, fewer epochs", "parameters"] == sum(p.numel() for p in small.parameters())
+    work = sequel.curve(record)["work"]
+    assert work.tolist() == pytest.approx([3 * sequel.work_of("GoogLeNet", 3) * 48 / 1e12])
