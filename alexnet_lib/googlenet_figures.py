@@ -85,7 +85,7 @@ def gradients(tables: dict[str, pd.Series]) -> Figure:
 
 @in_style
 def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
-    """Left: a weight by update, one line a staleness. Right: the largest rate that still shrinks, by staleness."""
+    """Left, a weight by update, one line a staleness; right, the largest rate that still shrinks, by staleness."""
     figure, axes = new_figure(8.2, 2.6, 1, 2)
     for (name, path), style in zip(paths.items(), ("-", "--", ":"), strict=False):
         axes[0, 0].plot(path, style, label=name)
