@@ -99,11 +99,11 @@ def stale(paths: dict[str, np.ndarray], limits: pd.Series) -> Figure:
 
 @in_style
 def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
-    """Validation error of both nets by epoch, left, and by work, right; thin lines, the seeds.
+    """Top-1 error in validation of both nets by epoch, left, and by work, right; thin lines, the seeds.
 
     panels: for each title, a row, and each run the tables of its seeds, as `sequel.curve` gives them.
     """
-    figure, axes = new_figure(8.6, 2.7 * len(panels) + 0.2, len(panels), 2, sharey="row")
+    figure, axes = new_figure(7.8, 2.2 * len(panels) + 0.3, len(panels), 2, sharey="row")
     for places, (title, runs) in zip(axes, panels.items(), strict=True):
         for name, tables in runs.items():
             styles, colour = (("-", "--"), INK) if "AlexNet" in name else (("-.", ":"), ACCENT)
@@ -114,7 +114,8 @@ def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
             for table in tables if len(tables) > 1 else []:
                 places[0].plot(table["epoch"], table["error"], style, color=colour, linewidth=0.6, alpha=0.6)
                 places[1].plot(table["work"], table["error"], style, color=colour, linewidth=0.6, alpha=0.6)
-        places[0].set(ylabel="validation error, top-1 (%)", title=title, ylim=(0, 100), xlabel="epoch")
+        places[0].set(ylabel="top-1 error (%)", title=title, ylim=(0, 100), xlabel="epoch")
         places[1].set(title=title, xlabel="10¹² multiply-adds of training so far")
-    axes[0, 1].legend(fontsize=9)
+    most = max(range(len(panels)), key=lambda row: len(list(panels.values())[row]))
+    axes[most, 1].legend(fontsize=8)
     return figure
