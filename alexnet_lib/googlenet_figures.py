@@ -103,7 +103,7 @@ def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
 
     panels: for each title, a row, and each run the tables of its seeds, as `sequel.curve` gives them.
     """
-    figure, axes = new_figure(7.8, 2.2 * len(panels) + 0.3, len(panels), 2, sharey="row")
+    figure, axes = new_figure(7.4, 2.0 * len(panels) + 0.3, len(panels), 2, sharey="row")
     for places, (title, runs) in zip(axes, panels.items(), strict=True):
         for name, tables in runs.items():
             styles, colour = (("-", "--"), INK) if "AlexNet" in name else (("-.", ":"), ACCENT)
@@ -117,5 +117,5 @@ def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
         places[0].set(ylabel="top-1 error (%)", title=title, ylim=(0, 100), xlabel="epoch")
         places[1].set(title=title, xlabel="10¹² multiply-adds of training so far")
     most = max(range(len(panels)), key=lambda row: len(list(panels.values())[row]))
-    axes[most, 1].legend(fontsize=8)
+    axes[most, 1].legend(loc="lower right", fontsize=7)
     return figure
