@@ -25,6 +25,7 @@ from dataclasses import field
 from importlib import import_module
 from numbers import Real
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -209,6 +210,14 @@ def export(table: pd.DataFrame, csv: Path | None = None, json: Path | None = Non
     if json is not None:
         table.to_json(json, orient="records", indent=1, force_ascii=False)
 
+
+class _Module(ModuleType):
+    """`from alexnet_lib import claims` gives this module, as Python finds it first; it shall be the function, too."""
+
+    __call__ = staticmethod(claims)
+
+
+sys.modules[__name__].__class__ = _Module
 
 if __name__ == "__main__":
     sys.exit(main())

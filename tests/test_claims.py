@@ -236,3 +236,10 @@ def test_a_notebook_shows_spread_and_number_of_runs(table, monkeypatch):
 
 def test_the_file_is_part_of_the_package():
     assert LEDGER.is_file() and LEDGER.parent.name == "alexnet_lib"
+
+
+def test_the_ledger_can_be_had_from_the_library_itself():
+    from alexnet_lib import claims as either
+
+    assert either.main is main
+    pd.testing.assert_frame_equal(either("04_pooling"), either.claims("04_pooling"))
