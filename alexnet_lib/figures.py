@@ -292,7 +292,7 @@ def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=
         place.plot(x, y, style, marker="o" if points else "", markersize=3, label=name)
     if event is not None:
         place.axvline(event[0], color=GREY, linestyle=":")
-        place.text(event[0], place.get_ylim()[1], f" {event[1]}", va="top", fontsize=9)
+        place.text(event[0], place.get_ylim()[1], f" {event[1]}", va="bottom", fontsize=9)
     place.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     place.legend()
     return figure
