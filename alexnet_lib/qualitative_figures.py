@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from .figures import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
+
+NARROW, WIDE = 5, 20  # points, of what a part is worth: to here on an even scale; from here on another
 
 
 @in_style
@@ -159,5 +162,13 @@ def budget(rows: pd.DataFrame) -> Figure:
     place.set_yticks(places, rows.index)
     place.invert_yaxis()
     place.set(xlabel="points of top-1 error that it is worth")
+    ends = pd.concat([rows["measured"] - rows["spread"].fillna(0), rows["measured"] + rows["spread"].fillna(0)])
+    if ends.abs().max() > WIDE:  # a part without which nothing works would press all others together
+        place.set_xscale("symlog", linthresh=NARROW, linscale=2)
+        ticks = [x for x in (-20, -10, -5, -2, 0, 2, 5, 10, 20, 50) if ends.min() - 2 < x < ends.max() + 10]
+        place.set_xticks(ticks, [str(x) for x in ticks])
+        place.xaxis.set_minor_locator(NullLocator())
+        place.set_xlim(ends.min() - 1, 1.3 * ends.max())
+        place.set_xlabel(f"points of top-1 error that it is worth (beyond {NARROW} logarithmic)")
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
