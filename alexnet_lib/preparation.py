@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from .colours import colour_moments, pca_of_moments
@@ -183,8 +184,21 @@ def prepare_files(
         raise ValueError(f"form = {form!r}; accepted are {', '.join(FORMS)}")
     about, refused = about or {}, refused or []
     listing = _listing_hash(files, size, form)
-    if destination.exists():
-        return _already_prepared(destination, listing)
+    if not destination.exists():
+        with alone_at(destination):
+            if not destination.exists():
+                return _prepare(files, classes, destination, size, workers, progress, about, refused, form, listing)
+    return _already_prepared(destination, listing)
+
+
+def alone_at(destination: Path) -> FileLock:
+    """A lock on making this store. Who comes second waits, and finds the store made; a killed process holds nothing."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(destination.with_name(f".{destination.name}.lock"))
+
+
+def _prepare(files, classes, destination, size, workers, progress, about, refused, form, listing) -> Path:
+    """`prepare_files`, where it is this process that makes the store."""
     work = destination.with_name(f".{destination.name}.partial")
     state = _State.load(work, listing, len(files), size, form)
     bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
@@ -315,6 +329,11 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict, re
 
 def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict) -> Path:
     """Publish images that are in memory, uint8 (N, S, S, 3), as a store."""
+    with alone_at(destination):
+        return destination if destination.exists() else _write_store(destination, images, labels, classes, meta)
+
+
+def _write_store(destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict) -> Path:
     work = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -294,6 +294,19 @@ p.prepare_folder(*map(p.Path, sys.argv[1:]), size=32, progress=False)
 """
 
 
+def test_two_that_prepare_the_same_store_at_once_do_it_once(tmp_path):
+    source = tmp_path / "pictures"
+    for i in range(20):
+        path = source / "ab"[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(photograph(i, 40 + i, 50)))
+    command = [sys.executable, "-c", PREPARE, str(source), str(tmp_path / "store")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[1] for process in both] == ["", ""]
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(open_store(tmp_path / "store").images) == 20
+
+
 def test_killed_preparation_goes_on_and_ends_with_the_same_bytes(tmp_path):
     source = tmp_path / "pictures"
     for i in range(60):
