@@ -84,7 +84,14 @@ def initialise(net: nn.Module, rule: str = "printed", seed: int = 0) -> nn.Modul
 # ------------------------------------------------------------------------------------------------ the update rule
 
 
-class PaperSGD(torch.optim.SGD):
+def without_compiler(optimizer: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimiser, whose methods do not load torch's compiler at their first call: 900 modules, some seconds."""
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in ("add_param_group", "zero_grad")}
+    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))
+    return type(optimizer.__name__, (optimizer,), methods)
+
+
+class PaperSGD(without_compiler(torch.optim.SGD)):
     """The update rule of §5, with the velocity in units of weight:
 
         v ← momentum·v − weight_decay·ε·w − ε·g
@@ -95,10 +102,6 @@ class PaperSGD(torch.optim.SGD):
     rides on torch's fused kernel and rescales the buffer whenever a group's rate has changed. A group whose rate is 0
     is left alone altogether, decay and momentum included, as in the 2012 program (src/weights.cu).
     """
-
-    # torch wraps these for its compiler, and the wrappers load it at the first call: nine hundred modules, some seconds
-    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=5e-4):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
@@ -116,7 +119,7 @@ class PaperSGD(torch.optim.SGD):
                     p.grad = None
             elif group["lr"] != group["buffer_lr"]:
                 self._rescale(group)
-        loss = inspect.unwrap(torch.optim.SGD.step)(self, closure)
+        loss = super().step(closure)
         for p, grad in held:
             p.grad = grad
         return loss

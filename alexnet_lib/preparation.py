@@ -184,33 +184,29 @@ def prepare_files(
         raise ValueError(f"form = {form!r}; accepted are {', '.join(FORMS)}")
     about, refused = about or {}, refused or []
     listing = _listing_hash(files, size, form)
-    if not destination.exists():
-        with alone_at(destination):
-            if not destination.exists():
-                return _prepare(files, classes, destination, size, workers, progress, about, refused, form, listing)
-    return _already_prepared(destination, listing)
+    if destination.exists():
+        return _already_prepared(destination, listing)
+    with alone_at(destination):
+        if destination.exists():
+            return _already_prepared(destination, listing)
+        work = destination.with_name(f".{destination.name}.partial")
+        state = _State.load(work, listing, len(files), size, form)
+        bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
+        # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
+        pool = ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+        with bar, pool:
+            while state.files < len(files):
+                chunk = files[state.files : state.files + CHUNK]
+                done = list(pool.map(lambda file: _prepare_file(file, size, form), chunk))
+                state.append(chunk, done)
+                bar.update(len(chunk))
+        return _finish(state, destination, classes, about | {"listing": listing}, refused)
 
 
 def alone_at(destination: Path) -> FileLock:
     """A lock on making this store. Who comes second waits, and finds the store made; a killed process holds nothing."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(destination.with_name(f".{destination.name}.lock"))
-
-
-def _prepare(files, classes, destination, size, workers, progress, about, refused, form, listing) -> Path:
-    """`prepare_files`, where it is this process that makes the store."""
-    work = destination.with_name(f".{destination.name}.partial")
-    state = _State.load(work, listing, len(files), size, form)
-    bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
-    # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
-    pool = ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
-    with bar, pool:
-        while state.files < len(files):
-            chunk = files[state.files : state.files + CHUNK]
-            done = list(pool.map(lambda file: _prepare_file(file, size, form), chunk))
-            state.append(chunk, done)
-            bar.update(len(chunk))
-    return _finish(state, destination, classes, about | {"listing": listing}, refused)
 
 
 def _listing_hash(files: list[SourceFile], size: int, form: str) -> str:
@@ -330,22 +326,20 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict, re
 def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict) -> Path:
     """Publish images that are in memory, uint8 (N, S, S, 3), as a store."""
     with alone_at(destination):
-        return destination if destination.exists() else _write_store(destination, images, labels, classes, meta)
-
-
-def _write_store(destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict) -> Path:
-    work = destination.with_name(f".{destination.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    np.save(work / "images.npy", images)
-    names = "".join(f"{i},{classes[label]},\n" for i, label in enumerate(labels))
-    (work / "index.csv").write_text(f"file,class,sha256\n{names}")
-    fingerprint = hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()
-    meta = meta | {"files": len(images), "rejected": [], "fingerprint": fingerprint}
-    moments = sum(colour_moments(image) for image in images)
-    _write_statistics(work, labels, classes, images.sum(0, dtype=np.int64), moments, meta)
-    os.replace(work, destination)
-    return destination
+        if destination.exists():
+            return destination
+        work = destination.with_name(f".{destination.name}.partial")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        np.save(work / "images.npy", images)
+        names = "".join(f"{i},{classes[label]},\n" for i, label in enumerate(labels))
+        (work / "index.csv").write_text(f"file,class,sha256\n{names}")
+        fingerprint = hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()
+        meta = meta | {"files": len(images), "rejected": [], "fingerprint": fingerprint}
+        moments = sum(colour_moments(image) for image in images)
+        _write_statistics(work, labels, classes, images.sum(0, dtype=np.int64), moments, meta)
+        os.replace(work, destination)
+        return destination
 
 
 def _write_statistics(folder: Path, labels, classes, image_sum, moments, meta: dict) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_lib import PaperSGD, PlateauRule, alexnet, recipe
-from alexnet_lib.learning import RECIPES, initial_std, initialise, rate_factor
+from alexnet_lib.learning import RECIPES, initial_std, initialise, rate_factor, without_compiler
 
 
 def printed_rule(w, gradients, rates, momentum=0.9, decay=5e-4):
@@ -171,18 +171,31 @@ def test_schedules_warm_up_and_fall():
     assert factors == [pytest.approx(f) for f in (0.1, 0.95, 0.5, 0.25, 0)]
 
 
+@pytest.mark.parametrize("kind", (torch.optim.SGD, torch.optim.Adam))
+def test_an_optimiser_without_the_compiler_takes_the_same_path(kind):
+    weights = [torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64)) for _ in range(2)]
+    for weight, rule in zip(weights, (kind, without_compiler(kind)), strict=True):
+        optimizer = rule([weight], lr=0.1, weight_decay=0.01)
+        for _ in range(5):
+            optimizer.zero_grad()
+            weight.square().sum().backward()
+            optimizer.step()
+    assert torch.equal(*weights) and weights[0][0] != 1
+
+
 def test_a_net_and_an_update_do_not_load_torchs_compiler():
     """It would cost every process that trains some seconds before its first step."""
     program = """
 import sys
 import torch
 from alexnet_lib import PaperSGD, alexnet, googlenet
-from alexnet_lib.learning import averaging
+from alexnet_lib.learning import averaging, without_compiler
 net = alexnet("paper", 3, width=0.05, image_size=64)
 optimizer = PaperSGD(net.parameters(), lr=0.1)
 net(torch.zeros(1, 3, 64, 64)).sum().backward()
 optimizer.step()
 optimizer.zero_grad()
+without_compiler(torch.optim.Adam)(net.parameters()).step()
 sequel = googlenet(3, width=0.05, image_size=64, without="pool3")
 averaging(sequel).update_parameters(sequel)
 print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
