@@ -30,7 +30,7 @@ test: $(INSTALLED)
 	$(PYTEST) --dist loadfile --ignore tests/test_lab.py tests
 	rm -rf build/checked
 	ALEXNET_CHECKED=build/checked $(NBVAL) notebooks
-	ALEXNET_CHECKED=build/checked $(RUN) -m pytest -q -rs tests/test_lab.py
+	ALEXNET_CHECKED=build/checked $(RUN) -m pytest -q -rs -n 2 tests/test_lab.py
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks

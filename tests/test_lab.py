@@ -24,7 +24,7 @@ from tests.test_book import ARTEFACTS, BROWSER
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-LONGEST_MS = 900_000
+STARTED_MS, LONGEST_MS = 120_000, 900_000
 KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 CELLS = """() =>
   [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code').map(c => {
@@ -91,8 +91,8 @@ def test_a_notebook_runs_in_jupyterlab(address, browser, name):
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: away.append(request.url) if outside(request.url, address) else None)
     page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
-    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
-    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=60_000)
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=STARTED_MS)
+    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=STARTED_MS)
     page.set_default_timeout(LONGEST_MS)
     finished = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     cells = page.evaluate(CELLS)
@@ -114,18 +114,18 @@ def test_contents_and_tags_are_shown(address, browser):
     """The headings in the table of contents, "parameters" at its cell, and solutions that open."""
     page = browser.new_page(viewport={"width": 1700, "height": 1000})
     page.goto(f"{address}/lab/tree/06_dropout.ipynb?reset", wait_until="domcontentloaded")
-    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=STARTED_MS)
     for panel in ("toc", "property-inspector"):
         page.evaluate(f"() => window.jupyterapp.commands.execute('{panel}:show-panel')")
     cells = nbformat.read(NOTEBOOKS / "06_dropout.ipynb", 4).cells
     texts = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
-    page.wait_for_selector(".jp-tocItem-content:has-text('Exercises')", timeout=60_000)
+    page.wait_for_selector(".jp-tocItem-content:has-text('Exercises')", timeout=STARTED_MS)
     shown = page.locator(".jp-TableOfContents .jp-tocItem-content").all_inner_texts()
     assert len(shown) == sum(bool(re.match("#+ ", line)) for line in texts)
     tagged = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
     page.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", tagged)
     page.get_by_text("Common Tools").click()
-    page.wait_for_selector(".jp-CellTags-Applied:has-text('parameters')", timeout=60_000)
+    page.wait_for_selector(".jp-CellTags-Applied:has-text('parameters')", timeout=STARTED_MS)
     page.evaluate("i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i, 'start')", len(cells) - 1)
     solution = page.locator("details:has(summary:text('A solution'))").first
     solution.locator("summary").click()
@@ -143,7 +143,7 @@ def move_a_slider(page, index: int) -> None:
     """One step to the right, in this cell, draws another picture."""
     # JupyterLab keeps only cells near the visible ones in the page
     page.evaluate("i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i, 'center')", index)
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(STARTED_MS)
     box = page.locator(f".jp-Cell[data-windowed-list-index='{index}'] .widget-vbox:has(img)")
     picture, handle = box.locator("img"), box.locator(".noUi-handle").first
     handle.scroll_into_view_if_needed()
