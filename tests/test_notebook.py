@@ -1,5 +1,7 @@
 """What notebooks show beside figures, and how they speak of progress."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -21,6 +23,14 @@ def test_verdicts_name_what_fails():
 def test_a_photographic_figure_is_a_jpeg():
     figure = figures.curves({"line": ([1, 2], [3, 4])}, "epoch", "loss")
     assert notebook.photographic(figure).data[:2] == b"\xff\xd8"
+
+
+def test_words_stand_to_the_left_and_numbers_to_the_right():
+    shown = notebook.plain(pd.DataFrame({"layer": ["<conv1>", None], "weights": [34848, 2], "share": [0.5, None]})).data
+    sides = re.findall(r'<t[hd] style="text-align: (\w+)">([^<]*)<', shown)
+    assert sides[:3] == [("left", "layer"), ("right", "weights"), ("right", "share")]
+    assert sides[3:6] == [("left", "&lt;conv1&gt;"), ("right", "34,848"), ("right", "0.5")]
+    assert [side for side, _ in sides[6:]] == ["left", "right", "right"]
 
 
 @pytest.mark.parametrize(("chosen", "style"), [("bar", "bar"), ("lines", "lines"), ("none", "none")])
