@@ -187,7 +187,7 @@ def walk(
 ) -> dict:
     """Runs what is not up to date; gives {notebook: ("ok", "up to date", "failed" or "skipped", seconds)}.
 
-    With a pool of processes, so many notebooks at a time; those first that wait for others or that others wait for.
+    With a pool of processes, so many notebooks at a time: first those that wait for others or that others wait for.
     """
     state_file = output / "state.json"
     state = json.loads(state_file.read_text()) if state_file.is_file() else {}
@@ -229,7 +229,9 @@ def walk(
         order.done(name)
 
     while order.is_active():
-        waiting = sorted([*waiting, *order.get_ready()], key=lambda name: (name not in chained, list(todo).index(name)))
+        # later chapters train more: begun late, one would keep a single core busy at the end
+        waiting = sorted([*waiting, *order.get_ready()], key=list(todo).index, reverse=True)
+        waiting.sort(key=chained.__contains__, reverse=True)
         while waiting and len(running) < jobs:
             if not begin(name := waiting.pop(0)):
                 order.done(name)
