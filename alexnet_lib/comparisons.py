@@ -16,7 +16,7 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
     panels: for each title and variant a table: seed, epoch, "training <quantity>" and "validation <quantity>".
     quantity: "error", from 0 to 1, or "loss".
     """
-    figure, axes = new_figure(10, 2.7 * len(panels) + 0.3, len(panels), 2, sharey="row")
+    figure, axes = new_figure(9.5, 2.6 * len(panels) + 0.3, len(panels), 2, sharey="row")
     scale, unit = (100, "top-1 error (%)") if quantity == "error" else (1, "loss (nats)")
     for places, (title, tables) in zip(axes, panels.items(), strict=True):
         for (name, table), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
