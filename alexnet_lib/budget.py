@@ -23,13 +23,17 @@ NOTHING = math.nan, math.nan, 0
 
 @dataclass(frozen=True)
 class Part:
-    """What is left out, where the paper speaks of it, what it says, and the log's number; variant: of `ablations`."""
+    """What is left out, where the paper speaks of it, what it says, and the log's number.
+
+    variant: of `ablations`; without_runs: what a table says that has none.
+    """
 
     name: str
     section: str
     paper: float = math.nan
     log: float = math.nan
     variant: str | None = None
+    without_runs: str = "no runs yet"
 
 
 PARTS = [
@@ -57,8 +61,14 @@ PARTS = [
     Part("fifth convolution", "7", variant="without-conv5"),
     Part("ten views, not one", "4.1", 1.5, 1.55),
     Part("average of five nets, not one", "6", 2.6),
-    Part("training on many classes first", "6", 1.7, logged_gain("145", "146-2012-2011")[0]),
-    Part("training half as long again", "7", log=gain_of_training_on()),
+    Part(
+        "training on many classes first",
+        "6",
+        1.7,
+        logged_gain("145", "146-2012-2011")[0],
+        without_runs="in miniature, below",
+    ),
+    Part("training half as long again", "7", log=gain_of_training_on(), without_runs="only the log has it"),
 ]
 
 
@@ -107,9 +117,9 @@ def budget(dataset: str = PHOTOGRAPHS) -> pd.DataFrame:
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `budget` for people."""
     answer = {True: "yes", False: "no", None: ""}
-    rows = []
+    rows, without_runs = [], {part.name: part.without_runs for part in PARTS}
     for part, row in table.iterrows():
-        measured = ablations.stated((row["measured"], row["spread"], row["n"])) if row["n"] else "no runs yet"
+        measured = ablations.stated((row["measured"], row["spread"], row["n"])) if row["n"] else without_runs[part]
         measured = f"{row['measured']:.2f} (1 seed)" if row["n"] == 1 else measured
         numbers = {name: "" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("paper", "log")}
         told = {"more than chance": answer[row["told"]], "enough runs for the paper's number": answer[row["enough"]]}
