@@ -95,7 +95,7 @@ def _short(value: float, digits: int = 4) -> str:
 def plain(table: pd.DataFrame) -> HTML:
     """A table without row numbers; whole numbers with thousands separated; words to the left, numbers to the right."""
     whole = {name: "{:,}".format for name, kind in table.dtypes.items() if pd.api.types.is_integer_dtype(kind)}
-    html = table.to_html(index=False, border=0, formatters=whole, escape=True)
+    html = table.rename_axis(columns=None).to_html(index=False, border=0, formatters=whole, escape=True)
     # JupyterLab's own rule aligns each cell to the right, and only a cell's own style is stronger
     sides = cycle("right" if pd.api.types.is_numeric_dtype(kind) else "left" for kind in table.dtypes)
     return HTML(re.sub("<(t[hd])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', html))

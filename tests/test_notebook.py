@@ -25,8 +25,10 @@ def test_a_photographic_figure_is_a_jpeg():
     assert notebook.photographic(figure).data[:2] == b"\xff\xd8"
 
 
-def test_words_stand_to_the_left_and_numbers_to_the_right():
-    shown = notebook.plain(pd.DataFrame({"layer": ["<conv1>", None], "weights": [34848, 2], "share": [0.5, None]})).data
+@pytest.mark.parametrize("name_of_columns", [None, "verdict"])
+def test_words_stand_to_the_left_and_numbers_to_the_right(name_of_columns):
+    table = pd.DataFrame({"layer": ["<conv1>", None], "weights": [34848, 2], "share": [0.5, None]})
+    shown = notebook.plain(table.rename_axis(columns=name_of_columns)).data
     sides = re.findall(r'<t[hd] style="text-align: (\w+)">([^<]*)<', shown)
     assert sides[:3] == [("left", "layer"), ("right", "weights"), ("right", "share")]
     assert sides[3:6] == [("left", "&lt;conv1&gt;"), ("right", "34,848"), ("right", "0.5")]
