@@ -195,6 +195,8 @@ def walk(
     results, stamps, began, waiting, running = {}, {}, {}, [], {}
     built_on = {name: set(dependencies.get(name, ())) & todo.keys() for name in todo}
     chained = set().union(*built_on.values()) | {name for name, before in built_on.items() if before}
+    # later chapters train more: begun late, one would keep a single core busy at the end
+    urgency = {name: (name in chained, number) for number, name in enumerate(todo)}
     order = TopologicalSorter(built_on)
     order.prepare()
 
@@ -229,9 +231,7 @@ def walk(
         order.done(name)
 
     while order.is_active():
-        # later chapters train more: begun late, one would keep a single core busy at the end
-        waiting = sorted([*waiting, *order.get_ready()], key=list(todo).index, reverse=True)
-        waiting.sort(key=chained.__contains__, reverse=True)
+        waiting = sorted([*waiting, *order.get_ready()], key=urgency.get, reverse=True)
         while waiting and len(running) < jobs:
             if not begin(name := waiting.pop(0)):
                 order.done(name)
