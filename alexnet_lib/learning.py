@@ -304,13 +304,14 @@ RECIPES = {
         average_last=0.25,
     ),
 }
-# what §5 says of weight decay can be asked of a run without it
+# what §5 says of weight decay and of the falling rate can be asked of a run without them
 RECIPES["undecayed"] = replace(RECIPES["small"], name="undecayed", weight_decay=0.0)
+RECIPES["steady"] = replace(RECIPES["small"], name="steady", schedule="steps")
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name: "paper" (as printed), "code2012" (as done), "small", "stepped", "undecayed" (small nets),
-    "googlenet".
+    """A recipe by its name: "paper" (as printed), "code2012" (as done), "small", "stepped", "undecayed", "steady" (small
+    nets), "googlenet".
 
     Raises:
         ValueError: an unknown name.

@@ -28,8 +28,8 @@ def kept(tmp_path_factory):
 
 
 def test_variants_are_settings_of_a_run():
-    for changes in ablations.VARIANTS.values():
-        TrainSettings(**changes)
+    for variant in ablations.VARIANTS:
+        TrainSettings(**ablations.changes(variant, epochs=15))
     assert {v for variants in ablations.QUESTIONS.values() for v in variants} == set(ablations.VARIANTS)
 
 
@@ -37,9 +37,10 @@ def test_variants_are_settings_of_a_run():
 def test_a_variant_differs_from_the_baseline_in_what_it_names_alone(variant):
     """At the size of the runs on photographs: 73 pixels, crops of 64, a quarter of the width, ten classes."""
     usual = TrainSettings(width=0.25, image_size=64)
-    run = dataclasses.replace(usual, **ablations.VARIANTS[variant])
+    changes = ablations.changes(variant, epochs=15)
+    run = dataclasses.replace(usual, **changes)
     changed = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(usual, f.name)}
-    assert changed == set(ablations.VARIANTS[variant])
+    assert changed == set(changes) and bool(changes) == (variant != "baseline")
     net = skeleton(run.net, 10, **net_changes(run))
     layers = [name for name, _ in net.named_children()]
     assert layer_shapes(net, 64)["fc8"] == (10,)
@@ -66,6 +67,11 @@ def test_nets_without_a_part_are_trained_and_kept(kept, tmp_path):
     ablations.run_all("parts", settings(epochs=1), seeds=(0,), only=("one-gpu", "without-conv1"), folder=tmp_path)
     table = ablations.results(NAME, ("one-gpu", "without-conv1"), tmp_path)
     assert len(table) == 2 and table.notna().all(axis=None)
+
+
+def test_the_baseline_is_half_as_long_again_as_the_shorter_run(tmp_path):
+    ablations.run_all("schedule", settings(epochs=3), seeds=(0,), only=("shorter",), folder=tmp_path)
+    assert ablations.kept_runs(NAME, "shorter", tmp_path)[0].config["epochs"] == 2
 
 
 def test_training_images_are_tested_as_they_are(kept):

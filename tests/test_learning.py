@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,6 +170,9 @@ def test_schedules_warm_up_and_fall():
     assert factors == [pytest.approx(f) for f in (0.1, 1, 0.1, 0.01)]
     factors = [rate_factor(small, done) for done in (0, small.warm_up, 0.5, 0.75, 1)]
     assert factors == [pytest.approx(f) for f in (0.1, 0.95, 0.5, 0.25, 0)]
+    steady = recipe("steady")
+    assert [rate_factor(steady, done) for done in (0, steady.warm_up, 0.5, 1)] == [pytest.approx(0.1), 1, 1, 1]
+    assert replace(steady, name="small", schedule="linear") == small
 
 
 @pytest.mark.parametrize("kind", (torch.optim.SGD, torch.optim.Adam))
@@ -187,6 +191,7 @@ def test_a_net_and_an_update_do_not_load_torchs_compiler():
     """It would cost every process that trains some seconds before its first step."""
     program = """
 import sys
+from dataclasses import replace
 import torch
 from alexnet_lib import PaperSGD, alexnet, googlenet
 from alexnet_lib.learning import averaging, without_compiler
