@@ -310,8 +310,8 @@ RECIPES["steady"] = replace(RECIPES["small"], name="steady", schedule="steps")
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name: "paper" (as printed), "code2012" (as done), "small", "stepped", "undecayed", "steady" (small
-    nets), "googlenet".
+    """A recipe by its name: "paper" (as printed), "code2012" (as done), "googlenet"; for small nets "small", "stepped",
+    "undecayed", "steady".
 
     Raises:
         ValueError: an unknown name.
