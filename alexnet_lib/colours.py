@@ -23,25 +23,24 @@ def colour_pca(images) -> ColourPCA:
 
     The covariance is accumulated image by image in float64.
     """
-    return pca_of_moments(sum(colour_moments(np.asarray(image)) for image in images))
+    products, sums, count = np.zeros((3, 3)), np.zeros(3), 0
+    for image in map(np.array, images):
+        products += colour_products(image)
+        sums += image.sum((0, 1), dtype=np.float64)
+        count += image.shape[0] * image.shape[1]
+    return pca_of_sums(products, sums, count)
 
 
-def colour_moments(image: np.ndarray) -> np.ndarray:
-    """Σ (r, g, b, 1)ᵀ(r, g, b, 1) over the pixels of one image (H, W, 3): (4, 4) float64, exact for uint8."""
-    # sums of 256 products of bytes are exact in float32 as well, and faster there
-    exact = np.float32 if image.dtype == np.uint8 and image.shape[1] <= 256 else np.float64
-    rows = torch.from_numpy(image.astype(exact))
-    moments = np.empty((4, 4))
-    moments[:3, :3] = torch.bmm(rows.mT, rows).sum(0, dtype=torch.float64)
-    moments[3, :3] = moments[:3, 3] = rows.sum(1).sum(0, dtype=torch.float64)
-    moments[3, 3] = rows[..., 0].numel()
-    return moments
+def colour_products(image: np.ndarray) -> np.ndarray:
+    """Σ (r, g, b)ᵀ(r, g, b) over the pixels of one image (H, W, 3): (3, 3) float64, exact for uint8."""
+    pixels = torch.from_numpy(image).reshape(-1, 3).double()
+    return (pixels.T @ pixels).numpy()
 
 
-def pca_of_moments(moments: np.ndarray) -> ColourPCA:
-    """The axes from summed colour moments (4, 4)."""
-    mean = moments[:3, 3] / moments[3, 3]
-    covariance = moments[:3, :3] / moments[3, 3] - np.outer(mean, mean)
+def pca_of_sums(products: np.ndarray, sums: np.ndarray, count: int) -> ColourPCA:
+    """The axes from sums over `count` pixels: of the products of their channels (3, 3), and of the channels (3,)."""
+    mean = sums / count
+    covariance = products / count - np.outer(mean, mean)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
     largest = np.abs(eigenvectors).argmax(axis=0)
     eigenvectors = eigenvectors * np.sign(eigenvectors[largest, range(3)])

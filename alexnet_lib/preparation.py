@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from .colours import colour_moments, pca_of_moments
+from .colours import colour_products, pca_of_sums
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .progress import progress_bar
 
@@ -111,7 +112,7 @@ def readable(name: str) -> str:
 
 
 def _prepare_file(file: SourceFile, size: int, form: str):
-    """(image, what is stored of it, colour moments, sha256, reason): all but the digest, or the reason, are None."""
+    """(image, what is stored of it, colour products, sha256, reason): all but the digest, or the reason, are None."""
     if file.size > LARGEST_FILE:
         return None, None, None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
     data = file.read_bytes()
@@ -120,7 +121,8 @@ def _prepare_file(file: SourceFile, size: int, form: str):
         image = fit(decode(data), size).numpy()
     except ValueError as error:
         return None, None, None, digest, str(error)
-    return image, encode(image) if form == "jpeg" else image.tobytes(), colour_moments(image), digest, None
+    stored = encode(image) if form == "jpeg" else image.reshape(-1).data
+    return image, stored, colour_products(image), digest, None
 
 
 # ------------------------------------------------------------------------------------------------ a source of files
@@ -195,9 +197,11 @@ def prepare_files(
         # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
         pool = ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
         with bar, pool:
-            while state.files < len(files):
-                chunk = files[state.files : state.files + CHUNK]
-                done = list(pool.map(lambda file: _prepare_file(file, size, form), chunk))
+            chunks = [files[start : start + CHUNK] for start in range(state.files, len(files), CHUNK)]
+            work_on = partial(pool.map, lambda file: _prepare_file(file, size, form))
+            under_way = work_on(chunks[0] if chunks else [])
+            for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):
+                done, under_way = list(under_way), work_on(following)  # the cores go on while a chunk is written
                 state.append(chunk, done)
                 bar.update(len(chunk))
         return _finish(state, destination, classes, about | {"listing": listing}, refused)
@@ -233,7 +237,7 @@ class _State:
         self.folder, self.listing, self.size, self.form = folder, listing, size, form
         self.files = self.rows = self.record_bytes = 0
         self.sum = np.zeros((size, size, 3), np.int64)
-        self.moments = np.zeros((4, 4))
+        self.products = np.zeros((3, 3))
         self.header = _npy_header((count, size, size, 3)) if form == "raw" else b""
         self.images, self.image_bytes = folder / ("images.npy" if form == "raw" else IMAGES), len(self.header)
 
@@ -244,10 +248,10 @@ class _State:
         saved = folder / "state.npz"
         if saved.is_file():
             with np.load(saved) as values:
-                if str(values["listing"]) == listing and "image_bytes" in values:
+                if str(values["listing"]) == listing and "products" in values:
                     for name in COUNTS:
                         setattr(state, name, int(values[name]))
-                    state.sum, state.moments = values["sum"], values["moments"]
+                    state.sum, state.products = values["sum"], values["products"]
                     return state
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -272,11 +276,13 @@ class _State:
                 file.write(json.dumps(record | {"bytes": len(stored or b"")}).encode() + b"\n")
             self.record_bytes = file.tell()
             _sync(file)
-        for image, _, moments, *_ in done:
+        total = np.zeros_like(self.sum, np.uint16)  # holds a chunk: 256 times 255 is less than 2¹⁶
+        for image, _, products, *_ in done:
             if image is not None:
-                self.sum += image
-                self.moments += moments
+                total += image
+                self.products += products
                 self.rows += 1
+        self.sum += total
         self.files += len(chunk)
         self._save()
 
@@ -284,7 +290,7 @@ class _State:
         temporary = self.folder / "state.tmp"
         with open(temporary, "wb") as file:
             numbers = {name: getattr(self, name) for name in (*COUNTS, "listing")}
-            np.savez(file, sum=self.sum, moments=self.moments, **numbers)
+            np.savez(file, sum=self.sum, products=self.products, **numbers)
             _sync(file)
         os.replace(temporary, self.folder / "state.npz")
 
@@ -316,7 +322,7 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict, re
     fingerprint = hashlib.sha256("\n".join(lines).encode() + str(state.size).encode()).hexdigest()
     meta = meta | {"files": len(records) + len(refused), "rejected": rejected, "fingerprint": fingerprint}
     labels = np.array([r["label"] for r in accepted])
-    _write_statistics(state.folder, labels, classes, state.sum, state.moments, meta)
+    _write_statistics(state.folder, labels, classes, state.sum, state.products, meta)
     for name in ("records.jsonl", "state.npz"):
         (state.folder / name).unlink()
     os.replace(state.folder, destination)
@@ -336,15 +342,15 @@ def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, class
         (work / "index.csv").write_text(f"file,class,sha256\n{names}")
         fingerprint = hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()
         meta = meta | {"files": len(images), "rejected": [], "fingerprint": fingerprint}
-        moments = sum(colour_moments(image) for image in images)
-        _write_statistics(work, labels, classes, images.sum(0, dtype=np.int64), moments, meta)
+        products = sum(colour_products(image) for image in images)
+        _write_statistics(work, labels, classes, images.sum(0, dtype=np.int64), products, meta)
         os.replace(work, destination)
         return destination
 
 
-def _write_statistics(folder: Path, labels, classes, image_sum, moments, meta: dict) -> None:
+def _write_statistics(folder: Path, labels, classes, image_sum, products, meta: dict) -> None:
     """labels.npy, mean.npy and meta.json."""
-    pca = pca_of_moments(moments)
+    pca = pca_of_sums(products, image_sum.sum((0, 1)), len(labels) * image_sum[..., 0].size)
     np.save(folder / "labels.npy", labels.astype(np.int64))
     np.save(folder / "mean.npy", (image_sum / len(labels)).astype(np.float32))
     meta = meta | {

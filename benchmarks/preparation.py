@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-FILES, ROUNDS, SIZE = 400, 3, 256
+FILES, ROUNDS, SIZE = 256, 9, 256
 
 
 def write_pictures(folder: Path) -> list[Path]:

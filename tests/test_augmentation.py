@@ -21,7 +21,7 @@ from alexnet_lib.augmentation import (
     shift_deviations,
     views_drawn,
 )
-from alexnet_lib.colours import colour_moments
+from alexnet_lib.colours import colour_products
 
 
 def numbered(count=3, height=9, width=9):
@@ -132,8 +132,8 @@ def test_principal_axes_are_those_of_the_covariance(coloured):
 def test_sums_of_colours_are_exact_up_to_white(shape):
     low = np.random.default_rng(0).integers(250, 256, (*shape, 3), np.uint8)
     for image in (low, np.full_like(low, 255)):
-        pixels = np.concatenate([image.reshape(-1, 3), np.ones((image[..., 0].size, 1), np.uint8)], 1).astype(np.int64)
-        assert np.array_equal(colour_moments(image), pixels.T @ pixels)
+        pixels = image.reshape(-1, 3).astype(np.int64)
+        assert np.array_equal(colour_products(image), pixels.T @ pixels)
 
 
 def test_noise_is_one_colour_for_the_whole_image(coloured):
