@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from .colours import colour_products, pca_of_sums
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .progress import progress_bar
 
-CHUNK = 256
+CHUNK, GROUP = 256, 8  # files
 FORMS = ("raw", "jpeg")
 COUNTS = ("files", "rows", "image_bytes", "record_bytes")  # what an unfinished store has so far
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
@@ -125,6 +125,12 @@ def _prepare_file(file: SourceFile, size: int, form: str):
     return image, stored, colour_products(image), digest, None
 
 
+def _begin(pool: ThreadPoolExecutor, files: list[SourceFile], size: int, form: str):
+    """Have files prepared, some at a time, because each result wakes the thread that waits: an iterator of lists."""
+    groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
+    return pool.map(lambda group: [_prepare_file(file, size, form) for file in group], groups)
+
+
 # ------------------------------------------------------------------------------------------------ a source of files
 
 
@@ -198,10 +204,10 @@ def prepare_files(
         pool = ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
         with bar, pool:
             chunks = [files[start : start + CHUNK] for start in range(state.files, len(files), CHUNK)]
-            work_on = partial(pool.map, lambda file: _prepare_file(file, size, form))
-            under_way = work_on(chunks[0] if chunks else [])
+            ahead = [_begin(pool, chunk, size, form) for chunk in chunks[:1]]
             for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):
-                done, under_way = list(under_way), work_on(following)  # the cores go on while a chunk is written
+                done = list(chain.from_iterable(ahead.pop()))
+                ahead.append(_begin(pool, following, size, form))  # the cores go on while a chunk is written
                 state.append(chunk, done)
                 bar.update(len(chunk))
         return _finish(state, destination, classes, about | {"listing": listing}, refused)

@@ -1,10 +1,11 @@
 """Preparation against what one would otherwise write: a loop over the files with Pillow, one process a core.
 
-Both decode, scale and cut the same JPEG files to 256 × 256, in turns, in one run. Printed are images per second and the
-median of the ratios, by the clock and of processor time. The files are generated at the usual size of ImageNet's,
-500 × 375; no data set is needed.
+Both decode, scale and cut the same JPEG files to 256 × 256 and leave the pixels on disk, in turns, in one run. Printed
+are images per second and the median of the ratios, by the clock and of processor time. The files are generated at the
+usual size of ImageNet's, 500 × 375, unless a folder of class folders is named.
 
---keep    also writes results/reference/preparation/, from which README reads
+--folder FOLDER    its JPEG files instead, evenly chosen
+--keep             also writes results/reference/preparation/, or preparation-FOLDER/; README reads the first
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-FILES, ROUNDS, SIZE = 256, 9, 256
+FILES, ROUNDS, SIZE = 256, 15, 256
 
 
 def write_pictures(folder: Path) -> list[Path]:
@@ -35,6 +36,18 @@ def write_pictures(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.jpg"))
 
 
+def choose_pictures(source: Path, folder: Path) -> list[Path]:
+    """Links to FILES of the JPEG files in a folder of class folders, in folders of the same names."""
+    every = sorted(path for path in source.resolve().rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    if len(every) < FILES:
+        raise SystemExit(f"{source} has {len(every)} JPEG files; accepted are {FILES} and more")
+    for path in every[:: len(every) // FILES][:FILES]:
+        link = folder / path.parent.name / path.name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(path)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def with_pillow(path: Path) -> np.ndarray:
     """What §2 asks for, in the plainest way."""
     picture = Image.open(path).convert("RGB")
@@ -42,6 +55,12 @@ def with_pillow(path: Path) -> np.ndarray:
     left, top = (width - SIZE) // 2, (height - SIZE) // 2
     picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture.crop((left, top, left + SIZE, top + SIZE)))
+
+
+def by_pillow(files: list[Path], store: Path, pool: ProcessPoolExecutor | None = None) -> None:
+    """All files in the plainest way, and what came of them in one array on disk, which is what `prepare` leaves."""
+    images = pool.map(with_pillow, files, chunksize=16) if pool else map(with_pillow, files)
+    np.save(store, np.stack(list(images)))
 
 
 def seconds(work) -> tuple[float, float]:
@@ -68,16 +87,18 @@ def main(arguments=None) -> None:
     from alexnet_lib.records import provenance, write_json, write_table
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given, rows = parser.parse_args(arguments), []
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "pictures"
         source.mkdir()
-        files = write_pictures(source)
+        files = choose_pictures(given.folder, source) if given.folder else write_pictures(source)
         stores = iter(Path(folder) / f"store{number}" for number in range(99))
         prepare(source, next(stores), progress=False)  # the first call imports the decoder
         with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
-            pillow = [lambda: list(pool.map(with_pillow, files, chunksize=16)), lambda: [with_pillow(f) for f in files]]
+            array = Path(folder) / "pillow.npy"
+            pillow = [lambda: by_pillow(files, array, pool), lambda: by_pillow(files, array)]
             ours = [
                 lambda: prepare(source, next(stores), progress=False),
                 lambda: prepare(source, next(stores), workers=1, progress=False),
@@ -89,10 +110,13 @@ def main(arguments=None) -> None:
                 print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
                 rows.append(row)
     if given.keep:
-        (REFERENCE / "preparation").mkdir(exist_ok=True)
-        write_table(REFERENCE / "preparation" / "preparation.csv", rows)
-        command = {"command": "python benchmarks/preparation.py --keep"}
-        write_json(REFERENCE / "preparation" / "summary.json", command | provenance())
+        name = f"-{given.folder.name}" if given.folder else ""
+        kept = REFERENCE / f"preparation{name}"
+        kept.mkdir(exist_ok=True)
+        write_table(kept / "preparation.csv", rows)
+        option = f"--folder {given.folder.name} " if given.folder else ""
+        command = {"command": f"python benchmarks/preparation.py {option}--keep"}
+        write_json(kept / "summary.json", command | provenance())
 
 
 if __name__ == "__main__":
