@@ -49,9 +49,9 @@ def _power(denominator: Tensor, beta: float) -> Tensor:
 
 def _window_sum(x: Tensor, band: Tensor) -> Tensor:
     """Sum x (N, C, ...) over each map's window, inside columns of band.shape[0] maps, as one matrix product."""
-    columns = x.shape[1] // band.shape[0]
-    by_column = x.movedim(1, -1).unflatten(-1, (columns, band.shape[0]))
-    return (by_column @ band).flatten(-2).movedim(-1, 1)
+    places = x.movedim(1, -1)
+    # in rows, because torch makes a batch of small products of what it cannot view so, and in bfloat16 copies the band
+    return (places.reshape(-1, band.shape[0]) @ band).view(places.shape).movedim(-1, 1)
 
 
 class _Normalise(torch.autograd.Function):
