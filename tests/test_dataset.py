@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet_lib import load_dataset, open_store, prepare
 from alexnet_lib.dataset import choose_dataset, main
-from alexnet_lib.preparation import decode, fit
+from alexnet_lib.preparation import CHUNK, decode, fit
 from tests.small_runs import done_files
 
 
@@ -73,6 +73,16 @@ def test_a_store_holds_what_the_contract_says(folder, tmp_path):
     assert sorted(p.name for p in store.folder.iterdir()) == sorted(
         ["images.npy", "labels.npy", "index.csv", "mean.npy", "meta.json"]
     )
+
+
+def test_the_mean_of_white_pictures_is_white(tmp_path):
+    """Of more than fill a chunk, whose sum must hold them all."""
+    (tmp_path / "white" / "a").mkdir(parents=True)
+    white = saved(Image.new("RGB", (4, 4), "white"), "PNG")
+    for number in range(CHUNK + 5):
+        (tmp_path / "white" / "a" / f"{number}.png").write_bytes(white)
+    store = prepare(tmp_path / "white", tmp_path / "store", size=4, progress=False)
+    assert len(store) == CHUNK + 5 and (store.mean == 255).all() and not store.pca.eigenvalues.any()
 
 
 def test_grey_pictures_have_three_equal_channels(folder, tmp_path):
