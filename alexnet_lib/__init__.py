@@ -4,7 +4,9 @@ The names below are importable from here. Each is fetched from its module when i
 command that needs no network does not wait for torch.
 """
 
+import ctypes
 import os
+import sys
 from importlib import import_module
 
 # OpenMP reads it when torch is loaded. Threads that wait by spinning make every step several times as slow where the
@@ -19,6 +21,9 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
+
+# The same but for the large pages, for a process that has started: parameters of mallopt, by their numbers in malloc.h.
+MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 1 << 28)}
 
 MODULE_OF = {
     "LocalResponseNorm": "normalization",
@@ -37,6 +42,12 @@ MODULE_OF = {
     "top_k_error": "evaluation",
 }
 __all__ = list(MODULE_OF)
+
+
+def keep_memory() -> bool:
+    """Have this process keep large blocks that are freed, where its C library is glibc; elsewhere False."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and all(mallopt(*setting) for setting in MALLOPT.values())
 
 
 def __getattr__(name: str):

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from . import keep_memory
 from .cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from .cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
 from .dataset import Store, is_prepared, load_dataset
@@ -155,6 +156,7 @@ def train_cifar(settings: CifarSettings, on_epoch: Callable[[pd.DataFrame], None
         ValueError: settings that do not belong together.
         NonFiniteLoss: names the step and the rate.
     """
+    keep_memory()
     stores = load_dataset(choose_pictures(settings.dataset))
     run = resolve(settings, stores["train"])
     if (run.folder / "summary.json").is_file():

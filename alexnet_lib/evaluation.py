@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import keep_memory
 from .augmentation import centre_crops, ten_views
 from .distortions import many_views
 from .launch import ALONE, Job
@@ -84,6 +85,7 @@ def predict(
         raise ValueError(f"views = {views}; accepted are 1, 10 and 144")
     if average not in AVERAGES:
         raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
+    keep_memory()
     device, crop, batch_size = next(net.parameters()).device, mean.shape[1], max(1, batch_size // views)
     net.eval()
     probabilities = []

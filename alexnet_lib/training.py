@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import launch
+from . import keep_memory, launch
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, top_k_credit
 from .inception import HEAD_WEIGHT, each_output
@@ -69,6 +69,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
         NonFiniteLoss: names the step and the last good checkpoint.
         JobFailed: a process of several ended before its work was done; says which, and its last lines.
     """
+    keep_memory()
     launch.wait_until_prepared(settings.dataset)
     stores = load_dataset(settings.dataset)
     run = resolve(settings, stores["train"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -142,6 +143,29 @@ def test_fast_without_compiler_and_units_gives_the_same_weights(place, monkeypat
     assert lasting_files(repeatable.folder)["history.csv"] == lasting_files(fast.folder)["history.csv"]
     weights = [load_checkpoint(record.folder)["net"]["fc7.weight"] for record in (repeatable, fast)]
     assert torch.equal(*weights)
+
+
+TOUCHED_AGAIN = """
+import resource
+import numpy as np
+from alexnet_lib import keep_memory
+
+print(KEPT)
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(1 << 23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone can be told")
+@pytest.mark.parametrize("kept", ["keep_memory()", "False"])
+def test_memory_that_is_kept_is_not_fetched_again(kept):
+    """Pages of an array that is as large as the one before it and freed, in a process without ALLOCATOR."""
+    bare = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
+    program = [sys.executable, "-c", TOUCHED_AGAIN.replace("KEPT", kept)]
+    said, pages = subprocess.run(program, env=bare, check=True, capture_output=True, text=True).stdout.split()
+    assert said == str(kept != "False") and (int(pages) < 8) == (kept != "False")
 
 
 def test_fast_is_done_in_a_process_with_the_allocator(place, monkeypatch):
