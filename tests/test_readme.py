@@ -67,7 +67,7 @@ def test_what_imagenet_takes_is_from_the_records():
     core = pd.read_csv(REFERENCE / "preparation" / "preparation.csv").set_index("cores").loc[1]
     loader = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")["images_per_processor_second"]
     about = json.loads((REFERENCE / "loader" / "summary.json").read_text())
-    step = pd.read_csv(REFERENCE / "step-32" / "step.csv").set_index("way")["processor_ratio"]
+    step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way")["processor_ratio"]
     rate = core["processor_prepare"]
     stated = [
         f"{rate:.0f} pictures a second",
