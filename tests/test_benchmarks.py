@@ -52,7 +52,9 @@ def test_a_row_holds_medians_over_the_rounds():
     assert step.row_of("x", times) == expected
 
 
-@pytest.mark.parametrize(("name", "table"), [("step-128", "step"), ("loader", "loader"), ("preparation", "preparation")])
+@pytest.mark.parametrize(
+    ("name", "table"), [("step-128", "step"), ("loader", "loader"), ("preparation", "preparation")]
+)
 def test_what_is_kept_says_how_it_is_repeated(name, table):
     summary = json.loads((REFERENCE / name / "summary.json").read_text())
     assert (REPOSITORY / summary["command"].split()[1]).is_file() and summary["versions"]["torch"]
