@@ -48,9 +48,11 @@ def test_without_a_compiler_it_silently_is_the_plain_one(monkeypatch, recwarn, c
     assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_compiled_unless_asked_or_to_evaluate(monkeypatch):
+def test_nothing_is_compiled_unless_asked_or_to_evaluate_or_where_it_is_slower(monkeypatch):
     monkeypatch.setattr(torch, "compile", None)
     both_ways(LocalResponseNorm("code2012"))
+    plain, fast = (both_ways(LocalResponseNorm("code2012", compiled=way), torch.bfloat16) for way in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(plain, fast, strict=True))
     with torch.no_grad():
         LocalResponseNorm("code2012", compiled=True)(torch.ones(1, 6, 2, 2))
     assert normalization._compiled_functions.cache_info().currsize == 0
