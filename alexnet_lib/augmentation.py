@@ -73,11 +73,12 @@ def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
         images, rows = images[np.asarray(rows)], range(len(rows))
     images = np.asarray(images)  # slices of a memory map are memory maps, several times as dear
     crops = np.empty((len(rows), size, size, 3), np.uint8)
+    pixels = torch.from_numpy(crops)
     for i, row in enumerate(rows):
         top, left = views.top[i], views.left[i]
         crops[i] = images[row, top : top + size, left : left + size]
-    pixels = crops.view("V3")  # three bytes that move as one: numpy mirrors them ten times faster so
-    pixels[views.mirrored] = pixels[views.mirrored, :, ::-1]
+        if views.mirrored[i]:
+            pixels[i] = pixels[i].flip(1)  # numpy takes ten times as long to turn three bytes around
     return crops
 
 

@@ -64,9 +64,7 @@ def make_batches(
         crops = (cut_areas if distorted else cut_views)(store.images, views[rows], run.image_size, rows)
         if distorted and coloured:
             crops = distort(crops, changes[rows])
-        x = to_input(crops, mean, run.device)
-        if coloured and noise:
-            add_colours(x, onto(shifts[rows], run.device)).div_(divisor)
+        x = to_input(crops, mean, run.device, shifts[rows] if coloured and noise else None, divisor)
         yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
 
 
@@ -75,14 +73,6 @@ def _positions(order: np.ndarray) -> np.ndarray:
     positions = np.empty_like(order)
     positions[order] = np.arange(len(order))
     return positions
-
-
-def add_colours(x: Tensor, shifts: Tensor) -> Tensor:
-    """Add a colour (N, 3) to every pixel of each image, in place; x (N, 3, H, W) is channels last in memory."""
-    # as rows of W·3 numbers, which are added to many times faster than triples
-    lines = x.permute(0, 2, 3, 1).view(len(x), x.shape[2], -1)
-    lines.add_(shifts.repeat(1, x.shape[3])[:, None])
-    return x
 
 
 def ahead(items: Iterator, count: int = 2) -> Iterator:
