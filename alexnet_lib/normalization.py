@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+IN_CACHE = 2**20  # bytes, for each thread
+BLOCK = 32  # maps whose windows are summed in one product
 K_OF_CONVENTION = {"paper": 2.0, "code2012": 2.0, "caffe": 1.0}
 
 
@@ -47,11 +49,33 @@ def _power(denominator: Tensor, beta: float) -> Tensor:
     return root.sqrt().mul_(root)
 
 
-def _window_sum(x: Tensor, band: Tensor) -> Tensor:
-    """Sum x (N, C, ...) over each map's window, inside columns of band.shape[0] maps, as one matrix product."""
-    places = x.movedim(1, -1)
+def _pieces(x: Tensor) -> list[slice]:
+    """The parts of x (N, ...) to go through one after the other.
+
+    On a CPU a part stays in the cache from one operation to the next, unless in bfloat16, where memory is not what
+    takes the time.
+    """
+    if x.device.type != "cpu" or x.dtype.itemsize <= 2:
+        return [slice(None)]
+    count = max(1, IN_CACHE * torch.get_num_threads() // max(1, x[:1].nbytes))
+    return [slice(start, start + count) for start in range(0, len(x), count)]
+
+
+def _window_sum(x: Tensor, band: Tensor, n: int) -> Tensor:
+    """Sum x (N, C, ...) over each map's window of n, inside columns of band.shape[0] maps, by matrix products.
+
+    On a CPU, where so many products with zero take their time, only the part of the band that is not zero is used.
+    """
+    places, maps = x.movedim(1, -1), len(band)
     # in rows, because torch makes a batch of small products of what it cannot view so, and in bfloat16 copies the band
-    return (places.reshape(-1, band.shape[0]) @ band).view(places.shape).movedim(-1, 1)
+    rows = places.reshape(-1, maps)
+    if x.device.type != "cpu" or maps <= 2 * BLOCK:
+        return (rows @ band).view(places.shape).movedim(-1, 1)
+    sums = torch.empty_like(rows)
+    for start in range(0, maps, BLOCK):
+        own, near = slice(start, start + BLOCK), slice(max(start - n, 0), start + BLOCK + n)
+        torch.mm(rows[:, near], band[near, own], out=sums[:, own])
+    return sums.view(places.shape).movedim(-1, 1)
 
 
 class _Normalise(torch.autograd.Function):
@@ -64,20 +88,26 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, window_sum, transposed_sum, k: float, scale: float, beta: float) -> Tensor:
-        sums = window_sum(x * x)
-        denominator = torch.add(sums.new_full((), k), sums, alpha=scale, out=sums)  # in one pass over memory
-        factor = _power(denominator, beta)
-        ctx.save_for_backward(x, denominator, factor)
-        ctx.transposed_sum, ctx.scale, ctx.beta = transposed_sum, scale, beta
-        return x * factor
+        response, denominator = torch.empty_like(x), torch.empty_like(x)
+        for piece in _pieces(x):
+            sums = window_sum(x[piece] * x[piece])
+            torch.add(sums.new_full((), k), sums, alpha=scale, out=denominator[piece])  # in one pass over memory
+            torch.mul(x[piece], _power(denominator[piece], beta), out=response[piece])
+        ctx.save_for_backward(x, denominator)
+        ctx.choices = transposed_sum, scale, beta
+        return response
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, denominator, factor = ctx.saved_tensors
-        direct = grad * factor
-        handed = ctx.transposed_sum((direct * x).div_(denominator))
-        return direct.addcmul_(handed, x, value=-2 * ctx.scale * ctx.beta), None, None, None, None, None
+        transposed_sum, scale, beta = ctx.choices
+        result = torch.empty_like(grad)
+        for piece in _pieces(grad):
+            x, denominator = (saved[piece] for saved in ctx.saved_tensors)
+            direct = grad[piece] * _power(denominator, beta)
+            handed = transposed_sum((direct * x).div_(denominator))
+            torch.addcmul(direct, handed, x, value=-2 * scale * beta, out=result[piece])
+        return result, None, None, None, None, None
 
 
 # The same for torch.compile, which makes one pass over memory of each function. Its input is (rows, maps of a column),
@@ -121,8 +151,10 @@ class _NormaliseRows(torch.autograd.Function):
     def backward(ctx, grad):
         (_, share, gradient), before, after, scale, beta = ctx.choices
         grad = grad.contiguous().detach()  # for a view torch.compile would make another version
-        handed = share(grad, *ctx.saved_tensors, beta)
-        result = gradient(grad, *ctx.saved_tensors, handed, before, after, scale, beta)
+        result = torch.empty_like(grad)
+        for piece in _pieces(grad):
+            given = grad[piece], *(saved[piece] for saved in ctx.saved_tensors)
+            result[piece] = gradient(*given, share(*given, beta), before, after, scale, beta)
         return result, None, None, None, None, None, None
 
 
@@ -196,7 +228,7 @@ class LocalResponseNorm(nn.Module):
                 compiled = _compiled_functions(x.device.type, x.dtype)
                 if compiled is not None:
                     return self._by_rows(compiled, x, scale)
-            sums = (lambda a: _window_sum(a, band)), (lambda a: _window_sum(a, band.T))
+            sums = (lambda a: _window_sum(a, band, self.n)), (lambda a: _window_sum(a, band.T, self.n))
             return _Normalise.apply(x, *sums, self.k, scale, self.beta)
 
     def _by_rows(self, compiled: list, x: Tensor, scale: float) -> Tensor:

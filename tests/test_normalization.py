@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_lib import LocalResponseNorm
+from alexnet_lib import LocalResponseNorm, normalization
 from alexnet_lib.normalization import K_OF_CONVENTION, SpatialResponseNorm
 
 
@@ -48,6 +48,24 @@ def test_gradient_is_that_of_the_formula(convention, n, memory):
     x = torch.from_numpy(np.random.default_rng(0).normal(0, 2, (2, 6, 3, 2))).to(memory_format=memory)
     norm = LocalResponseNorm(convention, n=n, alpha=0.3, columns=2)
     assert torch.autograd.gradcheck(norm, x.requires_grad_())
+
+
+@pytest.mark.parametrize("convention", K_OF_CONVENTION)
+@pytest.mark.parametrize(("n", "maps"), [(1, 70), (4, 75), (5, 96), (40, 150)])
+def test_many_maps_are_summed_in_blocks(convention, n, maps, monkeypatch):
+    x = torch.from_numpy(np.random.default_rng(4).normal(0, 2, (2, 2 * maps, 2, 1))).requires_grad_()
+    norm = LocalResponseNorm(convention, n=n, alpha=0.3, columns=2)
+
+    def both():
+        y = norm(x)
+        return y, torch.autograd.grad(y.pow(3).sum(), x)[0]
+
+    assert maps > 2 * normalization.BLOCK
+    in_blocks = both()
+    expected = by_formula(x.detach(), convention, n, K_OF_CONVENTION[convention], 0.3, 0.75, columns=2)
+    torch.testing.assert_close(in_blocks[0], expected, rtol=1e-12, atol=1e-12)
+    monkeypatch.setattr(normalization, "BLOCK", maps)
+    torch.testing.assert_close(in_blocks, both(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
