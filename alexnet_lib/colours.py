@@ -32,9 +32,20 @@ def colour_pca(images) -> ColourPCA:
 
 
 def colour_products(image: np.ndarray) -> np.ndarray:
-    """Σ (r, g, b)ᵀ(r, g, b) over the pixels of one image (H, W, 3): (3, 3) float64, exact for uint8."""
-    pixels = torch.from_numpy(image).reshape(-1, 3).double()
-    return (pixels.T @ pixels).numpy()
+    """Σ (r, g, b)ᵀ(r, g, b) over the pixels of one image (H, W, 3): (3, 3) float64, exact for uint8.
+
+    Channels that are `apart` numbers from each other are multiplied row by row, which takes half as long as a matrix
+    product with three rows.
+    """
+    # a sum of 256 products of bytes is less than 2²⁴, so float32 holds it exactly
+    rows = torch.from_numpy(image).flatten(1).to(torch.float32 if image.dtype == np.uint8 else torch.float64)
+    products = np.zeros((3, 3))
+    for part in rows.split(256):
+        for apart in range(3):
+            sums = (part[:, : part.shape[1] - apart] * part[:, apart:]).sum(0).double().numpy()
+            for channel in range(3 - apart):
+                products[channel, channel + apart] += sums[channel::3].sum()
+    return products + np.triu(products, 1).T
 
 
 def pca_of_sums(products: np.ndarray, sums: np.ndarray, count: int) -> ColourPCA:

@@ -21,6 +21,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+from . import keep_memory
 from .colours import colour_products, pca_of_sums
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .progress import progress_bar
@@ -200,6 +201,7 @@ def prepare_files(
         work = destination.with_name(f".{destination.name}.partial")
         state = _State.load(work, listing, len(files), size, form)
         bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
+        keep_memory()
         # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
         pool = ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
         with bar, pool:

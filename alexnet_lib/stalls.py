@@ -1,11 +1,15 @@
-"""§5, does the printed recipe train? The first steps of narrow nets from several initial weights, many times over.
+"""§5, does the printed recipe train? The first steps of a net from several initial weights, many times over.
 
 A run has left the start when the mean loss of WINDOW steps in a row is LEFT below that of a guess, ln(classes); then it
 is not continued. One that has not after the given number of steps has stalled. All is as in recipe "paper" (rate 0.01,
 batch 128) but the initial weights: a rule of `learning.initialise` as it is, or with the weights of a narrow layer
-enlarged as it has fewer inputs to sum over, so that the net starts with the signal of the full-size one.
+enlarged as it has fewer inputs to sum over, so that the net starts with the signal of the full-size one. The full-size
+net itself computes in bfloat16 where the processor does.
 
-    python -m alexnet_lib.stalls    repeats what is in results/reference/stalls/; goes on where it was
+    python -m alexnet_lib.stalls                                             of narrow nets, five seeds
+    python -m alexnet_lib.stalls --width 1 --datasets imagenette --seeds 0   of the full-size net
+
+Both repeat what is in results/reference/stalls/, and go on where they were.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from . import keep_memory
 from .dataset import Store, load_dataset
 from .evaluation import mean_of
 from .learning import PaperSGD, parameter_groups, recipe, rescaling
@@ -29,10 +34,10 @@ from .settings import TrainSettings, resolve
 from .training import build_net
 
 RULES = ("printed", "code2012", "caffe")
-STEPS, WINDOW, LEFT = 600, 50, 0.1  # none that left took more than 500 steps
-WIDTH = 0.125
+STEPS, WINDOW, LEFT = 2000, 50, 0.1
+NARROW, FULL = 0.125, 1.0
 KEPT = REFERENCE / "stalls"
-WHICH = ["dataset", "rule", "rescaled", "seed"]
+WHICH = ["dataset", "rule", "width", "rescaled", "seed"]
 
 
 def rescale(net: nn.Sequential) -> nn.Sequential:
@@ -60,7 +65,8 @@ def first_losses(run: TrainSettings, store: Store, rescaled: bool, steps: int = 
     means, losses, epoch = [], [], 0
     while len(means) < steps // WINDOW:
         for x, labels in make_batches(run, store, mean, epoch):
-            losses.append(update(net, optimizer, x, labels))
+            with torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16"):
+                losses.append(update(net, optimizer, x, labels))
             if len(losses) == WINDOW:
                 means.append(sum(losses) / WINDOW)
                 losses = []
@@ -70,18 +76,20 @@ def first_losses(run: TrainSettings, store: Store, rescaled: bool, steps: int = 
     return means
 
 
-def run_all(datasets, seeds, rules=RULES, steps: int = STEPS, folder: Path = KEPT) -> None:
-    """Every rule, as it is and rescaled, on each data set and from each seed that is not in the table yet."""
+def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Path = KEPT) -> None:
+    """Every rule, as it is and for narrow nets rescaled, on each data set and from each seed that is not kept yet."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "losses.csv"
-    for rescaled, seed, dataset, rule in itertools.product((True, False), seeds, datasets, rules):
+    full = width == FULL
+    for rescaled, seed, dataset, rule in itertools.product((False,) if full else (True, False), seeds, datasets, rules):
         rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
-        which = dict(zip(WHICH, (dataset, rule, rescaled, seed), strict=True))
+        which = dict(zip(WHICH, (dataset, rule, width, rescaled, seed), strict=True))
         if any(all(row[k] == v for k, v in which.items()) for row in rows):
             continue
         store = load_dataset(dataset)["train"]
-        settings = TrainSettings(dataset=dataset, recipe="paper", initialisation=rule, width=WIDTH, seed=seed)
-        run = resolve(dataclasses.replace(settings, device="cpu", devices=1), store)
+        settings = TrainSettings(dataset=dataset, recipe="paper", initialisation=rule, width=width, seed=seed)
+        speed = "fast" if full else "repeatable"
+        run = resolve(dataclasses.replace(settings, device="cpu", devices=1, speed=speed), store)
         means = first_losses(run, store, rescaled, steps)
         new = [
             which | {"classes": len(store.classes), "step": WINDOW * (i + 1), "loss": round(m, 4)}
@@ -91,7 +99,6 @@ def run_all(datasets, seeds, rules=RULES, steps: int = STEPS, folder: Path = KEP
         about = {
             "command": "python -m alexnet_lib.stalls",
             "steps": steps,
-            "width": run.width,
             "batch_size": run.batch_size,
         }
         write_json(folder / "summary.json", about | {"learning_rate": run.learning_rate, **provenance()})
@@ -110,9 +117,11 @@ def outcomes(folder: Path = KEPT) -> pd.DataFrame:
 
 def stalled(folder: Path = KEPT) -> pd.DataFrame:
     """How many runs of each kind stalled, and by how many steps the others had left, the median, or NaN."""
-    groups = outcomes(folder).groupby(["rescaled", "dataset", "rule"])
+    groups = outcomes(folder).groupby(["width", "rescaled", "dataset", "rule"])
     table = groups["left"].agg(runs="size", stalled=lambda left: int(left.isna().sum()), left="median")
-    return table.reset_index().sort_values(["rescaled", "dataset", "left"], ascending=[False, True, True])
+    return table.reset_index().sort_values(
+        ["width", "rescaled", "dataset", "left"], ascending=[False, False, True, True]
+    )
 
 
 def main(arguments=None) -> None:
@@ -120,11 +129,13 @@ def main(arguments=None) -> None:
     parser.add_argument("--datasets", nargs="+", default=["embedded", "imagenette73"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--width", type=float, default=NARROW, help="1: the full-size net")
     parser.add_argument("--folder", type=Path, default=KEPT)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    run_all(given.datasets, given.seeds, steps=given.steps, folder=given.folder)
+    keep_memory()
+    run_all(given.datasets, given.seeds, steps=given.steps, width=given.width, folder=given.folder)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-FILES, ROUNDS, SIZE = 256, 15, 256
+FILES, ROUNDS, SIZE = 1024, 7, 256
 
 
 def write_pictures(folder: Path) -> list[Path]:

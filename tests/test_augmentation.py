@@ -128,7 +128,7 @@ def test_principal_axes_are_those_of_the_covariance(coloured):
     assert (np.abs(pca.eigenvectors).max(0) == pca.eigenvectors.max(0)).all()
 
 
-@pytest.mark.parametrize("shape", [(256, 256), (3, 255), (2, 1000), (1, 1)])
+@pytest.mark.parametrize("shape", [(256, 256), (3, 255), (2, 1000), (700, 2), (1, 1)])
 def test_sums_of_colours_are_exact_up_to_white(shape):
     low = np.random.default_rng(0).integers(250, 256, (*shape, 3), np.uint8)
     for image in (low, np.full_like(low, 255)):

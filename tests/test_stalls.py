@@ -34,17 +34,19 @@ def test_a_run_ends_when_it_has_left_the_start_and_not_before(place):
 
 def test_only_what_is_missing_is_run(tmp_path, place, monkeypatch):
     done = []
-    monkeypatch.setattr(stalls, "WIDTH", 0.05)
     monkeypatch.setattr(stalls, "first_losses", lambda run, *_: done.append(run.initialisation) or [1.0, 0.9])
-    run_all([NAME], [0], ("printed",), folder=tmp_path)
-    run_all([NAME], [0], ("printed", "caffe"), folder=tmp_path)
+    run_all([NAME], [0], ("printed",), width=0.05, folder=tmp_path)
+    run_all([NAME], [0], ("printed", "caffe"), width=0.05, folder=tmp_path)
     assert done == ["printed"] * 2 + ["caffe"] * 2
+    run_all([NAME], [0], ("printed",), width=1.0, folder=tmp_path)
+    assert done[4:] == ["printed"]
     table = pd.read_csv(tmp_path / "losses.csv")
-    assert len(table) == 8 and set(table["step"]) == {WINDOW, 2 * WINDOW}
+    assert len(table) == 10 and set(table["step"]) == {WINDOW, 2 * WINDOW}
+    assert table["rescaled"].groupby(table["width"]).nunique().to_dict() == {0.05: 2, 1.0: 1}
 
 
 def test_outcomes(tmp_path):
-    row = {"dataset": "embedded", "rule": "printed", "rescaled": True, "classes": 24, "step": 100}
+    row = {"dataset": "embedded", "rule": "printed", "width": 0.125, "rescaled": True, "classes": 24, "step": 100}
     rows = [row | {"seed": seed, "loss": loss} for seed, loss in enumerate((3.178, 3.0, 2.9, float("nan")))]
     rows += [row | {"seed": 4, "step": step, "loss": loss} for step, loss in ((50, 3.2), (100, 3.1), (150, 3.0))]
     pd.DataFrame(rows).to_csv(tmp_path / "losses.csv", index=False)
