@@ -110,19 +110,22 @@ class _Normalise(torch.autograd.Function):
         return result, None, None, None, None, None
 
 
-# The same for torch.compile, which makes one pass over memory of each function. Its input is (rows, maps of a column),
-# a row for each place and column, and instead of a matrix product it adds up shifted copies that it never stores.
+# The same for torch.compile, which makes one pass over memory of what lies between matrix products. Its input is (rows,
+# maps of a column), a row for each place and column. In bfloat16 on a CPU, where torch.compile would add up unit by
+# unit, windows are summed by a product; elsewhere by adding shifted copies that it never stores.
 
 
-def _shifted_sum(rows: Tensor, before: int, after: int) -> Tensor:
+def _windows(rows: Tensor, band: Tensor | None, before: int, after: int) -> Tensor:
     """Sum each row over the window that reaches so far before and after each map."""
+    if band is not None:
+        return rows @ band
     around, maps = F.pad(rows, (before, after)), rows.shape[1]
     return sum(around[:, i : i + maps] for i in range(before + after + 1))
 
 
-def _response(rows, before: int, after: int, k: float, scale: float, beta: float) -> tuple[Tensor, Tensor]:
+def _response(rows, band, before: int, after: int, k: float, scale: float, beta: float) -> tuple[Tensor, Tensor]:
     """The response and its denominator."""
-    denominator = k + scale * _shifted_sum(rows * rows, before, after)
+    denominator = k + scale * _windows(rows * rows, band, before, after)
     return rows * _power(denominator, beta), denominator
 
 
@@ -131,8 +134,8 @@ def _share(grad, rows, denominator, beta: float) -> Tensor:
     return grad * rows * _power(denominator, beta) / denominator
 
 
-def _gradient(grad, rows, denominator, share, before: int, after: int, scale: float, beta: float) -> Tensor:
-    handed = _shifted_sum(share, after, before)
+def _gradient(grad, rows, denominator, share, band, before: int, after: int, scale: float, beta: float) -> Tensor:
+    handed = _windows(share, None if band is None else band.T, after, before)
     return grad * _power(denominator, beta) - (2 * scale * beta) * rows * handed
 
 
@@ -140,27 +143,26 @@ class _NormaliseRows(torch.autograd.Function):
     """As `_Normalise`, of compiled functions."""
 
     @staticmethod
-    def forward(ctx, rows, compiled, before, after, k, scale, beta):
-        response, denominator = compiled[0](rows, before, after, k, scale, beta)
+    def forward(ctx, rows, band, compiled, before, after, k, scale, beta):
+        response, denominator = compiled[0](rows, band, before, after, k, scale, beta)
         ctx.save_for_backward(rows, denominator)
-        ctx.choices = compiled, before, after, scale, beta
+        ctx.choices = compiled, band, before, after, scale, beta
         return response
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        (_, share, gradient), before, after, scale, beta = ctx.choices
+        (_, share, gradient), band, before, after, scale, beta = ctx.choices
         grad = grad.contiguous().detach()  # for a view torch.compile would make another version
         result = torch.empty_like(grad)
         for piece in _pieces(grad):
             given = grad[piece], *(saved[piece] for saved in ctx.saved_tensors)
-            result[piece] = gradient(*given, share(*given, beta), before, after, scale, beta)
-        return result, None, None, None, None, None, None
+            result[piece] = gradient(*given, share(*given, beta), band, before, after, scale, beta)
+        return result, None, None, None, None, None, None, None
 
 
-def _compiler_is_faster(x: Tensor) -> bool:
-    """Not for bfloat16 on a CPU: there torch.compile adds up unit by unit, five times as slow as the matrix product."""
-    return x.device.type != "cpu" or x.dtype.itemsize > 2
+def _by_product(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype.itemsize <= 2
 
 
 @cache
@@ -173,7 +175,8 @@ def _compiled_functions(device: str, dtype: torch.dtype):
     try:
         compiled = [torch.compile(function, dynamic=True) for function in (_response, _share, _gradient)]
         rows = torch.ones(4096, 64, dtype=dtype, device=device)
-        _NormaliseRows.apply(rows.requires_grad_(), compiled, 2, 2, 2.0, 1.0, 0.75).backward(rows)
+        band = window_band(64, 5).to(dtype) if _by_product(rows) else None
+        _NormaliseRows.apply(rows.requires_grad_(), band, compiled, 2, 2, 2.0, 1.0, 0.75).backward(rows)
     except Exception:  # the compiler's back ends raise many kinds
         return None
     return compiled
@@ -188,8 +191,7 @@ class LocalResponseNorm(nn.Module):
         k, alpha, beta: the constants of the formula; the paper's values by default.
         columns: how many columns (GPUs) the maps are split over; a window never reaches into another column.
         compiled: in training, use torch.compile where there is a compiler: twice as fast, after some seconds for the
-            first input; where there is none, and for bfloat16 on a CPU, nothing changes. The last bits differ from the
-            other way's.
+            first input; where there is none nothing changes. The last bits differ from the other way's.
 
     Raises:
         ValueError: an unknown convention, an impossible constant, or maps that do not divide into the columns.
@@ -224,18 +226,19 @@ class LocalResponseNorm(nn.Module):
         scale = self.alpha if self.convention == "paper" else self.alpha / self.n
         band = self._band(x)
         with torch.autocast(x.device.type, enabled=False):  # the caller has chosen the precision already
-            if self.compiled and torch.is_grad_enabled() and _compiler_is_faster(x):
+            if self.compiled and torch.is_grad_enabled():
                 compiled = _compiled_functions(x.device.type, x.dtype)
                 if compiled is not None:
-                    return self._by_rows(compiled, x, scale)
+                    return self._by_rows(compiled, x, band if _by_product(x) else None, scale)
             sums = (lambda a: _window_sum(a, band, self.n)), (lambda a: _window_sum(a, band.T, self.n))
             return _Normalise.apply(x, *sums, self.k, scale, self.beta)
 
-    def _by_rows(self, compiled: list, x: Tensor, scale: float) -> Tensor:
+    def _by_rows(self, compiled: list, x: Tensor, band: Tensor | None, scale: float) -> Tensor:
         """The response through rows, (N · places · columns, maps of a column); no copy for channels-last memory."""
         places = x.movedim(1, -1)
         rows = places.reshape(-1, x.shape[1] // self.columns).contiguous()
-        response = _NormaliseRows.apply(rows, compiled, *_reach(self.n, self.convention), self.k, scale, self.beta)
+        reach = _reach(self.n, self.convention)
+        response = _NormaliseRows.apply(rows, band, compiled, *reach, self.k, scale, self.beta)
         return response.reshape(places.shape).movedim(-1, 1)
 
     def extra_repr(self) -> str:
