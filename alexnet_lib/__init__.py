@@ -9,9 +9,10 @@ import os
 import sys
 from importlib import import_module
 
-# OpenMP reads it when torch is loaded. Threads that wait by spinning make every step several times as slow where the
-# cores are shared, and no faster where they are not.
+# OpenMP reads them when torch is loaded. Threads that spin for long while they wait make a step up to a hundred times
+# as slow where the cores are shared; those that sleep at once make short operations half as fast where they are not.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds
 
 # What a process should have in its environment before it starts, for glibc on Linux: large pages, and no return of
 # large blocks to the system. Page faults on fresh tensors otherwise cost memory-bound layers several times over.

@@ -10,7 +10,7 @@ from .distortions import many_views
 from .launch import ALONE, Job
 
 AVERAGES = ("probabilities", "logits")
-IN_CACHE = 4  # images of 224 × 224 that a core's cache holds as float numbers from one pass over them to the next
+IN_CACHE = 16  # images of 224 × 224 that stay in the cache, as float numbers, from one pass over them to the next
 
 
 def top_k_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:

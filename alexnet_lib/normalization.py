@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-IN_CACHE = 2**20  # bytes, for each thread
+IN_CACHE = 2**22  # bytes, for each thread: large enough to be worth sharing out
 BLOCK = 32  # maps whose windows are summed in one product
 K_OF_CONVENTION = {"paper": 2.0, "code2012": 2.0, "caffe": 1.0}
 

@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -126,6 +128,21 @@ def _prepare_file(file: SourceFile, size: int, form: str):
     return image, stored, colour_products(image), digest, None
 
 
+@contextmanager
+def _single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads, each of which computes alone.
+
+    Threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes. What
+    torch.set_num_threads says in one holds for all that begin to compute later, so it is taken back.
+    """
+    of_process = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(of_process)
+
+
 def _begin(pool: ThreadPoolExecutor, files: list[SourceFile], size: int, form: str):
     """Have files prepared, some at a time, because each result wakes the thread that waits: an iterator of lists."""
     groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
@@ -202,9 +219,7 @@ def prepare_files(
         state = _State.load(work, listing, len(files), size, form)
         bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
         keep_memory()
-        # threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes
-        pool = ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
-        with bar, pool:
+        with bar, _single_threads(workers or os.cpu_count()) as pool:
             chunks = [files[start : start + CHUNK] for start in range(state.files, len(files), CHUNK)]
             ahead = [_begin(pool, chunk, size, form) for chunk in chunks[:1]]
             for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):

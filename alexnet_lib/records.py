@@ -120,8 +120,11 @@ def _git_commit() -> str | None:
         return None
 
 
-def keep(run: Path, name: str, folder: Path = REFERENCE) -> Record:
-    """Copy a finished run's tables, without its weights, to where they are committed, with how to repeat it."""
+def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) -> Record:
+    """Copy a finished run's tables, without its weights, to where they are committed, with how to repeat it.
+
+    kernels: and the weights of its first layer, in float16, as conv1.npy.
+    """
     record, kept = Record.open(run), folder / name
     kept.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "history.csv", "timing.csv"):
@@ -129,6 +132,9 @@ def keep(run: Path, name: str, folder: Path = REFERENCE) -> Record:
     module = record.summary.get("module", "alexnet_lib.training")
     where = kept.relative_to(REFERENCE).as_posix() if kept.is_relative_to(REFERENCE) else name
     command = f"python -m {module} results/reference/{where}/config.json"
+    if kernels:
+        state = load_checkpoint(record.folder)
+        np.save(kept / "conv1.npy", state.get("averaged", state["net"])["conv1.weight"].half().numpy())
     write_json(kept / "summary.json", record.summary | {"command": command})
     return Record.open(kept)
 
@@ -137,5 +143,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.records", description="Keep a run as a reference.")
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("name", help="what it is called under results/reference/")
+    parser.add_argument("--kernels", action="store_true", help="keep the weights of the first layer, too")
     given = parser.parse_args()
-    print(keep(given.run, given.name).folder)
+    print(keep(given.run, given.name, kernels=given.kernels).folder)

@@ -221,6 +221,16 @@ def specialised_runs(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> fl
     return float((column_differences(dataset, folder)["p"] < BY_CHANCE).mean())
 
 
+def full_size_kernels(name: str = "imagenette-code2012", folder: Path = REFERENCE) -> np.ndarray:
+    """The first layer of a kept run of the full-size net, (96, 3, 11, 11) float32."""
+    return np.load(folder / name / "conv1.npy").astype(np.float32)
+
+
+def full_size_chance() -> float:
+    """How likely chance makes the columns of that net differ in colourfulness as much as they do."""
+    return ask.column_difference(ask.colourfulness(full_size_kernels()))[1]
+
+
 def precisions(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataFrame:
     """Precision in per cent, one row a way to compare (of, code, bits), one column a seed."""
     rows = table("retrieval", dataset, folder).query("of != 'both'")

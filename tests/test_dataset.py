@@ -46,6 +46,20 @@ def folder(tmp_path):
     return source
 
 
+def test_preparation_leaves_torch_its_threads(folder, tmp_path):
+    """Asked in a thread of a new process, as the number is one for all that have not computed yet."""
+    program = (
+        "import sys, torch, alexnet_lib\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "torch.set_num_threads(3)\n"
+        "alexnet_lib.prepare(sys.argv[1], sys.argv[2], size=32, progress=False)\n"
+        "print(torch.get_num_threads(), ThreadPoolExecutor(1).submit(torch.get_num_threads).result())"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "3"]
+
+
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (256, 300), (100, 260), (257, 256), (1000, 999)])
 def test_pixels_are_those_of_pillow_within_one_level(width, height):
     data = jpeg(photograph(width, width, height), quality=90)

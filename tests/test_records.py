@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from alexnet_lib.cifar_training import CifarSettings
 from alexnet_lib.paths import REFERENCE
-from alexnet_lib.records import Record, keep, reference, write_atomically, write_json, write_table
+from alexnet_lib.records import Record, keep, reference, save_checkpoint, write_atomically, write_json, write_table
 from alexnet_lib.settings import TrainSettings, check
 
 KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
@@ -48,6 +50,14 @@ def test_a_kept_run_says_how_to_repeat_it(finished, tmp_path):
     write_json(finished / "summary.json", {"module": "alexnet_lib.cifar_training"})
     again = keep(finished, "name", tmp_path / "reference").summary["command"]
     assert again.startswith("python -m alexnet_lib.cifar_training results/")
+
+
+def test_the_first_layer_is_kept_when_asked_for(finished, tmp_path):
+    weights = torch.arange(6.0).reshape(1, 6) / 8
+    save_checkpoint(finished, {"net": {"conv1.weight": weights, "fc8.weight": weights}})
+    folder = keep(finished, "name", tmp_path / "reference", kernels=True).folder
+    assert np.array_equal(np.load(folder / "conv1.npy"), weights.half().numpy())
+    assert len(list(folder.iterdir())) == 5
 
 
 @pytest.mark.parametrize("name", KEPT)
