@@ -67,12 +67,12 @@ def test_what_imagenet_takes_is_from_the_records():
     core = pd.read_csv(REFERENCE / "preparation" / "preparation.csv").set_index("cores").loc[1]
     loader = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")["images_per_processor_second"]
     about = json.loads((REFERENCE / "loader" / "summary.json").read_text())
-    step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way")["processor_ratio"]
+    step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way")["ratio"]
     rate = core["processor_prepare"]
     stated = [
         f"{rate:.0f} pictures a second",
         f"{core['processor_ratio']:.1f} times as many",
-        f"{1_331_167 / rate / 16 / 3600:.1f} hours on sixteen",
+        f"{1_331_167 / rate / 16 / 60:.0f} minutes on sixteen",
         *(f"{loader[way]:,.0f} {rest}" for way, rest in (("raw store", "images"), ("jpeg store", "from the JPEG"))),
         f"{loader['raw store'] / loader['ImageFolder, 0 workers']:.1f} times",
         f"JPEG, {about['jpeg_gigabytes']:.0f} GB",
