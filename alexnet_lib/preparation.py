@@ -130,17 +130,13 @@ def _prepare_file(file: SourceFile, size: int, form: str):
 
 @contextmanager
 def _single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """So many threads, each of which computes alone.
-
-    Threads, not processes: decoding and scaling leave Python's lock, and nothing is copied between processes. What
-    torch.set_num_threads says in one holds for all that begin to compute later, so it is taken back.
-    """
+    """So many threads that compute alone; not processes, as decoding and scaling leave Python's lock."""
     of_process = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
-        torch.set_num_threads(of_process)
+        torch.set_num_threads(of_process)  # what one thread set holds for all that begin to compute later
 
 
 def _begin(pool: ThreadPoolExecutor, files: list[SourceFile], size: int, form: str):
