@@ -340,8 +340,7 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict, re
     (state.folder / "index.csv").write_text("\n".join(lines) + "\n")
     fingerprint = hashlib.sha256("\n".join(lines).encode() + str(state.size).encode()).hexdigest()
     meta = meta | {"files": len(records) + len(refused), "rejected": rejected, "fingerprint": fingerprint}
-    labels = np.array([r["label"] for r in accepted])
-    _write_statistics(state.folder, labels, classes, state.sum, state.products, meta)
+    _write_statistics(state.folder, np.array([r["label"] for r in accepted]), classes, state.sum, state.products, meta)
     for name in ("records.jsonl", "state.npz"):
         (state.folder / name).unlink()
     os.replace(state.folder, destination)
