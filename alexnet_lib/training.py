@@ -11,6 +11,8 @@ import argparse
 import dataclasses
 import json
 import math
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -312,7 +314,13 @@ def main(arguments=None) -> None:
             launch.with_allocator()
         record = train(settings)
     except (ValueError, OSError, ArithmeticError, JobFailed) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+        message = f"{parser.prog}: {error}\n"
+        if not inside_job():
+            parser.exit(2, message)
+        # Python's own ending can abort: after an error the group's threads are left as they are, see launch.join
+        print(message, end="", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(2)
     if record is not None:
         print(json.dumps(record.summary["metrics"], indent=1))
         print(record.folder)
