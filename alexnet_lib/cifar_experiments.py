@@ -31,6 +31,7 @@ from .records import Record, keep, provenance, write_json, write_table
 from .settings import LrnSettings, ReluSettings
 from .training import NonFiniteLoss
 
+RUN = ("net", "initialisation", "activation", "learning_rate", "seed")  # which run a row of a table belongs to
 TARGET = 0.25  # training error, the dotted line of Figure 1
 LONGEST = 40  # epochs, the width of Figure 1
 PACE = 5  # epochs over which it is judged whether a run will reach the target
@@ -144,7 +145,7 @@ def epochs_needed(settings: CifarSettings, limit: int) -> float:
 
 def figure1_table(small: bool = False) -> pd.DataFrame:
     """One row for each epoch of each run that there is; a run whose loss stopped being a number has one, of epoch 0."""
-    rows, about = [], ["net", "initialisation", "activation", "learning_rate", "seed", "ended", "epoch"]
+    rows, about = [], [*RUN, "ended", "epoch"]
     for folder in sorted((runs_dir() / experiment(small)).iterdir()):
         if (folder / "diverged.json").is_file():
             rows.append(json.loads((folder / "diverged.json").read_text()) | {"ended": "diverged", "epoch": 0})
@@ -164,10 +165,16 @@ def figure1_reference(name: str = "figure1") -> pd.DataFrame:
     return pd.read_csv(REFERENCE / name / "runs.csv")
 
 
+def replace_runs(table: pd.DataFrame, by: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one `figure1_table` whose runs another one does not have, and those of the other."""
+    runs = pd.MultiIndex.from_frame(table[list(RUN)])
+    rest = table[~runs.isin(pd.MultiIndex.from_frame(by[list(RUN)]))]
+    return pd.concat([rest, by]).sort_values([*RUN, "ended", "epoch"], kind="stable", ignore_index=True)
+
+
 def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
     """One row a run of `figure1_table`, with the epochs that it took to TARGET; inf where it did not get there."""
-    keys = ["net", "initialisation", "activation", "learning_rate", "seed", "ended"]
-    rows = []
+    keys, rows = [*RUN, "ended"], []
     for run, epochs in table.groupby(keys, sort=False):
         history = pd.DataFrame({"split": "train", "epoch": epochs["epoch"], "top1": epochs["training_error"]})
         taken = epochs_to(history, TARGET)
@@ -337,10 +344,12 @@ def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
 
 
 def summary(small: bool = False) -> None:
-    """Write what Figure 1's runs came to under results/reference/."""
+    """Write what Figure 1's runs came to under results/reference/; runs that are there and not here stay."""
     folder = REFERENCE / experiment(small)
     folder.mkdir(parents=True, exist_ok=True)
     table = figure1_table(small)
+    if (folder / "runs.csv").is_file():
+        table = replace_runs(figure1_reference(experiment(small)), table)
     write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[7:], 5)).to_dict("records"))
     dataset = choose_pictures(SMALL["dataset"] if small else "auto")
     store = load_dataset(dataset)["train"]

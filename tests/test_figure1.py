@@ -12,6 +12,10 @@ from alexnet_lib.cifar_experiments import at_best_rate, epochs_by_run, race, spe
 from alexnet_lib.cifar_nets import ACTIVATIONS, activation_table
 from alexnet_lib.settings import ReluSettings
 
+class FakeStore(list):
+    meta = {}
+
+
 KINDS = ["net", "initialisation", "activation", "learning_rate", "seed", "ended", "epoch", "training_error"]
 
 
@@ -109,3 +113,20 @@ def test_what_the_ledger_asks_of_a_committed_table(monkeypatch, table):
     assert cifar_experiments.relu_speedup("figure1", "19pct", "fan_in")[0] == 0.5
     assert cifar_experiments.smallest_speedup("figure1")[0] == 0.5
     assert cifar_experiments.raw_against_scaled("figure1", "19pct", "relu") == 1.0
+
+
+def test_a_summary_replaces_the_runs_that_were_done_again_and_keeps_the_others(monkeypatch, tmp_path, table):
+    measured = [*("training_loss", "error"), *(f"saturated{i}" for i in (1, 2, 3, 4))]
+    table = table.assign(**dict.fromkeys(measured, math.nan))
+    again = runs(("tanh", 0.001, 1, "target", [0.25])).assign(**dict.fromkeys(measured, math.nan))
+    monkeypatch.setattr(cifar_experiments, "REFERENCE", tmp_path)
+    monkeypatch.setattr(cifar_experiments, "load_dataset", lambda name: {"train": FakeStore()})
+    for written in (table, again):
+        monkeypatch.setattr(cifar_experiments, "figure1_table", lambda small, written=written: written)
+        cifar_experiments.summary(small=True)
+    kept = epochs_by_run(cifar_experiments.figure1_reference("figure1-small"))
+    kept = kept.set_index(["activation", "learning_rate", "seed"])
+    assert len(kept) == 6 and kept.loc[("tanh", 0.001, 1), "ended"] == "target"
+    assert kept["epochs"].drop(("tanh", 0.001, 1)).to_dict() == (
+        epochs_by_run(table).set_index(kept.index.names)["epochs"].drop(("tanh", 0.001, 1)).to_dict()
+    )
