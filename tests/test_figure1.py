@@ -12,6 +12,7 @@ from alexnet_lib.cifar_experiments import at_best_rate, epochs_by_run, race, spe
 from alexnet_lib.cifar_nets import ACTIVATIONS, activation_table
 from alexnet_lib.settings import ReluSettings
 
+
 class FakeStore(list):
     meta = {}
 
