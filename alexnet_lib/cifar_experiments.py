@@ -31,9 +31,11 @@ from .records import Record, keep, provenance, write_json, write_table
 from .settings import LrnSettings, ReluSettings
 from .training import NonFiniteLoss
 
-RUN = ("net", "initialisation", "activation", "learning_rate", "seed")  # which run a row of a table belongs to
+KIND = ["net", "initialisation", "activation"]
+RUN = [*KIND, "learning_rate", "seed"]  # which run a row of a table belongs to
 TARGET = 0.25  # training error, the dotted line of Figure 1
 LONGEST = 40  # epochs, the width of Figure 1
+BEYOND = 100  # epochs, where no rate was enough for the width: the rate that came nearest goes on
 PACE = 5  # epochs over which it is judged whether a run will reach the target
 SEEDS = (0, 1, 2)
 FIGURE1_NETS = ("19pct", "conv-local-13pct")
@@ -54,7 +56,8 @@ LRN_PAIRS = {"clean": LRN_NETS[:2], "published": (LRN_NETS[0], LRN_NETS[2])}
 def figure1(only=(), small: bool = False, **common) -> None:
     """For each net, initialisation and activation: the fastest rate by a search with one seed, then more seeds at it.
 
-    As for the figure, without weight decay, crops, reflections or normalisation, until TARGET is reached.
+    As for the figure, without weight decay, crops, reflections or normalisation, until TARGET is reached. Where no rate
+    gets there in LONGEST epochs, all seeds get BEYOND at the rate that came nearest.
     """
     common |= SMALL if small else {}
     for net, regime, activation in itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS):
@@ -62,8 +65,11 @@ def figure1(only=(), small: bool = False, **common) -> None:
             settings = CifarSettings(**unregularised(net, regime, activation), **common, experiment=experiment(small))
             rate, epochs = fastest_rate(settings)
             print(f"{net} {regime} {activation}: rate {rate:g}, {epochs:.1f} epochs", flush=True)
-            for seed in SEEDS[1:] if math.isfinite(epochs) else ():
-                epochs_needed(dataclasses.replace(settings, learning_rate=rate, seed=seed), LONGEST)
+            found = math.isfinite(epochs)
+            limit = LONGEST if found else BEYOND
+            rate = rate if found else best_rate(figure1_table(small), net, regime, activation)
+            for seed in SEEDS[1:] if found else SEEDS:
+                epochs_needed(dataclasses.replace(settings, learning_rate=rate, seed=seed), limit)
 
 
 def unregularised(net: str, regime: str, activation: str) -> dict:
@@ -84,22 +90,19 @@ def race(asked: ReluSettings) -> dict[tuple[str, str], CifarSettings]:
     ends["stages"] = ((epochs if asked.epochs == "auto" else asked.epochs, 1.0),)
     common = {"dataset": dataset, "seed": asked.seed, "device": asked.device, "precision": asked.precision}
     common |= ends | {"experiment": "race"} | (SMALL if small else {})
-    runs = {}
+    runs, committed = {}, figure1_reference(experiment(small))
     for regime, activation in itertools.product(REGIMES, ("relu", "tanh")):
         rate = getattr(asked, f"{regime}_rate")
-        rate = best_rate(experiment(small), asked.net, regime, activation) if rate == "auto" else rate
+        rate = best_rate(committed, asked.net, regime, activation) if rate == "auto" else rate
         settings = unregularised(asked.net, regime, activation) | common | {"learning_rate": rate}
         runs[regime, activation] = CifarSettings(**settings)
     return runs
 
 
-def best_rate(name: str, net: str, regime: str, activation: str) -> float:
-    """The best rate of the committed runs of a kind; where there are none, the rate at which a search begins."""
-    rows = at_best_rate(epochs_by_run(figure1_reference(name)))
-    rates = rows.set_index(["net", "initialisation", "activation"])["learning_rate"]
-    return float(
-        rates.groupby(level=[0, 1, 2]).first().get((net, regime, activation), REGIMES[regime]["learning_rate"])
-    )
+def best_rate(table: pd.DataFrame, net: str, regime: str, activation: str) -> float:
+    """Of a `figure1_table` the best rate of a kind; where it has no run of it, the rate at which a search begins."""
+    rates = at_best_rate(epochs_by_run(table)).groupby(KIND)["learning_rate"].first()
+    return float(rates.get((net, regime, activation), REGIMES[regime]["learning_rate"]))
 
 
 def experiment(small: bool) -> str:
@@ -144,19 +147,27 @@ def epochs_needed(settings: CifarSettings, limit: int) -> float:
 
 
 def figure1_table(small: bool = False) -> pd.DataFrame:
-    """One row for each epoch of each run that there is; a run whose loss stopped being a number has one, of epoch 0."""
-    rows, about = [], [*RUN, "ended", "epoch"]
+    """One row for each epoch of each run that there is; a run whose loss stopped being a number has one, of epoch 0.
+
+    Of runs that differ in nothing but how many epochs they were given, the longest.
+    """
+    runs, about = {}, [*RUN, "ended", "epoch"]
     for folder in sorted((runs_dir() / experiment(small)).iterdir()):
+        rows = []
         if (folder / "diverged.json").is_file():
-            rows.append(json.loads((folder / "diverged.json").read_text()) | {"ended": "diverged", "epoch": 0})
+            rows = [json.loads((folder / "diverged.json").read_text()) | {"ended": "diverged", "epoch": 0}]
         elif (folder / "summary.json").is_file():
             record = Record.open(folder)
             train, val = (record.history.query(f"split == '{split}'").set_index("epoch") for split in ("train", "val"))
             table = train.filter(like="saturated")
             table = table.assign(training_loss=train["loss"], training_error=train["top1"], error=val["top1"])
             ended = {"ended": record.summary["ended"]}
-            rows += [record.config | ended | row for row in table.reset_index().to_dict("records")]
+            rows = [record.config | ended | row for row in table.reset_index().to_dict("records")]
+        if rows:
+            run = tuple(rows[0][name] for name in RUN)
+            runs[run] = max(runs.get(run, []), rows, key=len)
     measured = ["training_loss", "training_error", "error", *(f"saturated{i}" for i in (1, 2, 3, 4))]
+    rows = itertools.chain.from_iterable(runs.values())
     return pd.DataFrame(rows, columns=[*about, *measured]).sort_values(about, kind="stable", ignore_index=True)
 
 
@@ -167,32 +178,34 @@ def figure1_reference(name: str = "figure1") -> pd.DataFrame:
 
 def replace_runs(table: pd.DataFrame, by: pd.DataFrame) -> pd.DataFrame:
     """The rows of one `figure1_table` whose runs another one does not have, and those of the other."""
-    runs = pd.MultiIndex.from_frame(table[list(RUN)])
-    rest = table[~runs.isin(pd.MultiIndex.from_frame(by[list(RUN)]))]
+    runs = pd.MultiIndex.from_frame(table[RUN])
+    rest = table[~runs.isin(pd.MultiIndex.from_frame(by[RUN]))]
     return pd.concat([rest, by]).sort_values([*RUN, "ended", "epoch"], kind="stable", ignore_index=True)
 
 
 def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a run of `figure1_table`, with the epochs that it took to TARGET; inf where it did not get there."""
+    """One row a run of `figure1_table`: the epochs to TARGET, inf where it did not get there, and the last error."""
     keys, rows = [*RUN, "ended"], []
     for run, epochs in table.groupby(keys, sort=False):
         history = pd.DataFrame({"split": "train", "epoch": epochs["epoch"], "top1": epochs["training_error"]})
         taken = epochs_to(history, TARGET)
-        rows.append([*run, math.inf if math.isnan(taken) else taken])
-    return pd.DataFrame(rows, columns=[*keys, "epochs"])
+        rows.append([*run, math.inf if math.isnan(taken) else taken, history["top1"].iloc[-1]])
+    return pd.DataFrame(rows, columns=[*keys, "epochs", "last_error"])
 
 
 def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `epochs_by_run`, the rows at each net's, initialisation's and activation's best rate, that of seed 0."""
-    kinds = ["net", "initialisation", "activation"]
+    """Of `epochs_by_run`, the rows at each net's, initialisation's and activation's best rate, that of seed 0.
+
+    Where no rate got there, the rate that came nearest.
+    """
     first = table[(table["seed"] == 0) & (table["ended"] != "diverged")]
-    best = first.loc[first.groupby(kinds)["epochs"].idxmin(), [*kinds, "learning_rate"]]
+    best = first.sort_values(["epochs", "last_error"]).groupby(KIND).head(1)[[*KIND, "learning_rate"]]
     order = [*NETS, *REGIMES, *ACTIVATIONS]
 
     def places(column: pd.Series) -> pd.Series:
-        return column.map(order.index) if column.name in kinds else column
+        return column.map(order.index) if column.name in KIND else column
 
-    return table.merge(best).sort_values([*kinds, "seed"], key=places, ignore_index=True)
+    return table.merge(best).sort_values([*KIND, "seed"], key=places, ignore_index=True)
 
 
 def speedup(table: pd.DataFrame, net: str, initialisation: str, slow: str = "tanh") -> tuple[float, float, int]:
@@ -202,11 +215,10 @@ def speedup(table: pd.DataFrame, net: str, initialisation: str, slow: str = "tan
     """
     rows = at_best_rate(epochs_by_run(table))
     rows = rows[(rows["net"] == net) & (rows["initialisation"] == initialisation)]
-    epochs = rows.pivot(index="seed", columns="activation", values="epochs").clip(upper=LONGEST)
+    epochs = rows.pivot(index="seed", columns="activation", values="epochs").replace(math.inf, LONGEST)
     if not {slow, "relu"} <= set(epochs):
-        raise ValueError(
-            f"runs of {', '.join(epochs)} with net {net} and initialisation {initialisation}; want {slow}, relu"
-        )
+        found = f"{', '.join(epochs)} with net {net} and initialisation {initialisation}"
+        raise ValueError(f"runs of {found}; want {slow}, relu")
     ratios = (epochs[slow] / epochs["relu"]).dropna()
     return ratios.mean(), ratios.std(), len(ratios)
 
@@ -217,7 +229,7 @@ def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
     Spreads are deviations over the seeds; "more than" where a run did not get there in LONGEST epochs.
     """
     rows, best = [], at_best_rate(epochs_by_run(table))
-    for (net, initialisation, activation), runs in best.groupby(["net", "initialisation", "activation"], sort=False):
+    for (net, initialisation, activation), runs in best.groupby(KIND, sort=False):
         row = {"net": net, "weights": initialisation, "units": activation, "runs": len(runs)}
         missed = not np.isfinite(runs["epochs"]).all()
         row["best rate"] = "" if missed else f"{runs['learning_rate'].iloc[0]:g}"
@@ -319,12 +331,8 @@ def _errors_kept(net: str, views: str, folder: Path) -> pd.Series:
 
 
 def _mean_and_spread(values) -> tuple[float, float, int]:
-    count = len(values)
-    return (
-        float(np.mean(values)) if count else math.nan,
-        float(np.std(values, ddof=1)) if count > 1 else math.nan,
-        count,
-    )
+    values = pd.Series(values, dtype=float)
+    return float(values.mean()), float(values.std()), len(values)
 
 
 def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:

@@ -255,7 +255,7 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
 
 @in_style
 def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
-    """Epochs to the target by learning rate; hollow on top, runs that were given up.
+    """Epochs to the target by learning rate; hollow on top, runs that needed more than the longest or were given up.
 
     panels: for each title a table: learning_rate, activation, epochs (infinite for what was given up).
     """
@@ -264,7 +264,7 @@ def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
         place.axhspan(0.93 * longest, longest * 1.2**4, color=PALE, linewidth=0, zorder=0)
         for row, (activation, rows) in enumerate(table.groupby("activation", sort=False)):
             rows = rows.sort_values("learning_rate")
-            marker, reached = MARKERS[activation], np.isfinite(rows["epochs"]).to_numpy()
+            marker, reached = MARKERS[activation], (rows["epochs"] <= longest).to_numpy()
             place.plot(rows["learning_rate"][reached], rows["epochs"][reached], marker=marker, **_line(activation))
             given_up = rows["learning_rate"][~reached]
             height = np.full(len(given_up), longest * 1.2**row)

@@ -349,6 +349,19 @@ def test_figure1_is_skipped_where_it_is_finished_and_becomes_a_table(place, monk
     assert about["lossy_pictures"] is True and about["command"].endswith("figure1")
 
 
+def test_where_no_rate_gets_there_the_nearest_goes_on(place, monkeypatch, capsys):
+    for name, value in {"RATES": (0.0001, 0.01), "LONGEST": 1, "BEYOND": 2, "TARGET": 0.001, "PACE": 9}.items():
+        monkeypatch.setattr(cifar_experiments, name, value)
+    cifar_experiments.figure1(("19pct", "fan_in", "relu"), image_size=12, batch_size=8, device="cpu")
+    assert "rate 0.01, inf epochs" in capsys.readouterr().out
+    table = cifar_experiments.figure1_table()
+    longest = table.groupby(["learning_rate", "seed"])["epoch"].agg(["max", "size"])
+    assert longest.to_dict("index") == {
+        (0.0001, 0): {"max": 1, "size": 1},
+        **{(0.01, seed): {"max": 2, "size": 2} for seed in (0, 1, 2)},
+    }
+
+
 def test_the_normalisation_runs_are_kept(place, monkeypatch, capsys):
     monkeypatch.setattr(cifar_experiments, "keep", lambda folder, name: kept.append(name))
     kept = []

@@ -55,6 +55,12 @@ def test_the_best_rate_is_that_of_seed_0(table):
     assert set(best[best["activation"] == "relu"]["learning_rate"]) == {0.01}
 
 
+def test_where_no_rate_got_there_the_nearest_counts(table):
+    near = runs(("tanh", 0.01, 0, "gave up", [0.6, 0.3]), ("tanh", 0.03, 0, "gave up", [0.5, 0.4]))
+    best = at_best_rate(epochs_by_run(pd.concat([table[table["activation"] == "relu"], near])))
+    assert set(best[best["activation"] == "tanh"]["learning_rate"]) == {0.01}
+
+
 def test_the_speedup_pairs_seeds_and_counts_a_miss_as_the_longest_run(table):
     mean, deviation, n = speedup(table, "19pct", "published")
     ratios = [8 / 2, 40 / 3]
