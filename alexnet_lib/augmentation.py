@@ -72,13 +72,16 @@ def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
     if isinstance(images, JpegImages):
         images, rows = images[np.asarray(rows)], range(len(rows))
     images = np.asarray(images)  # slices of a memory map are memory maps, several times as dear
+    if not images.flags.writeable or min(images.strides) < 0:
+        images = images.copy()  # torch can share neither
     crops = np.empty((len(rows), size, size, 3), np.uint8)
-    pixels = torch.from_numpy(crops)
+    pixels, source = torch.from_numpy(crops), torch.from_numpy(images)
     for i, row in enumerate(rows):
-        top, left = views.top[i], views.left[i]
-        crops[i] = images[row, top : top + size, left : left + size]
-        if views.mirrored[i]:
-            pixels[i] = pixels[i].flip(1)  # numpy takes ten times as long to turn three bytes around
+        place = (row, slice(views.top[i], views.top[i] + size), slice(views.left[i], views.left[i] + size))
+        if views.mirrored[i]:  # numpy takes ten times as long to turn three bytes around
+            pixels[i] = source[place].flip(1)
+        else:
+            crops[i] = images[place]
     return crops
 
 

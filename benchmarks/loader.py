@@ -2,9 +2,10 @@
 
 Both make batches of 128: a random crop of 224 from 256 × 256, a reflection for half, the colour noise of §4.1, float
 numbers less a mean. The pictures are generated; the folder holds them as JPEG files of 256 × 256, our stores as raw
-pixels and as JPEG. In turns, in one run, all with the allocator's settings of `speed = "fast"`; printed are medians by
-the clock, and of processor time against the plain loader without workers: of these two the one to trust on a machine
-with other work.
+pixels and as JPEG. In turns, in one run, all with the allocator's settings of `speed = "fast"`, and each in a process
+of its own: workers that are forked make all memory of the process that starts them dearer to write to. Printed are
+medians by the clock, and of processor time against the plain loader without workers: of these two the one to trust on
+a machine with other work.
 
 --photographs FOLDER    measures the bytes of the JPEG store on these pictures, in class folders; without it they are
                         those of noise, and nothing is said of disks
@@ -12,11 +13,13 @@ with other work.
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +40,38 @@ class ColourNoise:
         return (image + (self.axes @ (0.1 * torch.randn(3)))[:, None, None]) / 1.1
 
 
-def usual(folder: Path, pca, mean, workers: int):
+def usual(folder: Path, workers: int):
     """An epoch of a DataLoader, as a function."""
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
+    store, _, mean = what_to_make(folder / "raw")
     chain = [transforms.RandomCrop(224), transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
-    chain += [lambda x: x.float().sub_(mean), ColourNoise(pca)]
-    pictures = ImageFolder(folder, transforms.Compose(chain))
+    chain += [lambda x: x.float().sub_(mean), ColourNoise(store.pca)]
+    pictures = ImageFolder(folder / "pictures", transforms.Compose(chain))
     loader = torch.utils.data.DataLoader(
         pictures, BATCH, shuffle=True, num_workers=workers, multiprocessing_context="fork" if workers else None
     )
     return lambda: [None for _ in loader]
 
 
-def own(store, run, mean):
+def own(folder: Path, form: str):
+    """An epoch of ours, as a function."""
     from alexnet_lib.loader import make_batches
 
+    store, run, mean = what_to_make(folder / form)
     return lambda: [None for _ in make_batches(run, store, mean, 0)]
+
+
+def what_to_make(folder: Path):
+    """A prepared store, a run of such batches, and the mean."""
+    from alexnet_lib.dataset import open_store
+    from alexnet_lib.evaluation import mean_of
+    from alexnet_lib.settings import TrainSettings, resolve
+
+    store = open_store(folder)
+    given = {"dataset": "embedded", "recipe": "small", "width": 1.0, "image_size": 224, "batch_size": BATCH}
+    return store, resolve(TrainSettings(device="cpu", devices=1, **given), store), mean_of(store, 224)
 
 
 def write_pictures(folder: Path) -> None:
@@ -68,32 +85,38 @@ def write_pictures(folder: Path) -> None:
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
-def seconds(work) -> tuple[float, float]:
-    """By the clock, and of the processor, without other processes."""
+def start(loader, *choices) -> ProcessPoolExecutor:
+    """A process that has this loader ready."""
+    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    process.submit(get_ready, loader, *choices).result()
+    return process
+
+
+def get_ready(loader, *choices) -> None:
+    """In a process of its own: make the loader, and warm the caches."""
+    get_ready.epoch = loader(*choices)
+    get_ready.epoch()
+
+
+def seconds() -> tuple[float, float]:
+    """An epoch in such a process: by the clock, and of the processor, without other processes."""
     began, used = time.perf_counter(), time.process_time()
-    work()
+    get_ready.epoch()
     return time.perf_counter() - began, time.process_time() - used
 
 
 def measure(folder: Path) -> list[dict]:
     """Images per second of each way, and how many times the plain loader's; of that the better one by the clock."""
     from alexnet_lib import prepare
-    from alexnet_lib.evaluation import mean_of
-    from alexnet_lib.settings import TrainSettings, resolve
 
     write_pictures(folder / "pictures")
-    stores = {form: prepare(folder / "pictures", folder / form, progress=False, form=form) for form in ("raw", "jpeg")}
-    given = {"dataset": "embedded", "recipe": "small", "width": 1.0, "image_size": 224, "batch_size": BATCH}
-    run = resolve(TrainSettings(device="cpu", devices=1, **given), stores["raw"])
-    mean = mean_of(stores["raw"], 224)
-    ways = {
-        f"ImageFolder, {workers} workers": usual(folder / "pictures", stores["raw"].pca, mean, workers)
-        for workers in (0, 2)
-    }
-    ways |= {f"{form} store": own(store, run, mean) for form, store in stores.items()}
-    for work in ways.values():
-        work()  # warms the caches
-    rounds = [[seconds(work) for work in ways.values()] for _ in range(ROUNDS)]
+    for form in ("raw", "jpeg"):
+        prepare(folder / "pictures", folder / form, progress=False, form=form)
+    ways = {f"ImageFolder, {workers} workers": start(usual, folder, workers) for workers in (0, 2)}
+    ways |= {f"{form} store": start(own, folder, form) for form in ("raw", "jpeg")}
+    rounds = [[process.submit(seconds).result() for process in ways.values()] for _ in range(ROUNDS)]
+    for process in ways.values():
+        process.shutdown()
     rows = []
     for number, way in enumerate(ways):
         clock = statistics.median(min(times[0][0], times[1][0]) / times[number][0] for times in rounds)

@@ -15,6 +15,7 @@ from alexnet_lib.augmentation import (
     centre_views,
     colour_shifts,
     cut_views,
+    draw_views,
     likeness,
     offset_count,
     recoloured,
@@ -46,6 +47,15 @@ def test_views_that_are_drawn():
 def test_centre_views_are_centre_crops():
     images = numbered(3, 10, 9)
     assert np.array_equal(cut_views(images, centre_views(3, (5, 4)), 5), centre_crops(images, 5))
+
+
+def test_views_of_arrays_that_torch_cannot_share():
+    images, views = numbered(40), draw_views(np.random.default_rng(0), 40, (4, 4))
+    locked = images.copy()
+    locked.flags.writeable = False
+    expected = cut_views(images, views, 5)
+    assert np.array_equal(cut_views(locked, views, 5), expected)
+    assert np.array_equal(cut_views(images[..., ::-1], views, 5), expected[..., ::-1])
 
 
 @given(
