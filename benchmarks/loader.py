@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-BATCH, BATCHES, ROUNDS = 128, 16, 5
+BATCH, BATCHES, ROUNDS = 128, 16, 11
 ALL = 1_331_167  # pictures of ILSVRC-2012, those of validation included
 
 
