@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+
+FIRST, SECOND = np.triu_indices(3)  # the pairs of channels
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,21 @@ def colour_pca(images) -> ColourPCA:
 def colour_products(image: np.ndarray) -> np.ndarray:
     """Σ (r, g, b)ᵀ(r, g, b) over the pixels of one image (H, W, 3): (3, 3) float64, exact for uint8.
 
-    Channels that are `apart` numbers from each other are multiplied row by row, which takes half as long as a matrix
-    product with three rows.
+    Channels that are `apart` numbers from each other are multiplied row by row, which is faster than a matrix product
+    with three rows.
     """
     # a sum of 256 products of bytes is less than 2²⁴, so float32 holds it exactly
-    rows = torch.from_numpy(image).flatten(1).to(torch.float32 if image.dtype == np.uint8 else torch.float64)
-    products = np.zeros((3, 3))
-    for part in rows.split(256):
-        for apart in range(3):
-            sums = (part[:, : part.shape[1] - apart] * part[:, apart:]).sum(0).double().numpy()
-            for channel in range(3 - apart):
-                products[channel, channel + apart] += sums[channel::3].sum()
-    return products + np.triu(products, 1).T
+    rows = image.reshape(len(image), -1).astype(np.float32 if image.dtype == np.uint8 else np.float64)
+    sums = np.zeros((3, rows.shape[1]))
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256]
+        for apart, row in enumerate(sums):
+            end = len(row) - apart
+            row[:end] += np.einsum("ij,ij->j", part[:, :end], part[:, apart:])
+    by_channel = sums.reshape(3, -1, 3).sum(1)  # (apart, the first of the two)
+    products = np.empty((3, 3))
+    products[FIRST, SECOND] = products[SECOND, FIRST] = by_channel[SECOND - FIRST, FIRST]
+    return products
 
 
 def pca_of_sums(products: np.ndarray, sums: np.ndarray, count: int) -> ColourPCA:

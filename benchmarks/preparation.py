@@ -1,8 +1,10 @@
 """Preparation against what one would otherwise write: a loop over the files with Pillow, one process a core.
 
-Both decode, scale and cut the same JPEG files to 256 × 256 and leave the pixels on disk, in turns, in one run. Printed
-are images per second and the median of the ratios, by the clock and of processor time. The files are generated at the
-usual size of ImageNet's, 500 × 375, unless a folder of class folders is named.
+All decode, scale and cut the same JPEG files to 256 × 256 and leave the pixels on disk, in turns, in one run. A bare
+loop does no more; the plain loop also takes what training needs from the pixels, their mean image and the products of
+the colours, as `prepare` does. Printed are images per second and the median of the ratios, by the clock and of
+processor time. The files are generated at the usual size of ImageNet's, 500 × 375, unless a folder of class folders is
+named.
 
 --folder FOLDER    its JPEG files instead, evenly chosen
 --keep             also writes results/reference/preparation/, or preparation-FOLDER/; README reads the first
@@ -58,10 +60,27 @@ def with_pillow(path: Path) -> np.ndarray:
     return np.asarray(picture.crop((left, top, left + SIZE, top + SIZE)))
 
 
-def by_pillow(files: list[Path], store: Path, pool: ProcessPoolExecutor | None = None) -> None:
+def with_colours(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The same picture, and the products of its colours (3, 3), of which the principal axes are made."""
+    picture = with_pillow(path)
+    pixels = picture.reshape(-1, 3).astype(np.float32)
+    return picture, pixels.T @ pixels
+
+
+def bare_loop(files: list[Path], store: Path, pool: ProcessPoolExecutor | None = None) -> None:
     """All files in the plainest way, and what came of them in one array on disk, which is what `prepare` leaves."""
     images = pool.map(with_pillow, files, chunksize=16) if pool else map(with_pillow, files)
     np.save(store, np.stack(list(images)))
+
+
+def plain_loop(files: list[Path], store: Path, pool: ProcessPoolExecutor | None = None) -> None:
+    """The same, with the sums of what §2 and §4.1 need: the mean image, and the covariance of the colours."""
+    images, total, products = [], np.zeros((SIZE, SIZE, 3), np.int64), np.zeros((3, 3))
+    for image, of_image in pool.map(with_colours, files, chunksize=16) if pool else map(with_colours, files):
+        images.append(image)
+        total += image
+        products += of_image
+    np.save(store, np.stack(images))
 
 
 def seconds(work) -> tuple[float, float]:
@@ -71,14 +90,15 @@ def seconds(work) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - used
 
 
-def row_of(cores: int, rounds: list[tuple[tuple, tuple]]) -> dict:
-    """Images per second, by the clock and, on one core, of processor time; and the medians of the ratios."""
+def row_of(cores: int, rounds: list[tuple[tuple, ...]]) -> dict:
+    """Images per second, by the clock and, on one core, of processor time; and how many times each loop's ours are."""
     row = {"cores": cores}
     for kind, name in ((0, ""), (1, "processor_"))[: 1 + (cores == 1)]:
-        theirs, own = ([of[kind] for of in side] for side in zip(*rounds, strict=True))
-        row |= {f"{name}pillow": round(FILES / statistics.median(theirs))}
+        *loops, own = ([of[kind] for of in way] for way in zip(*rounds, strict=True))
         row |= {f"{name}prepare": round(FILES / statistics.median(own))}
-        row |= {f"{name}ratio": round(statistics.median(a / b for a, b in zip(theirs, own, strict=True)), 2)}
+        for loop, times in zip(("bare", "plain"), loops, strict=True):
+            ratio = statistics.median(a / b for a, b in zip(times, own, strict=True))
+            row |= {f"{name}{loop}": round(FILES / statistics.median(times)), f"{name}{loop}_ratio": round(ratio, 2)}
     return row
 
 
@@ -99,17 +119,17 @@ def main(arguments=None) -> None:
         prepare(source, store, progress=False)  # the first call imports the decoder
         with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
             array = Path(folder) / "pillow.npy"
-            pillow = [lambda: by_pillow(files, array, pool), lambda: by_pillow(files, array)]
-            ours = [
-                lambda: prepare(source, store, progress=False),
-                lambda: prepare(source, store, workers=1, progress=False),
-            ]
-            pillow[0]()
-            for cores, theirs, own in zip((cpu_count(), 1), pillow, ours, strict=True):
+            bare_loop(files, array, pool)
+            for cores, processes in ((cpu_count(), pool), (1, None)):
+                ways = [
+                    lambda processes=processes: bare_loop(files, array, processes),
+                    lambda processes=processes: plain_loop(files, array, processes),
+                    lambda cores=cores: prepare(source, store, workers=cores, progress=False),
+                ]
                 rounds = []
                 for _ in range(ROUNDS):
                     shutil.rmtree(store)  # the other array is written over, so neither waits for old pages to be saved
-                    rounds.append((seconds(theirs), seconds(own)))
+                    rounds.append(tuple(map(seconds, ways)))
                 row = row_of(cores, rounds)
                 print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
                 rows.append(row)

@@ -72,7 +72,9 @@ def test_what_imagenet_takes_is_from_the_records():
     rate = core["processor_prepare"]
     stated = [
         f"{rate:.0f} pictures a second",
-        f"{core['processor_ratio']:.1f} times as many",
+        f"{core['processor_plain_ratio']:.1f} times as many as a loop",
+        f"({core['plain_ratio']:.1f} times by the clock)",
+        f"{core['processor_bare_ratio']:.1f} times as many as a bare one",
         f"{1_331_167 / rate / 16 / 60:.0f} minutes on sixteen",
         *(f"{loader[way]:,.0f} {rest}" for way, rest in (("raw store", "images"), ("jpeg store", "from the JPEG"))),
         f"{loader['raw store'] / loader['ImageFolder, 0 workers']:.1f} times",
