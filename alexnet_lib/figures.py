@@ -231,7 +231,7 @@ def race(panels: dict[str, dict[str, pd.DataFrame]], target: float, highest: flo
     place.xaxis.get_major_locator().set_params(integer=True)
     place.text(place.get_xlim()[1], 100 * target, f"{target:.0%}", ha="right", va="bottom", fontsize=9)
     axes[0, 0].set_ylabel("training error (%)")
-    axes[0, 0].legend()
+    _legend_of_all(axes)
     return figure
 
 
@@ -273,8 +273,16 @@ def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
         place.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "given up"])
         place.minorticks_off()
     axes[0, 0].set_ylabel("epochs to the target")
-    axes[0, 0].legend()
+    _legend_of_all(axes)
     return figure
+
+
+def _legend_of_all(axes) -> None:
+    """One legend, in the first panel, for the lines of all of them."""
+    shown = {}
+    for place in axes.flat:
+        shown |= {label: line for line, label in zip(*place.get_legend_handles_labels(), strict=True)}
+    axes.flat[0].legend(shown.values(), shown)
 
 
 # --------------------------------------------------------------------------------------------------- §5, learning

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import cifar_experiments
+from alexnet_lib import cifar_experiments, figures
 from alexnet_lib.cifar_experiments import at_best_rate, epochs_by_run, race, speedup, speedup_table, training_curves
 from alexnet_lib.cifar_nets import ACTIVATIONS, activation_table
 from alexnet_lib.settings import ReluSettings
@@ -137,3 +137,9 @@ def test_a_summary_replaces_the_runs_that_were_done_again_and_keeps_the_others(m
     assert kept["epochs"].drop(("tanh", 0.001, 1)).to_dict() == (
         epochs_by_run(table).set_index(kept.index.names)["epochs"].drop(("tanh", 0.001, 1)).to_dict()
     )
+
+
+def test_the_legend_names_the_lines_of_all_panels(table):
+    panels = {activation: {activation: rows} for activation, rows in table.groupby("activation")}
+    legend = figures.race(panels, 0.25).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["ReLU", "tanh"]
