@@ -8,11 +8,8 @@ median of the ratios: for whole pictures with reflections, as the net is publish
 reflections; in float32 and, where the processor computes in it, in bfloat16.
 """
 
-import multiprocessing
 import statistics
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from turns import seconds, start
 
 STEPS, ROUNDS, BATCH = 8, 7, 128
 
@@ -42,8 +40,16 @@ class UsualDataset(Dataset):
         return self.transform(Image.fromarray(self.images[row])), self.labels[row]
 
 
-def usual_loop(images, labels, size):
+def generated():
+    """Pictures (N, 32, 32, 3) and labels."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (STEPS * BATCH, 32, 32, 3), np.uint8)
+    return images, generator.integers(0, 10, STEPS * BATCH)
+
+
+def usual_loop(size):
     """An epoch, as a function."""
+    images, labels = generated()
     pool = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
     side = -(-size // 8)
     net = nn.Sequential(
@@ -67,7 +73,7 @@ def usual_loop(images, labels, size):
     return epoch
 
 
-def own_loop(images, labels, size, precision):
+def own_loop(size, precision):
     """An epoch, as a function."""
     from alexnet_lib import keep_memory
     from alexnet_lib.cifar_nets import cifar_net, cifar_parameter_groups
@@ -76,6 +82,7 @@ def own_loop(images, labels, size, precision):
     from alexnet_lib.learning import PaperSGD
 
     keep_memory()
+    images, labels = generated()
     net = cifar_net("19pct", image_size=size).to(memory_format=torch.channels_last)
     optimizer = PaperSGD(cifar_parameter_groups(net, "19pct"), 0.001)
     pictures = Pictures(torch.from_numpy(images), torch.from_numpy(labels), torch.full((3, size, size), 120.0), 64.0)
@@ -87,35 +94,13 @@ def own_loop(images, labels, size, precision):
     return epoch
 
 
-def start(loop, *choices) -> ProcessPoolExecutor:
-    """A process that has this loop ready."""
-    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    process.submit(prepare, loop, *choices).result()
-    return process
-
-
-def prepare(loop, *choices) -> None:
-    """In a process of its own: make the loop, and run it once."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (STEPS * BATCH, 32, 32, 3), np.uint8)
-    prepare.epoch = loop(images, generator.integers(0, 10, STEPS * BATCH), *choices)
-    prepare.epoch()
-
-
-def seconds() -> float:
-    """In such a process: the time of an epoch."""
-    began = time.perf_counter()
-    prepare.epoch()
-    return time.perf_counter() - began
-
-
 def main() -> None:
     capable = torch.cpu.get_capabilities()
     precisions = ["fp32"] + ["bf16"] * bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
     for size in (32, 24):
         for precision in precisions:
             with start(usual_loop, size) as usual, start(own_loop, size, precision) as own:
-                rounds = [[process.submit(seconds).result() for process in (usual, own)] for _ in range(ROUNDS)]
+                rounds = [[process.submit(seconds).result()[0] for process in (usual, own)] for _ in range(ROUNDS)]
             ratio = statistics.median(a / b for a, b in rounds)
             steps = [1000 * statistics.median(column) / STEPS for column in zip(*rounds, strict=True)]
             what = f"{size} pixels, {precision}, {torch.get_num_threads()} threads"

@@ -13,18 +13,16 @@ a machine with other work.
 """
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from turns import seconds, start
 
 BATCH, BATCHES, ROUNDS = 128, 16, 11
 ALL = 1_331_167  # pictures of ILSVRC-2012, those of validation included
@@ -83,26 +81,6 @@ def write_pictures(folder: Path) -> None:
         path = folder / "ab"[number % 2] / f"{number}.jpg"
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
-
-
-def start(loader, *choices) -> ProcessPoolExecutor:
-    """A process that has this loader ready."""
-    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    process.submit(get_ready, loader, *choices).result()
-    return process
-
-
-def get_ready(loader, *choices) -> None:
-    """In a process of its own: make the loader, and warm the caches."""
-    get_ready.epoch = loader(*choices)
-    get_ready.epoch()
-
-
-def seconds() -> tuple[float, float]:
-    """An epoch in such a process: by the clock, and of the processor, without other processes."""
-    began, used = time.perf_counter(), time.process_time()
-    get_ready.epoch()
-    return time.perf_counter() - began, time.process_time() - used
 
 
 def measure(folder: Path) -> list[dict]:
