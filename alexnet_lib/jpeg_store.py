@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 QUALITY = 90
 IMAGES, OFFSETS = "images.jpegs", "offsets.npy"
@@ -56,14 +55,13 @@ class JpegImages:
 
     def _decode(self, rows: np.ndarray) -> np.ndarray:
         """Some of the pictures, (len(rows), S, S, 3)."""
-        from torchvision.io import decode_jpeg  # here, because importing torchvision takes seconds
+        from simplejpeg import decode_jpeg  # here, because a raw store needs no decoder
 
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
 
         def decode(place: int) -> None:
             row = rows[place]
-            picture = decode_jpeg(torch.from_numpy(self.data[self.starts[row] : self.ends[row]]))
-            images[place] = picture.permute(1, 2, 0).numpy()
+            images[place] = decode_jpeg(self.data[self.starts[row] : self.ends[row]])
 
         for _ in _threads().map(decode, range(len(rows))):
             pass
@@ -78,6 +76,6 @@ def _threads() -> ThreadPoolExecutor:
 
 def encode(image: np.ndarray) -> bytes:
     """A picture (S, S, 3) uint8 as JPEG."""
-    from torchvision.io import encode_jpeg
+    from simplejpeg import encode_jpeg
 
-    return encode_jpeg(torch.from_numpy(image).permute(2, 0, 1).contiguous(), QUALITY).numpy().tobytes()
+    return encode_jpeg(image, QUALITY, colorsubsampling="420")

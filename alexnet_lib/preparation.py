@@ -11,9 +11,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,14 +47,15 @@ def decode(data: bytes) -> torch.Tensor:
     Raises:
         ValueError: not a whole picture, with the reason.
     """
-    from torchvision.io import ImageReadMode, decode_jpeg  # here, because importing torchvision takes seconds
+    from simplejpeg import decode_jpeg  # here, because a machine that only trains needs no decoder
 
     try:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
             raise ValueError(f"{picture.width} × {picture.height} pixels, more than {LARGEST_PICTURE:,}")
-        if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.rstrip(b"\0").endswith(b"\xff\xd9"):
-            return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        if picture.format == "JPEG" and picture.mode in ("RGB", "L"):
+            with suppress(ValueError):  # whether enough is left of what is damaged, Pillow decides
+                return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
         if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to white
             picture = Image.fromarray((np.asarray(picture, np.int64).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
@@ -77,7 +77,7 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     Raises:
         ValueError: so thin that it would become enormous.
     """
-    from torchvision.transforms.v2.functional import resize
+    from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
 
     height, width = picture.shape[1:]
     shorter = min(height, width)
@@ -219,7 +219,7 @@ def prepare_files(
             chunks = [files[start : start + CHUNK] for start in range(state.files, len(files), CHUNK)]
             ahead = [_begin(pool, chunk, size, form) for chunk in chunks[:1]]
             for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):
-                done = list(chain.from_iterable(ahead.pop()))
+                done = [row for group in ahead.pop() for row in group]
                 ahead.append(_begin(pool, following, size, form))  # the cores go on while a chunk is written
                 state.append(chunk, done)
                 bar.update(len(chunk))

@@ -187,6 +187,10 @@ TRAPS = {
     ),
     "progressive": (lambda: saved(halves(), "JPEG", quality=95, subsampling=0, progressive=True), (ABOVE, BELOW)),
     "rotation tag": (rotated, (ABOVE, BELOW)),
+    "bytes before the end": (
+        lambda: saved(halves(), "JPEG", quality=95, subsampling=0)[:-2] + b"stray\xff\xd9",
+        (ABOVE, BELOW),
+    ),
     "bytes after the end": (lambda: saved(halves(), "JPEG", quality=95, subsampling=0) + b"trailer", (ABOVE, BELOW)),
 }
 
