@@ -38,6 +38,7 @@ from .training import NonFiniteLoss
 
 CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 LIKE_A_GUESS, PLATEAU = 0.95, 3  # so close to a guess's error a run is given three times as long
+BURST = 3.0  # times the loss of a guess; a net that is that sure of wrong answers has weights that are far too large
 LOOKED_AT = 512  # training images whose hidden units are looked at for saturation
 
 
@@ -55,7 +56,7 @@ class CifarSettings:
     stages: (epochs, factor on the rate of the weights), one after the other; the rate of the biases stays.
     weight_decay: a factor on the decays of the net's file. target_error: training error that ends the run.
     give_up_epochs: from this epoch on a run ends that would miss the target at its pace over so many epochs; one that
-        has not begun to learn, after three times as many.
+        has not begun to learn, after three times as many, unless its loss shows that it never will.
     compiled: the normalisation may use torch.compile.
     """
 
@@ -306,7 +307,9 @@ def _is_hopeless(run, state: _State) -> bool:
     guess = 1 - 1 / state.classes
     errors = [guess] + [row["top1"] for row in state.history if row["split"] == "train"]
     if errors[-1] > LIKE_A_GUESS * guess:
-        return state.epoch >= PLATEAU * run.give_up_epochs
+        losses = [row["loss"] for row in state.history if row["split"] == "train"]
+        burst = min(losses[-run.give_up_epochs :]) > BURST * math.log(state.classes)
+        return burst or state.epoch >= PLATEAU * run.give_up_epochs
     steady = (errors[-1 - run.give_up_epochs] - errors[-1]) / run.give_up_epochs
     pace = max(steady, errors[-2] - errors[-1])
     return errors[-1] - pace * (run.epochs - state.epoch) > run.target_error

@@ -245,7 +245,25 @@ def test_hopeless_is_judged_by_the_pace(errors, hopeless):
     run = settings(stages=((10, 1.0),), target_error=0.25, give_up_epochs=2)
     state = cifar_training._State.__new__(cifar_training._State)
     state.classes, state.epoch = 10, len(errors)
-    state.history = [{"split": "train", "top1": error} for error in errors]
+    state.history = [{"split": "train", "top1": error, "loss": 2.0} for error in errors]
+    assert cifar_training._is_hopeless(run, state) is hopeless
+
+
+@pytest.mark.parametrize(
+    ("losses", "hopeless"),
+    [
+        ([2.3] * 5, False),  # a plateau, which it may leave
+        ([2.3] * 6, True),
+        ([9.0, 30.0], True),  # burst
+        ([9.0, 6.0], False),  # on its way back
+        ([9.0], False),
+    ],
+)
+def test_a_net_that_guesses_is_waited_for_unless_it_burst(losses, hopeless):
+    run = settings(stages=((10, 1.0),), target_error=0.25, give_up_epochs=2)
+    state = cifar_training._State.__new__(cifar_training._State)
+    state.classes, state.epoch = 10, len(losses)
+    state.history = [{"split": "train", "top1": 0.9, "loss": loss} for loss in losses]
     assert cifar_training._is_hopeless(run, state) is hopeless
 
 
