@@ -151,7 +151,7 @@ def figure1_table(small: bool = False) -> pd.DataFrame:
 
     Of runs that differ in nothing but how many epochs they were given, the longest.
     """
-    runs, about = {}, [*RUN, "ended", "epoch"]
+    runs, about = {}, [*RUN, "precision", "ended", "epoch"]
     for folder in sorted((runs_dir() / experiment(small)).iterdir()):
         rows = []
         if (folder / "diverged.json").is_file():
@@ -180,12 +180,12 @@ def replace_runs(table: pd.DataFrame, by: pd.DataFrame) -> pd.DataFrame:
     """The rows of one `figure1_table` whose runs another one does not have, and those of the other."""
     runs = pd.MultiIndex.from_frame(table[RUN])
     rest = table[~runs.isin(pd.MultiIndex.from_frame(by[RUN]))]
-    return pd.concat([rest, by]).sort_values([*RUN, "ended", "epoch"], kind="stable", ignore_index=True)
+    return pd.concat([rest, by]).sort_values([*RUN, "precision", "ended", "epoch"], kind="stable", ignore_index=True)
 
 
 def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
     """One row a run of `figure1_table`: the epochs to TARGET, inf where it did not get there, and the last error."""
-    keys, rows = [*RUN, "ended"], []
+    keys, rows = [*RUN, "precision", "ended"], []
     for run, epochs in table.groupby(keys, sort=False):
         history = pd.DataFrame({"split": "train", "epoch": epochs["epoch"], "top1": epochs["training_error"]})
         taken = epochs_to(history, TARGET)
@@ -231,6 +231,7 @@ def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
     rows, best = [], at_best_rate(epochs_by_run(table))
     for (net, initialisation, activation), runs in best.groupby(KIND, sort=False):
         row = {"net": net, "weights": initialisation, "units": activation, "runs": len(runs)}
+        row["precision"] = ", ".join(sorted(set(runs["precision"])))
         missed = not np.isfinite(runs["epochs"]).all()
         row["best rate"] = "" if missed else f"{runs['learning_rate'].iloc[0]:g}"
         row["epochs"] = f"more than {LONGEST}" if missed else _spread(runs["epochs"].mean(), runs["epochs"].std())
@@ -287,7 +288,7 @@ def lrn(epochs: int, seeds, only=(), **common) -> None:
 def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
     """What `lrn` has kept, one row a record; none where there is none.
 
-    Columns: net, epochs, seed, parameters, pictures (with a word where they are a lossy copy), and for each way to
+    Columns: net, epochs, seed, precision, parameters, pictures (with a word where they are a lossy copy), and for each way to
     look at the test images the top-1 error, from 0 to 1.
     """
     rows = []
@@ -295,9 +296,10 @@ def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
         seen = record.summary["metrics"]["val"]
         copy = ", a lossy copy" if record.summary.get("lossy_pictures") else ""
         about = {"net": record.config["net"], "epochs": record.summary["epochs"], "seed": record.summary["seed"]}
-        about |= {"parameters": record.summary["parameters"], "pictures": record.config["dataset"] + copy}
+        about |= {"precision": record.config["precision"], "parameters": record.summary["parameters"]}
+        about |= {"pictures": record.config["dataset"] + copy}
         rows.append(about | {views: seen[views]["top1"] if views in seen else math.nan for views in VIEWS})
-    columns = ["net", "epochs", "seed", "parameters", "pictures", *VIEWS]
+    columns = ["net", "epochs", "seed", "precision", "parameters", "pictures", *VIEWS]
     return pd.DataFrame(rows, columns=columns).sort_values(columns[:3], kind="stable", ignore_index=True)
 
 
@@ -358,7 +360,7 @@ def summary(small: bool = False) -> None:
     table = figure1_table(small)
     if (folder / "runs.csv").is_file():
         table = replace_runs(figure1_reference(experiment(small)), table)
-    write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[7:], 5)).to_dict("records"))
+    write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[8:], 5)).to_dict("records"))
     dataset = choose_pictures(SMALL["dataset"] if small else "auto")
     store = load_dataset(dataset)["train"]
     about = {"command": "python -m alexnet_lib.cifar_experiments figure1" + " --small" * small}

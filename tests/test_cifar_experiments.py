@@ -20,7 +20,7 @@ def keep(folder, net, epochs, seed, error):
     errors = {views: {"top1": error - 0.01 * i} for i, views in enumerate(VIEWS)}
     about = {"epochs": epochs, "seed": seed, "parameters": 1, "lossy_pictures": True}
     write_json(place / "summary.json", about | {"metrics": {"val": errors}})
-    write_json(place / "config.json", {"net": net, "dataset": "cifar10"})
+    write_json(place / "config.json", {"net": net, "dataset": "cifar10", "precision": "bf16"})
     for name in ("history.csv", "timing.csv"):
         write_table(place / name, [{"epoch": 1}])
 
@@ -61,6 +61,7 @@ def test_the_table_has_a_row_for_each_record_and_says_where_pictures_are_lossy(t
     keep(tmp_path, FIRST, 20, 0, 0.19)
     table = lrn_table(tmp_path)
     assert list(table["seed"]) == [0, 1] and set(table["pictures"]) == {"cifar10, a lossy copy"}
+    assert set(table["precision"]) == {"bf16"}
     assert table.loc[0, ["epochs", *VIEWS]].tolist() == pytest.approx([20, 0.19, 0.18, 0.17])
 
 

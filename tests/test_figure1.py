@@ -17,13 +17,14 @@ class FakeStore(list):
     meta = {}
 
 
-KINDS = ["net", "initialisation", "activation", "learning_rate", "seed", "ended", "epoch", "training_error"]
+RUN = ["net", "initialisation", "activation", "learning_rate", "seed", "precision"]
+KINDS = [*RUN, "ended", "epoch", "training_error"]
 
 
 def runs(*rows) -> pd.DataFrame:
     """A table of runs, each (activation, rate, seed, how it ended, training errors)."""
     expanded = [
-        ("19pct", "published", activation, rate, seed, ended, epoch, error)
+        ("19pct", "published", activation, rate, seed, "fp32", ended, epoch, error)
         for activation, rate, seed, ended, errors in rows
         for epoch, error in enumerate(errors, start=1)
     ]
@@ -73,6 +74,7 @@ def test_the_table_for_people_says_what_was_missed(table):
     shown = speedup_table(table).set_index("units")
     assert shown.loc["relu", "epochs"] == "2.5 ± 0.7" and shown.loc["relu", "times ReLU's"] == ""
     assert shown["best rate"].to_dict() == {"relu": "0.01", "tanh": ""}
+    assert set(shown["precision"]) == {"fp32"}
     assert shown.loc["tanh", "epochs"] == "more than 40" and shown.loc["tanh", "times ReLU's"].startswith(
         "more than 8.7"
     )
