@@ -288,8 +288,8 @@ def lrn(epochs: int, seeds, only=(), **common) -> None:
 def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
     """What `lrn` has kept, one row a record; none where there is none.
 
-    Columns: net, epochs, seed, precision, parameters, pictures (with a word where they are a lossy copy), and for each way to
-    look at the test images the top-1 error, from 0 to 1.
+    Columns: net, epochs, seed, precision, parameters, pictures (with a word where they are a lossy copy), and for each
+    way to look at the test images the top-1 error, from 0 to 1.
     """
     rows = []
     for record in map(Record.open, sorted(path.parent for path in Path(folder).glob("lrn-*/summary.json"))):
