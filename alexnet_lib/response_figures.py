@@ -102,3 +102,21 @@ def constants(row: np.ndarray, kept: dict[str, np.ndarray], a: np.ndarray, alone
     places[1].set(xlim=(0, a.max()), ylim=0)
     places[1].legend(fontsize=9, loc="lower right")
     return figure
+
+
+@in_style
+def errors_by_net(table, nets: dict[str, str], views: Sequence[str]) -> Figure:
+    """Test error of some nets, a panel for each way to look at the images; a line joins the nets of one seed.
+
+    table: as `cifar_experiments.lrn_table` gives it, of one schedule. nets: for each net the words at the axis.
+    """
+    figure, (places,) = new_figure(10, 3.1, 1, len(views))
+    for place, view in zip(places, views, strict=True):
+        for (seed, rows), style in zip(table.groupby("seed"), ("-o", "--s", ":^"), strict=False):
+            errors = 100 * rows.set_index("net")[view].reindex(list(nets))
+            place.plot(range(len(nets)), errors, style, markersize=5, label=f"seed {seed}")
+        place.set(title=view, xlim=(-0.3, len(nets) - 0.7))
+        place.set_xticks(range(len(nets)), nets.values(), fontsize=9)
+    places[0].set_ylabel("test error (%)")
+    places[-1].legend(fontsize=9)
+    return figure

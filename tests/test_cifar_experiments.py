@@ -3,10 +3,12 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from alexnet_lib.cifar_experiments import LRN_NETS, lrn_error, lrn_gain, lrn_pair, lrn_table
 from alexnet_lib.records import write_json, write_table
+from alexnet_lib.response_figures import errors_by_net
 from alexnet_lib.settings import LrnSettings, check
 
 WITHOUT, FIRST, FINAL = LRN_NETS
@@ -63,6 +65,16 @@ def test_the_table_has_a_row_for_each_record_and_says_where_pictures_are_lossy(t
     assert list(table["seed"]) == [0, 1] and set(table["pictures"]) == {"cifar10, a lossy copy"}
     assert set(table["precision"]) == {"bf16"}
     assert table.loc[0, ["epochs", *VIEWS]].tolist() == pytest.approx([20, 0.19, 0.18, 0.17])
+
+
+def test_the_figure_joins_the_nets_of_a_seed_and_leaves_out_what_was_not_kept(tmp_path):
+    for seed, net, error in ((0, WITHOUT, 0.2), (0, FIRST, 0.18), (1, FIRST, 0.17)):
+        keep(tmp_path, net, 20, seed, error)
+    figure = errors_by_net(lrn_table(tmp_path), {WITHOUT: "without", FIRST: "with"}, ("1 view", "10 views"))
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    np.testing.assert_allclose(lines["seed 0"], [20, 18])
+    np.testing.assert_allclose(lines["seed 1"], [math.nan, 17])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["1 view", "10 views"]
 
 
 def test_the_committed_records_fit():
