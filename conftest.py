@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_lib.walkthrough import kernel_environment
+from alexnet_lib.walkthrough import kernel_channels, kernel_environment
 from tests.baseline import CHECKED_ENVIRONMENT, chain_of, private_folders
 
 # A figure is compared by the mean of each tile: a rendering that differs in a pixel or in smoothing passes, a
@@ -34,7 +34,7 @@ def pytest_configure(config):
             folder = tempfile.TemporaryDirectory(prefix="notebooks-")
             config.add_cleanup(folder.cleanup)
             config.stash[FOLDER] = folder.name
-        change_nbval()
+        change_nbval(config)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -63,7 +63,7 @@ def pytest_runtest_call(item):
         pytest.fail("committed without an execution count, so nothing would be compared: `make baseline`")
 
 
-def change_nbval():
+def change_nbval(config):
     """Kernels start as `make baseline` starts them; the other changes say why themselves."""
     import nbval.kernel
     from nbval.plugin import IPyNbCell
@@ -73,6 +73,14 @@ def change_nbval():
     def start_new_kernel(**options):
         return original(env=kernel_environment(**CHECKED_ENVIRONMENT), **options)
 
+    manager = nbval.kernel.KernelManager
+
+    def new_manager(**options):
+        sockets = tempfile.TemporaryDirectory(prefix="kernel-")
+        config.add_cleanup(sockets.cleanup)
+        return manager(**options, **kernel_channels(sockets.name))
+
+    nbval.kernel.KernelManager = new_manager
     nbval.kernel.start_new_kernel = start_new_kernel
     nbval.kernel.RunningKernel.execute_cell_input = execute_cell_input
     nbval.kernel.RunningKernel.await_reply = await_reply(nbval.kernel.RunningKernel.await_reply)

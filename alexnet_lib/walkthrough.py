@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import platform
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,7 @@ import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
+from traitlets.config import Config
 
 from . import ALLOCATOR
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, runs_dir
@@ -128,6 +130,15 @@ def kernel_environment(**changes: str | None) -> dict:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
+def kernel_channels(folder: str | Path) -> dict:
+    """Options of a KernelManager that keep its channels in files of a folder, one folder a kernel.
+
+    Jupyter's way is ports, chosen before the kernel takes them: of kernels that start together one may get another's,
+    and dies before its first cell.
+    """
+    return {} if os.name == "nt" else {"transport": "ipc", "ip": str(Path(folder, "kernel"))}
+
+
 class Watch:
     """Follows a running notebook: remembers its cell, and passes on what a long cell prints.
 
@@ -163,7 +174,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     options = {"coalesce_streams": True, "store_widget_state": False, "extra_arguments": [QUIET]}
     options |= {"on_cell_execute": watch.start, "stdout_file": watch, "progress_bar": bar}
     try:
-        with mock.patch.dict(os.environ, kernel_environment(), clear=True):
+        with tempfile.TemporaryDirectory() as sockets, mock.patch.dict(os.environ, kernel_environment(), clear=True):
+            options["config"] = Config(KernelManager=kernel_channels(sockets))
             papermill.execute_notebook(notebook, output, parameters, cwd=notebook.parent, **options)
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))

@@ -23,7 +23,9 @@ axes.plot([0, 1], [0, 1])
 axes.set_title("digits 1234");"""
 OTHER_LINE, OTHER_DIGIT = LINE.replace("[0, 1])", "[1, 0])"), LINE.replace("1234", "1235")
 SUBPROCESS = "import subprocess, sys\n_ = subprocess.run([sys.executable, '-c', 'print(6 * 7)'])"
-ENVIRONMENT = """from os import environ
+ENVIRONMENT = """from os import environ, name as system
+from ipykernel.connect import get_connection_info
+assert get_connection_info(unpack=True)["transport"] == ("tcp" if system == "nt" else "ipc")
 names = "ALEXNET_PROGRESS", "OMP_NUM_THREADS", "MALLOC_MMAP_MAX_"
 assert [environ.get(name) for name in names] == ["none", "1", "0"]
 assert environ["ALEXNET_DATA"] == environ["ALEXNET_RUNS"].removesuffix("runs") + "data" != "data"
