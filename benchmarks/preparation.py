@@ -1,10 +1,15 @@
 """Preparation against what one would otherwise write: a loop over the files with Pillow, one process a core.
 
-All decode, scale and cut the same JPEG files to 256 × 256 and leave the pixels on disk, in turns, in one run. A bare
-loop does no more; the plain loop also takes what training needs from the pixels, their mean image and the products of
-the colours, as `prepare` does. Printed are images per second and the median of the ratios, by the clock and of
-processor time. The files are generated at the usual size of ImageNet's, 500 × 375, unless a folder of class folders is
-named.
+All decode, scale and cut the same JPEG files to 256 × 256 and leave the pixels on disk, in turns, in one run:
+
+bare       a loop with Pillow that does no more
+pixels     the same loop with our two functions, `decode` and `fit`
+plain      the loop with Pillow that also takes what training needs, the mean image and the products of the colours
+prepare    `prepare`, which does all that, and digests and an index, and can be interrupted
+
+Printed are images per second and the medians of the ratios, by the clock and of processor time: like with like, bare to
+pixels (pixels_ratio) and plain to prepare (plain_ratio); and bare to prepare (bare_ratio), which does more. The files
+are generated at the usual size of ImageNet's, 500 × 375, unless a folder of class folders is named.
 
 --folder FOLDER    its JPEG files instead, evenly chosen
 --keep             also writes results/reference/preparation/, or preparation-FOLDER/; README reads the first
@@ -16,7 +21,8 @@ import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
@@ -25,6 +31,7 @@ import numpy as np
 from PIL import Image
 
 FILES, ROUNDS, SIZE = 1024, 7, 256
+RATIOS = {"pixels_ratio": ("bare", "pixels"), "plain_ratio": ("plain", "prepare"), "bare_ratio": ("bare", "prepare")}
 
 
 def write_pictures(folder: Path) -> list[Path]:
@@ -83,6 +90,17 @@ def plain_loop(files: list[Path], store: Path, pool: ProcessPoolExecutor | None 
     np.save(store, np.stack(images))
 
 
+def own_pixels(files: list[Path], store: Path, threads: int) -> None:
+    """What the bare loop does, with our functions; threads, because they leave Python's lock."""
+    import torch
+
+    from alexnet_lib.preparation import decode, fit
+
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        images = pool.map(lambda path: fit(decode(path.read_bytes()), SIZE).numpy(), files)
+        np.save(store, np.stack(list(images)))
+
+
 def seconds(work) -> tuple[float, float]:
     """By the clock, and of this process's processor time, which other work on the machine disturbs less."""
     began, used = time.perf_counter(), time.process_time()
@@ -90,15 +108,14 @@ def seconds(work) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - used
 
 
-def row_of(cores: int, rounds: list[tuple[tuple, ...]]) -> dict:
-    """Images per second, by the clock and, on one core, of processor time; and how many times each loop's ours are."""
+def row_of(cores: int, rounds: list[dict[str, tuple]]) -> dict:
+    """Images per second and ratios, by the clock and, on one core, of processor time."""
     row = {"cores": cores}
     for kind, name in ((0, ""), (1, "processor_"))[: 1 + (cores == 1)]:
-        *loops, own = ([of[kind] for of in way] for way in zip(*rounds, strict=True))
-        row |= {f"{name}prepare": round(FILES / statistics.median(own))}
-        for loop, times in zip(("bare", "plain"), loops, strict=True):
-            ratio = statistics.median(a / b for a, b in zip(times, own, strict=True))
-            row |= {f"{name}{loop}": round(FILES / statistics.median(times)), f"{name}{loop}_ratio": round(ratio, 2)}
+        for way in rounds[0]:
+            row[f"{name}{way}"] = round(FILES / statistics.median(times[way][kind] for times in rounds))
+        for ratio, (slow, fast) in RATIOS.items():
+            row[f"{name}{ratio}"] = round(statistics.median(t[slow][kind] / t[fast][kind] for t in rounds), 2)
     return row
 
 
@@ -121,15 +138,16 @@ def main(arguments=None) -> None:
             array = Path(folder) / "pillow.npy"
             bare_loop(files, array, pool)
             for cores, processes in ((cpu_count(), pool), (1, None)):
-                ways = [
-                    lambda processes=processes: bare_loop(files, array, processes),
-                    lambda processes=processes: plain_loop(files, array, processes),
-                    lambda cores=cores: prepare(source, store, workers=cores, progress=False),
-                ]
+                ways = {
+                    "bare": partial(bare_loop, files, array, processes),
+                    "pixels": partial(own_pixels, files, array, cores),
+                    "plain": partial(plain_loop, files, array, processes),
+                    "prepare": partial(prepare, source, store, workers=cores, progress=False),
+                }
                 rounds = []
                 for _ in range(ROUNDS):
                     shutil.rmtree(store)  # the other array is written over, so neither waits for old pages to be saved
-                    rounds.append(tuple(map(seconds, ways)))
+                    rounds.append({way: seconds(work) for way, work in ways.items()})
                 row = row_of(cores, rounds)
                 print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
                 rows.append(row)

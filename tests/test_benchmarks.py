@@ -3,11 +3,12 @@
 import importlib.util
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import LocalResponseNorm
+from alexnet_lib import LocalResponseNorm, prepare
 from alexnet_lib.paths import REFERENCE, REPOSITORY
 
 
@@ -44,6 +45,20 @@ def test_the_plain_net_is_the_same_function():
     columns = [net.norm1(net[:3](x)) for net in nets[:2]]
     inner = [i for i in range(24) if i not in (10, 11, 12, 13)]  # torch's windows reach into the other column
     torch.testing.assert_close(columns[0][:, inner], columns[1][:, inner], rtol=1e-4, atol=1e-5)
+
+
+def test_the_loops_over_files_leave_the_same_pixels(tmp_path, monkeypatch):
+    preparation = script("preparation")
+    monkeypatch.setattr(preparation, "FILES", 6)
+    (source := tmp_path / "pictures").mkdir()
+    files, threads = preparation.write_pictures(source), torch.get_num_threads()
+    preparation.bare_loop(files, tmp_path / "bare.npy")
+    preparation.plain_loop(files, tmp_path / "plain.npy")
+    preparation.own_pixels(files, tmp_path / "pixels.npy", threads=2)
+    torch.set_num_threads(threads)
+    store = prepare(source, tmp_path / "store", progress=False)
+    bare, plain, pixels = (np.load(tmp_path / f"{way}.npy").astype(int) for way in ("bare", "plain", "pixels"))
+    assert (bare == plain).all() and abs(bare - pixels).max() <= 1 and (pixels == store.images).all()
 
 
 def test_a_row_holds_medians_over_the_rounds():
