@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from os import cpu_count
@@ -67,6 +67,13 @@ def with_pillow(path: Path) -> np.ndarray:
     return np.asarray(picture.crop((left, top, left + SIZE, top + SIZE)))
 
 
+def with_ours(path: Path) -> np.ndarray:
+    """The same picture, with the functions that `prepare` uses."""
+    from alexnet_lib.preparation import decode, fit
+
+    return fit(decode(path.read_bytes()), SIZE).numpy()
+
+
 def with_colours(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The same picture, and the products of its colours (3, 3), of which the principal axes are made."""
     picture = with_pillow(path)
@@ -74,13 +81,13 @@ def with_colours(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return picture, pixels.T @ pixels
 
 
-def bare_loop(files: list[Path], store: Path, pool: ProcessPoolExecutor | None = None) -> None:
+def bare_loop(files: list[Path], store: Path, pool: Executor | None = None, read=with_pillow) -> None:
     """All files in the plainest way, and what came of them in one array on disk, which is what `prepare` leaves."""
-    images = pool.map(with_pillow, files, chunksize=16) if pool else map(with_pillow, files)
+    images = pool.map(read, files, chunksize=16) if pool else map(read, files)
     np.save(store, np.stack(list(images)))
 
 
-def plain_loop(files: list[Path], store: Path, pool: ProcessPoolExecutor | None = None) -> None:
+def plain_loop(files: list[Path], store: Path, pool: Executor | None = None) -> None:
     """The same, with the sums of what §2 and §4.1 need: the mean image, and the covariance of the colours."""
     images, total, products = [], np.zeros((SIZE, SIZE, 3), np.int64), np.zeros((3, 3))
     for image, of_image in pool.map(with_colours, files, chunksize=16) if pool else map(with_colours, files):
@@ -88,17 +95,6 @@ def plain_loop(files: list[Path], store: Path, pool: ProcessPoolExecutor | None 
         total += image
         products += of_image
     np.save(store, np.stack(images))
-
-
-def own_pixels(files: list[Path], store: Path, threads: int) -> None:
-    """What the bare loop does, with our functions; threads, because they leave Python's lock."""
-    import torch
-
-    from alexnet_lib.preparation import decode, fit
-
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        images = pool.map(lambda path: fit(decode(path.read_bytes()), SIZE).numpy(), files)
-        np.save(store, np.stack(list(images)))
 
 
 def seconds(work) -> tuple[float, float]:
@@ -120,6 +116,8 @@ def row_of(cores: int, rounds: list[dict[str, tuple]]) -> dict:
 
 
 def main(arguments=None) -> None:
+    import torch
+
     from alexnet_lib import prepare
     from alexnet_lib.paths import REFERENCE
     from alexnet_lib.records import provenance, write_json, write_table
@@ -128,19 +126,22 @@ def main(arguments=None) -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given, rows = parser.parse_args(arguments), []
+    torch.set_num_threads(1)  # for our functions on one core; `prepare` sees to itself
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "pictures"
         source.mkdir()
         files = choose_pictures(given.folder, source) if given.folder else write_pictures(source)
         store = Path(folder) / "store"
         prepare(source, store, progress=False)  # the first call imports the decoder
-        with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
-            array = Path(folder) / "pillow.npy"
+        count, alone = cpu_count(), {"initializer": torch.set_num_threads, "initargs": (1,)}
+        with ProcessPoolExecutor(count, get_context("spawn")) as pool, ThreadPoolExecutor(count, **alone) as own_pool:
+            array = Path(folder) / "loop.npy"
             bare_loop(files, array, pool)
-            for cores, processes in ((cpu_count(), pool), (1, None)):
+            # ours are threads, because decoding and scaling leave Python's lock
+            for cores, processes, threads in ((count, pool, own_pool), (1, None, None)):
                 ways = {
                     "bare": partial(bare_loop, files, array, processes),
-                    "pixels": partial(own_pixels, files, array, cores),
+                    "pixels": partial(bare_loop, files, array, threads, with_ours),
                     "plain": partial(plain_loop, files, array, processes),
                     "prepare": partial(prepare, source, store, workers=cores, progress=False),
                 }
