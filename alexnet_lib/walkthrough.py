@@ -40,6 +40,7 @@ DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qu
 UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
 # each kernel would warn that this machine's users could listen to it
 QUIET = "--IPKernelApp.log_level=ERROR"
+LONGEST_SOCKET = 100  # bytes of a path, to which each channel adds two: macOS takes 103, Linux 107
 BROKEN = ("failed", "skipped")
 LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
@@ -134,9 +135,11 @@ def kernel_channels(folder: str | Path) -> dict:
     """Options of a KernelManager that keep its channels in files of a folder, one folder a kernel.
 
     Jupyter's way is ports, chosen before the kernel takes them: of kernels that start together one may get another's,
-    and dies before its first cell.
+    and dies before its first cell. It stays so where a system has no such files, or the folder's path is too long.
     """
-    return {} if os.name == "nt" else {"transport": "ipc", "ip": str(Path(folder, "kernel"))}
+    files = Path(folder, "kernel")
+    usable = os.name != "nt" and len(os.fsencode(files)) <= LONGEST_SOCKET
+    return {"transport": "ipc", "ip": str(files)} if usable else {}
 
 
 class Watch:

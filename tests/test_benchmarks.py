@@ -60,6 +60,15 @@ def test_the_loops_over_files_leave_the_same_pixels(tmp_path, monkeypatch):
     assert (bare == plain).all() and abs(bare - pixels).max() <= 1 and (pixels == store.images).all()
 
 
+def test_preparation_is_so_many_times_as_fast():
+    once = {"bare": (4.0, 9.0), "pixels": (2.0, 3.0), "plain": (5.0, 8.0), "prepare": (2.5, 2.0)}
+    slow = {way: (3 * clock, 3 * used) for way, (clock, used) in once.items()}
+    row = script("preparation").row_of(1, [once, slow, once])
+    assert (row["bare"], row["prepare"]) == (1024 / 4, round(1024 / 2.5))
+    assert (row["pixels_ratio"], row["plain_ratio"], row["bare_ratio"]) == (2.0, 2.0, 1.6)
+    assert (row["processor_pixels_ratio"], row["processor_plain_ratio"]) == (3.0, 4.0)
+
+
 def test_a_row_holds_medians_over_the_rounds():
     times = [((4.0, 2.0), (2.0, 1.0)), ((9.0, 3.0), (3.0, 1.0)), ((8.0, 4.0), (1.0, 2.0))]
     expected = {"way": "x", "seconds": 2.0, "ratio": 3.0, "processor_seconds": 1.0, "processor_ratio": 2.0}

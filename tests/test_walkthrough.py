@@ -289,3 +289,18 @@ def test_kernels_start_with_the_allocator_and_without_pytest(monkeypatch):
     makefile = (Path(walkthrough.__file__).parents[1] / "Makefile").read_text()
     for name, value in walkthrough.ALLOCATOR.items():
         assert f"export {name} := {value}\n" in makefile
+
+
+@pytest.mark.parametrize(("length", "usable"), [(93, True), (94, False)])
+def test_channels_are_files_where_their_path_is_short_enough(length, usable):
+    folder = "/" + "x" * (length - 1)
+    options = walkthrough.kernel_channels(folder)
+    assert options == ({"transport": "ipc", "ip": f"{folder}/kernel"} if usable else {})
+
+
+def test_a_kernel_starts_where_the_folder_for_its_channels_has_a_long_path(tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    notebook = write_notebook(tmp_path / "a.ipynb", "print(6 * 7)")
+    assert walkthrough.run_notebook(notebook, tmp_path / "out" / "a.ipynb", {}) is None
