@@ -325,21 +325,34 @@ def test_epochs_to_an_error_are_read_from_a_straight_line():
     assert math.isnan(epochs_to(history, 0.1))
 
 
+NUMBERLESS = (math.inf, math.inf)  # the loss stopped being a number
+
+
 @pytest.mark.parametrize(
-    ("epochs", "best", "tried"),
+    ("found", "best", "tried"),
     [
         ({0.001: 9, 0.003: 5, 0.01: 7, 0.0003: 20}, (0.003, 5), [0.001, 0.003, 0.01, 0.0003]),
-        ({0.001: math.nan, 0.0003: 30, 0.0001: math.inf}, (0.0003, 30), [0.001, 0.0003, 0.0001]),
-        ({0.001: math.inf, 0.003: math.nan}, (0.001, math.inf), [0.001, 0.003, 0.0003, 0.0001, 0.00003]),
+        ({0.001: NUMBERLESS, 0.0003: 30, 0.0001: math.inf}, (0.0003, 30), [0.001, 0.0003, 0.0001]),
+        ({0.003: NUMBERLESS}, (0.001, math.inf), [0.001, 0.003, 0.0003, 0.0001, 0.00003]),
+        # none reaches the target: two in a row that do worse end a side, one does not
+        (
+            {0.001: (math.inf, 0.5), 0.003: (math.inf, 0.6), 0.01: (math.inf, 0.4)},
+            (0.01, math.inf),
+            [0.001, 0.003, 0.01, 0.03, 0.1, 0.0003, 0.0001],
+        ),
+        ({0.001: (math.inf, 0.4)}, (0.001, math.inf), [0.001, 0.003, 0.01, 0.0003, 0.0001]),
+        # and rates that do no better than a guess end none
+        ({0.1: (math.inf, 0.5)}, (0.1, math.inf), [0.001, 0.003, 0.01, 0.03, 0.1, 0.0003, 0.0001]),
     ],
 )
-def test_the_fastest_rate_is_found_by_a_search(epochs, best, tried):
+def test_the_fastest_rate_is_found_by_a_search(found, best, tried):
     asked = []
 
     def measure(run, limit):
         asked.append(run.learning_rate)
-        needed = epochs.get(run.learning_rate, math.inf)
-        return needed if math.isnan(needed) or needed <= limit else math.inf
+        needed = found.get(run.learning_rate, (math.inf, 0.9))
+        needed = needed if isinstance(needed, tuple) else (needed, 0.25)
+        return (math.inf, 0.3) if limit < needed[0] < math.inf else needed
 
     assert cifar_experiments.fastest_rate(settings(learning_rate=0.001), measure) == best
     assert asked == tried
