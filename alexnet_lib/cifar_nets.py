@@ -275,6 +275,15 @@ def saturation(net: nn.Sequential, x: Tensor, activation: str) -> dict[str, floa
     return shares
 
 
+def differing_share(net: nn.Sequential, x: Tensor) -> float:
+    """Of what reaches the last layer, the part that differs between the pictures x, from 0 to 1.
+
+    The root mean square of the deviations from the pictures' mean, over the root mean square of it all.
+    """
+    signal = net[:-1](x)
+    return ((signal - signal.mean(0)).square().mean() / signal.square().mean()).sqrt().item()
+
+
 # ------------------------------------------------------------------------------------------- locally connected layers
 
 

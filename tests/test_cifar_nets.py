@@ -13,6 +13,7 @@ from alexnet_lib.cifar_nets import (
     LocallyConnected2d,
     cifar_net,
     cifar_parameter_groups,
+    differing_share,
     learned_layers,
     saturation,
 )
@@ -234,6 +235,14 @@ def test_saturation_is_the_share_of_units_without_slope(activation, before, shar
     net.add_module("neuron2", torch.nn.Identity())
     shares = saturation(net, torch.tensor([before]), activation)
     assert shares == {"saturated1": share, "saturated2": share}
+
+
+def test_the_differing_share_is_what_tells_pictures_apart():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 1))
+    assert differing_share(net, torch.tensor([[3.0, 4.0], [3.0, 4.0]])) == 0
+    assert differing_share(net, torch.tensor([[1.0, -2.0], [-1.0, 2.0]])) == 1
+    # 3 and 5 have the mean 4: deviations of 1 in a signal of the size √17
+    assert differing_share(net, torch.tensor([[3.0, 0.0], [5.0, 0.0]])) == pytest.approx(17**-0.5)
 
 
 @pytest.mark.parametrize(
