@@ -22,7 +22,10 @@ figure, axes = plt.subplots(figsize=(3, 2))
 axes.plot([0, 1], [0, 1])
 axes.set_title("digits 1234");"""
 OTHER_LINE, OTHER_DIGIT = LINE.replace("[0, 1])", "[1, 0])"), LINE.replace("1234", "1235")
-SUBPROCESS = "import subprocess, sys\n_ = subprocess.run([sys.executable, '-c', 'print(6 * 7)'])"
+# a thread of the kernel reads what a subprocess prints, and the end of a cell does not wait for it
+SUBPROCESS = """import subprocess, sys, time
+_ = subprocess.run([sys.executable, '-c', 'print(6 * 7)'])
+time.sleep(1)"""
 ENVIRONMENT = """from os import environ, name as system
 from ipykernel.connect import get_connection_info
 assert get_connection_info(unpack=True)["transport"] == ("tcp" if system == "nt" else "ipc")
