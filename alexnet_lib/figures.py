@@ -262,8 +262,10 @@ def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
     figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         place.axhspan(0.93 * longest, longest * 1.2**4, color=PALE, linewidth=0, zorder=0)
-        for row, activation in enumerate(activation for activation in SHOWN if activation in set(table["activation"])):
+        for row, activation in enumerate(SHOWN):
             rows = table[table["activation"] == activation].sort_values("learning_rate")
+            if rows.empty:
+                continue
             marker, reached = MARKERS[activation], (rows["epochs"] <= longest).to_numpy()
             place.plot(rows["learning_rate"][reached], rows["epochs"][reached], marker=marker, **_line(activation))
             given_up = rows["learning_rate"][~reached]
