@@ -303,38 +303,30 @@ def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values(columns[:3], kind="stable", ignore_index=True)
 
 
-def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """By how many points less the net with normalisation errs, over the seeds that both nets of a pair were kept for.
+def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
+    """By how many points a net with normalisation errs less, over the seeds that both nets of a pair were kept for.
 
-    Args:
-        views: a key of `cifar_pictures.VIEWS`.
-        pair: a key of LRN_PAIRS.
-
-    Returns:
-        Mean, deviation over seeds and number of seeds; NaN where there are too few for it. Of several schedules the
-        longest that both nets were kept for counts.
+    Columns: pair (of LRN_PAIRS), views (of `VIEWS`), epochs, points, deviation (over seeds; NaN for one), seeds.
     """
-    without, with_it = (_errors_kept(net, views, folder) for net in LRN_PAIRS[pair])
-    both = without.index.intersection(with_it.index)
-    longest = both[both.get_level_values("epochs") == both.get_level_values("epochs").max()]
-    return _mean_and_spread(100 * (without - with_it).loc[longest])
+    errors = lrn_table(folder).melt(["net", "epochs", "seed"], VIEWS, "views", "error").astype({"error": float})
+    errors = errors.pivot(index=["views", "epochs", "seed"], columns="net", values="error").reindex(columns=LRN_NETS)
+    points = {pair: 100 * (errors[without] - errors[with_it]) for pair, (without, with_it) in LRN_PAIRS.items()}
+    gains = pd.DataFrame(points).melt(ignore_index=False, var_name="pair", value_name="points").dropna()
+    gains = gains.groupby(["pair", "views", "epochs"])["points"].agg(points="mean", deviation="std", seeds="size")
+    return gains.reset_index()
+
+
+def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """Points, deviation and seeds of `lrn_gains` for a pair's longest schedule; NaN, NaN and 0 where none was kept."""
+    gains = lrn_gains(folder).query("views == @views and pair == @pair")[["points", "deviation", "seeds"]]
+    return [(math.nan, math.nan, 0), *gains.itertuples(index=False, name=None)][-1]
 
 
 def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tuple[float, float, int]:
     """Test error in per cent of a net that was kept: mean, deviation over seeds, seeds; of its longest schedule."""
-    errors = _errors_kept(net, views, folder)
-    epochs = errors.index.get_level_values("epochs")
-    return _mean_and_spread(100 * errors[epochs == epochs.max()])
-
-
-def _errors_kept(net: str, views: str, folder: Path) -> pd.Series:
-    table = lrn_table(folder)
-    return table[table["net"] == net].set_index(["epochs", "seed"])[views].astype(float)
-
-
-def _mean_and_spread(values) -> tuple[float, float, int]:
-    values = pd.Series(values, dtype=float)
-    return float(values.mean()), float(values.std()), len(values)
+    table = lrn_table(folder).query("net == @net")
+    errors = 100 * table.loc[table["epochs"] == table["epochs"].max(), views].astype(float)
+    return float(errors.mean()), float(errors.std()), len(errors)
 
 
 def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:

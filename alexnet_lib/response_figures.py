@@ -120,3 +120,33 @@ def errors_by_net(table, nets: dict[str, str], views: Sequence[str]) -> Figure:
     places[0].set_ylabel("test error (%)")
     places[-1].legend(fontsize=9)
     return figure
+
+
+@in_style
+def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper: tuple[int, float]) -> Figure:
+    """Points that normalisation is worth by the length of the schedule, a panel a pair; bars, deviation over seeds.
+
+    gains: as `cifar_experiments.lrn_gains` gives it. titles: of each pair. paper: its epochs and its points.
+    """
+    figure, (places,) = new_figure(10, 3.1, 1, len(titles), sharey=True)
+    for place, (pair, title) in zip(places, titles.items(), strict=True):
+        for view, style in zip(views, ("-o", "--s", ":^"), strict=False):
+            rows = gains[(gains["pair"] == pair) & (gains["views"] == view)]
+            place.errorbar(
+                rows["epochs"],
+                rows["points"],
+                rows["deviation"].fillna(0),
+                fmt=style,
+                markersize=5,
+                capsize=3,
+                label=view,
+            )
+        place.plot(*paper, "*", color=GREY, markersize=13, label="the paper's")
+        place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
+        place.set(title=title, xlabel="epochs of the schedule", xscale="log")
+        place.minorticks_off()
+        ticks = sorted({*gains["epochs"], paper[0]})
+        place.set_xticks(ticks, ticks)
+    places[0].set_ylabel("gain (points of test error)")
+    places[0].legend(fontsize=9, loc="upper left")
+    return figure

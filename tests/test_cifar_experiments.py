@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from alexnet_lib.cifar_experiments import LRN_NETS, lrn_error, lrn_gain, lrn_pair, lrn_table
+from alexnet_lib.cifar_experiments import LRN_NETS, lrn_error, lrn_gain, lrn_gains, lrn_pair, lrn_table
 from alexnet_lib.records import write_json, write_table
-from alexnet_lib.response_figures import errors_by_net
+from alexnet_lib.response_figures import errors_by_net, gains_by_schedule
 from alexnet_lib.settings import LrnSettings, check
 
 WITHOUT, FIRST, FINAL = LRN_NETS
@@ -30,7 +30,7 @@ def keep(folder, net, epochs, seed, error):
 def test_no_record_gives_an_empty_table_and_no_gain(tmp_path):
     assert len(lrn_table(tmp_path)) == len(lrn_table(tmp_path / "nowhere")) == 0
     mean, spread, seeds = lrn_gain(folder=tmp_path)
-    assert math.isnan(mean) and math.isnan(spread) and seeds == 0
+    assert math.isnan(mean) and math.isnan(spread) and seeds == len(lrn_gains(tmp_path)) == 0
     assert lrn_error(WITHOUT, folder=tmp_path)[2] == 0
 
 
@@ -54,6 +54,8 @@ def test_gains_are_paired_by_seed_and_of_the_longest_schedule_of_both(tmp_path):
     mean, spread, seeds = lrn_gain(folder=tmp_path)
     assert (mean, seeds) == (pytest.approx(2.5), 2) and spread == pytest.approx(0.5**0.5)
     assert lrn_gain("10 views", folder=tmp_path)[0] == pytest.approx(2.5)
+    clean = lrn_gains(tmp_path).query("pair == 'clean' and views == '9 shifts'").set_index("epochs")
+    assert clean["points"].to_dict() == pytest.approx({3: 10, 20: 2.5}) and clean["seeds"].to_dict() == {3: 1, 20: 2}
     assert lrn_error(WITHOUT, folder=tmp_path)[::2] == (pytest.approx(15), 1)
     assert lrn_error(FIRST, "10 views", folder=tmp_path)[::2] == (pytest.approx(16), 2)
 
@@ -75,6 +77,21 @@ def test_the_figure_joins_the_nets_of_a_seed_and_leaves_out_what_was_not_kept(tm
     np.testing.assert_allclose(lines["seed 0"], [20, 18])
     np.testing.assert_allclose(lines["seed 1"], [math.nan, 17])
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["1 view", "10 views"]
+
+
+def test_the_figure_of_gains_has_a_mark_for_each_schedule_and_a_bar_where_there_are_seeds(tmp_path):
+    for net, epochs, seed, error in ((WITHOUT, 20, 0, 0.2), (FIRST, 20, 0, 0.18), (WITHOUT, 20, 1, 0.2)):
+        keep(tmp_path, net, epochs, seed, error)
+    for net, epochs, seed, error in ((FIRST, 20, 1, 0.17), (WITHOUT, 100, 0, 0.15), (FIRST, 100, 0, 0.14)):
+        keep(tmp_path, net, epochs, seed, error)
+    titles = {"clean": "alone", "published": "published"}
+    figure = gains_by_schedule(lrn_gains(tmp_path), titles, ("1 view", "10 views"), (520, 2.0))
+    clean, published = ({c.get_label(): c.lines for c in axes.containers} for axes in figure.axes)
+    line, _, (bars,) = clean["1 view"]
+    np.testing.assert_allclose(line.get_xydata(), [[20, 2.5], [100, 1]])
+    np.testing.assert_allclose([np.ptp(bar[:, 1]) for bar in bars.get_segments()], [2 * 0.5**0.5, 0], atol=1e-9)
+    assert not len(published["10 views"][0].get_xdata())
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["20", "100", "520"]
 
 
 def test_the_committed_records_fit():
