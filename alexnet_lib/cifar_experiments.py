@@ -317,9 +317,13 @@ def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
 
 
 def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Points, deviation and seeds of `lrn_gains` for a pair's longest schedule; NaN, NaN and 0 where none was kept."""
-    gains = lrn_gains(folder).query("views == @views and pair == @pair")[["points", "deviation", "seeds"]]
-    return [(math.nan, math.nan, 0), *gains.itertuples(index=False, name=None)][-1]
+    """Points, deviation and seeds of `lrn_gains` for a pair; NaN, NaN and 0 where none was kept.
+
+    Of several schedules the one with most seeds counts, and of those the longest.
+    """
+    gains = lrn_gains(folder).query("views == @views and pair == @pair").sort_values(["seeds", "epochs"])
+    gains = gains[["points", "deviation", "seeds"]].itertuples(index=False, name=None)
+    return [(math.nan, math.nan, 0), *gains][-1]
 
 
 def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tuple[float, float, int]:

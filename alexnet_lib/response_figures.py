@@ -128,7 +128,7 @@ def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper
 
     gains: as `cifar_experiments.lrn_gains` gives it. titles: of each pair. paper: its epochs and its points.
     """
-    figure, (places,) = new_figure(10, 3.1, 1, len(titles), sharey=True)
+    figure, (places,) = new_figure(8, 2.6, 1, len(titles), sharey=True)
     for place, (pair, title) in zip(places, titles.items(), strict=True):
         for view, style in zip(views, ("-o", "--s", ":^"), strict=False):
             rows = gains[(gains["pair"] == pair) & (gains["views"] == view)]

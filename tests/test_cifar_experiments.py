@@ -43,7 +43,7 @@ def test_one_seed_has_a_gain_and_no_spread(tmp_path):
     assert lrn_gain(pair="published", folder=tmp_path)[2] == 0
 
 
-def test_gains_are_paired_by_seed_and_of_the_longest_schedule_of_both(tmp_path):
+def test_gains_are_paired_by_seed_and_of_the_schedule_with_most_seeds(tmp_path):
     for seed, error in enumerate((0.20, 0.21, 0.25)):
         keep(tmp_path, WITHOUT, 20, seed, error)
     for seed, error in enumerate((0.18, 0.18)):
@@ -56,8 +56,13 @@ def test_gains_are_paired_by_seed_and_of_the_longest_schedule_of_both(tmp_path):
     assert lrn_gain("10 views", folder=tmp_path)[0] == pytest.approx(2.5)
     clean = lrn_gains(tmp_path).query("pair == 'clean' and views == '9 shifts'").set_index("epochs")
     assert clean["points"].to_dict() == pytest.approx({3: 10, 20: 2.5}) and clean["seeds"].to_dict() == {3: 1, 20: 2}
-    assert lrn_error(WITHOUT, folder=tmp_path)[::2] == (pytest.approx(15), 1)
-    assert lrn_error(FIRST, "10 views", folder=tmp_path)[::2] == (pytest.approx(16), 2)
+    keep(tmp_path, FIRST, 50, 0, 0.14)
+    assert lrn_gain(folder=tmp_path)[2] == 2  # one pair of fifty epochs is less than two of twenty
+    keep(tmp_path, WITHOUT, 50, 1, 0.15)
+    keep(tmp_path, FIRST, 50, 1, 0.14)
+    assert lrn_gain(folder=tmp_path)[::2] == (pytest.approx(1), 2)
+    assert lrn_error(WITHOUT, folder=tmp_path)[::2] == (pytest.approx(15), 2)
+    assert lrn_error(FIRST, "10 views", folder=tmp_path)[::2] == (pytest.approx(12), 2)
 
 
 def test_the_table_has_a_row_for_each_record_and_says_where_pictures_are_lossy(tmp_path):
