@@ -110,7 +110,7 @@ def errors_by_net(table, nets: dict[str, str], views: Sequence[str]) -> Figure:
 
     table: as `cifar_experiments.lrn_table` gives it, of one schedule. nets: for each net the words at the axis.
     """
-    figure, (places,) = new_figure(10, 3.1, 1, len(views))
+    figure, (places,) = new_figure(8, 2.6, 1, len(views))
     for place, view in zip(places, views, strict=True):
         for (seed, rows), style in zip(table.groupby("seed"), ("-o", "--s", ":^"), strict=False):
             errors = 100 * rows.set_index("net")[view].reindex(list(nets))
