@@ -321,6 +321,8 @@ def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENC
 
     Of several schedules the one with most seeds counts, and of those the longest.
     """
+    if views not in VIEWS or pair not in LRN_PAIRS:
+        raise ValueError(f"views {views!r} of pair {pair!r}; accepted are {', '.join(VIEWS)} of {', '.join(LRN_PAIRS)}")
     gains = lrn_gains(folder).query("views == @views and pair == @pair").sort_values(["seeds", "epochs"])
     gains = gains[["points", "deviation", "seeds"]].itertuples(index=False, name=None)
     return [(math.nan, math.nan, 0), *gains][-1]

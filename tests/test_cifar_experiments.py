@@ -34,6 +34,12 @@ def test_no_record_gives_an_empty_table_and_no_gain(tmp_path):
     assert lrn_error(WITHOUT, folder=tmp_path)[2] == 0
 
 
+@pytest.mark.parametrize("asked", [("2 views", "clean"), ("1 view", "dirty")])
+def test_a_gain_that_nobody_measures_is_an_error(asked):
+    with pytest.raises(ValueError, match="accepted are 1 view, 9 shifts, 10 views of clean, published"):
+        lrn_gain(*asked)
+
+
 def test_one_seed_has_a_gain_and_no_spread(tmp_path):
     keep(tmp_path, WITHOUT, 20, 0, 0.20)
     assert lrn_gain(folder=tmp_path)[2] == 0  # the other net is missing
