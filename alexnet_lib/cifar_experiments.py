@@ -16,16 +16,15 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from .cifar_nets import ACTIVATIONS, NETS
-from .cifar_pictures import VIEWS
 from .cifar_training import CifarSettings, choose_pictures, epochs_to, published_stages, resolve, train_cifar
 from .dataset import load_dataset
+from .lrn_records import LRN_NETS, LRN_PAIRS
 from .paths import REFERENCE, runs_dir
 from .records import Record, keep, provenance, write_json, write_table
 from .settings import LrnSettings, ReluSettings
@@ -49,9 +48,6 @@ REGIMES = {
 EARLY = (0.65, 6)  # training error and epochs at which a reader's run on them ends
 SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
-LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
-# without and with normalisation: nothing else changed, and what the files of 2012 say in the end
-LRN_PAIRS = {"clean": LRN_NETS[:2], "published": (LRN_NETS[0], LRN_NETS[2])}
 
 
 def figure1(only=(), small: bool = False, **common) -> None:
@@ -283,56 +279,6 @@ def lrn(epochs: int, seeds, only=(), **common) -> None:
             keep(record.folder, f"lrn-{net}-{epochs}epochs-seed{seed}")
             errors = ", ".join(f"{views}: {row['top1']:.2%}" for views, row in record.summary["metrics"]["val"].items())
             print(f"{net} seed {seed}: {errors}", flush=True)
-
-
-def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
-    """What `lrn` has kept, one row a record; none where there is none.
-
-    Columns: net, epochs, seed, precision, parameters, pictures (with a word where they are a lossy copy), and for each
-    way to look at the test images the top-1 error, from 0 to 1.
-    """
-    rows = []
-    for record in map(Record.open, sorted(path.parent for path in Path(folder).glob("lrn-*/summary.json"))):
-        seen = record.summary["metrics"]["val"]
-        copy = ", a lossy copy" if record.summary.get("lossy_pictures") else ""
-        about = {"net": record.config["net"], "epochs": record.summary["epochs"], "seed": record.summary["seed"]}
-        about |= {"precision": record.config["precision"], "parameters": record.summary["parameters"]}
-        about |= {"pictures": record.config["dataset"] + copy}
-        rows.append(about | {views: seen[views]["top1"] if views in seen else math.nan for views in VIEWS})
-    columns = ["net", "epochs", "seed", "precision", "parameters", "pictures", *VIEWS]
-    return pd.DataFrame(rows, columns=columns).sort_values(columns[:3], kind="stable", ignore_index=True)
-
-
-def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
-    """By how many points a net with normalisation errs less, over the seeds that both nets of a pair were kept for.
-
-    Columns: pair (of LRN_PAIRS), views (of `VIEWS`), epochs, points, deviation (over seeds; NaN for one), seeds.
-    """
-    errors = lrn_table(folder).melt(["net", "epochs", "seed"], VIEWS, "views", "error").astype({"error": float})
-    errors = errors.pivot(index=["views", "epochs", "seed"], columns="net", values="error").reindex(columns=LRN_NETS)
-    points = {pair: 100 * (errors[without] - errors[with_it]) for pair, (without, with_it) in LRN_PAIRS.items()}
-    gains = pd.DataFrame(points).melt(ignore_index=False, var_name="pair", value_name="points").dropna()
-    gains = gains.groupby(["pair", "views", "epochs"])["points"].agg(points="mean", deviation="std", seeds="size")
-    return gains.reset_index()
-
-
-def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Points, deviation and seeds of `lrn_gains` for a pair; NaN, NaN and 0 where none was kept.
-
-    Of several schedules the one with most seeds counts, and of those the longest.
-    """
-    if views not in VIEWS or pair not in LRN_PAIRS:
-        raise ValueError(f"views {views!r} of pair {pair!r}; accepted are {', '.join(VIEWS)} of {', '.join(LRN_PAIRS)}")
-    gains = lrn_gains(folder).query("views == @views and pair == @pair").sort_values(["seeds", "epochs"])
-    gains = gains[["points", "deviation", "seeds"]].itertuples(index=False, name=None)
-    return [(math.nan, math.nan, 0), *gains][-1]
-
-
-def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Test error in per cent of a net that was kept: mean, deviation over seeds, seeds; of its longest schedule."""
-    table = lrn_table(folder).query("net == @net")
-    errors = 100 * table.loc[table["epochs"] == table["epochs"].max(), views].astype(float)
-    return float(errors.mean()), float(errors.std()), len(errors)
 
 
 def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:

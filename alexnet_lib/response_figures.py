@@ -105,28 +105,10 @@ def constants(row: np.ndarray, kept: dict[str, np.ndarray], a: np.ndarray, alone
 
 
 @in_style
-def errors_by_net(table, nets: dict[str, str], views: Sequence[str]) -> Figure:
-    """Test error of some nets, a panel for each way to look at the images; a line joins the nets of one seed.
-
-    table: as `cifar_experiments.lrn_table` gives it, of one schedule. nets: for each net the words at the axis.
-    """
-    figure, (places,) = new_figure(8, 2.6, 1, len(views))
-    for place, view in zip(places, views, strict=True):
-        for (seed, rows), style in zip(table.groupby("seed"), ("-o", "--s", ":^"), strict=False):
-            errors = 100 * rows.set_index("net")[view].reindex(list(nets))
-            place.plot(range(len(nets)), errors, style, markersize=5, label=f"seed {seed}")
-        place.set(title=view, xlim=(-0.3, len(nets) - 0.7))
-        place.set_xticks(range(len(nets)), nets.values(), fontsize=9)
-    places[0].set_ylabel("test error (%)")
-    places[-1].legend(fontsize=9)
-    return figure
-
-
-@in_style
 def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper: tuple[int, float]) -> Figure:
     """Points that normalisation is worth by the length of the schedule, a panel a pair; bars, deviation over seeds.
 
-    gains: as `cifar_experiments.lrn_gains` gives it. titles: of each pair. paper: its epochs and its points.
+    gains: as `lrn_records.lrn_gains` gives it. titles: of each pair. paper: its epochs and its points.
     """
     figure, (places,) = new_figure(8, 2.6, 1, len(titles), sharey=True)
     for place, (pair, title) in zip(places, titles.items(), strict=True):
@@ -149,4 +131,27 @@ def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper
         place.set_xticks(ticks, ticks)
     places[0].set_ylabel("gain (points of test error)")
     places[0].legend(fontsize=9, loc="upper left")
+    return figure
+
+
+@in_style
+def gains_by_epoch(curves, pairs: dict[str, tuple[str, str]]) -> Figure:
+    """Points that a pair's second net errs less, by epoch, a panel a pair; bands, from the worst seed to the best.
+
+    curves: as `lrn_records.lrn_curves` gives it, of one schedule. pairs: for each title the two nets.
+    """
+    figure, (places,) = new_figure(8, 2.6, 1, len(pairs), sharey=True)
+    looks = {"test": ("test images", GREY, "--"), "train": ("training crops", ACCENT, "-")}
+    for place, (title, (without, with_it)) in zip(places, pairs.items(), strict=True):
+        for split, (words, colour, style) in looks.items():
+            errors = 100 * curves.pivot(index=["epoch", "seed"], columns="net", values=split).astype(float)
+            points = (errors[without] - errors[with_it]).unstack("seed").dropna(axis=1)
+            place.plot(points.index, points.mean(axis=1), style, color=colour, label=words)
+            place.fill_between(
+                points.index, points.min(axis=1), points.max(axis=1), color=colour, alpha=0.2, linewidth=0
+            )
+        place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
+        place.set(title=title, xlabel="epoch", xlim=(1, curves["epoch"].max()))
+    places[0].set_ylabel("gain (points of error)")
+    places[-1].legend(fontsize=9)
     return figure
