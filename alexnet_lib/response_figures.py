@@ -110,7 +110,7 @@ def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper
 
     gains: as `lrn_records.lrn_gains` gives it. titles: of each pair. paper: its epochs and its points.
     """
-    figure, (places,) = new_figure(8, 2.6, 1, len(titles), sharey=True)
+    figure, (places,) = new_figure(7.5, 2.4, 1, len(titles), sharey=True)
     for place, (pair, title) in zip(places, titles.items(), strict=True):
         for view, style in zip(views, ("-o", "--s", ":^"), strict=False):
             rows = gains[(gains["pair"] == pair) & (gains["views"] == view)]
@@ -140,7 +140,7 @@ def gains_by_epoch(curves, pairs: dict[str, tuple[str, str]]) -> Figure:
 
     curves: as `lrn_records.lrn_curves` gives it, of one schedule. pairs: for each title the two nets.
     """
-    figure, (places,) = new_figure(8, 2.6, 1, len(pairs), sharey=True)
+    figure, (places,) = new_figure(7, 2.1, 1, len(pairs), sharey=True)
     looks = {"test": ("test images", GREY, "--"), "train": ("training crops", ACCENT, "-")}
     for place, (title, (without, with_it)) in zip(places, pairs.items(), strict=True):
         for split, (words, colour, style) in looks.items():
@@ -148,7 +148,7 @@ def gains_by_epoch(curves, pairs: dict[str, tuple[str, str]]) -> Figure:
             points = (errors[without] - errors[with_it]).unstack("seed").dropna(axis=1)
             place.plot(points.index, points.mean(axis=1), style, color=colour, label=words)
             place.fill_between(
-                points.index, points.min(axis=1), points.max(axis=1), color=colour, alpha=0.2, linewidth=0
+                points.index, points.min(axis=1), points.max(axis=1), color=colour, alpha=0.25, linewidth=0
             )
         place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.set(title=title, xlabel="epoch", xlim=(1, curves["epoch"].max()))
