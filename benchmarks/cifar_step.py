@@ -3,9 +3,10 @@
 The other loop is the common one: a Dataset of pictures with torchvision's transforms, a DataLoader, the same layers in
 the published order and in torch's default memory layout, torch.optim.SGD, and a look at the loss after every step.
 Both read generated pictures of CIFAR-10's size; no data set is needed. Each has a process of its own, because ours
-keeps the memory that it frees, as `train_cifar` does, and the other one does not. They take turns. Printed is the
-median of the ratios: for whole pictures with reflections, as the net is published, and for crops of 24 pixels with
-reflections; in float32 and, where the processor computes in it, in bfloat16.
+has the allocator's settings, as in `make walkthrough` and `make lab`, and the other one has not. They take turns, each
+long enough that caches which the other one emptied do not matter. Printed is the median of the ratios: for whole
+pictures with reflections, as the net is published, and for crops of 24 pixels with reflections; in float32 and, where
+the processor computes in it, in bfloat16.
 """
 
 import statistics
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from turns import seconds, start
 
-STEPS, ROUNDS, BATCH = 8, 7, 128
+STEPS, ROUNDS, BATCH = 32, 7, 128
 
 
 class UsualDataset(Dataset):
@@ -75,13 +76,11 @@ def usual_loop(size):
 
 def own_loop(size, precision):
     """An epoch, as a function."""
-    from alexnet_lib import keep_memory
     from alexnet_lib.cifar_nets import cifar_net, cifar_parameter_groups
     from alexnet_lib.cifar_pictures import Pictures, batches
     from alexnet_lib.cifar_training import training_step
     from alexnet_lib.learning import PaperSGD
 
-    keep_memory()
     images, labels = generated()
     net = cifar_net("19pct", image_size=size).to(memory_format=torch.channels_last)
     optimizer = PaperSGD(cifar_parameter_groups(net, "19pct"), 0.001)
@@ -99,7 +98,7 @@ def main() -> None:
     precisions = ["fp32"] + ["bf16"] * bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
     for size in (32, 24):
         for precision in precisions:
-            with start(usual_loop, size) as usual, start(own_loop, size, precision) as own:
+            with start(usual_loop, size, allocator=False) as usual, start(own_loop, size, precision) as own:
                 rounds = [[process.submit(seconds).result()[0] for process in (usual, own)] for _ in range(ROUNDS)]
             ratio = statistics.median(a / b for a, b in rounds)
             steps = [1000 * statistics.median(column) / STEPS for column in zip(*rounds, strict=True)]

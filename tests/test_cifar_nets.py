@@ -70,6 +70,19 @@ def test_average_pooling_divides_by_the_part_inside(side):
             torch.testing.assert_close(pooled[:, :, row, column], window.mean((2, 3)))
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_gradient_of_the_last_maps_has_their_layout(layout):
+    generator = np.random.default_rng(0)
+    maps, weights = (torch.from_numpy(generator.normal(size=(3, 64, 4, 4))) for _ in range(2))
+    maps = maps.contiguous(memory_format=layout).requires_grad_()
+    seen, gradients = maps.clone(), []
+    flat = cifar_net("19pct").flatten(seen)
+    seen.register_hook(gradients.append)
+    assert torch.equal(flat, maps.reshape(3, -1))
+    (flat * weights.flatten(1)).sum().backward()
+    assert gradients[0].is_contiguous(memory_format=layout) and torch.equal(gradients[0], weights)
+
+
 # ------------------------------------------------------------------------------------------- locally connected layers
 
 
