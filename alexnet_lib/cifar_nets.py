@@ -108,7 +108,7 @@ class AbsTanh(nn.Module):
 
 
 class _Flatten(nn.Flatten):
-    """torch's, but the gradient comes back in the layout of the input; pooling is six times slower in the other one."""
+    """torch's, but the gradient has the layout of the input; pooling is several times slower if it has another one."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):

@@ -68,7 +68,7 @@ def cut(pictures: Pictures, rows: Tensor, views: tuple[Tensor, Tensor, Tensor]) 
     windows = pictures.images.unfold(1, side, 1).unfold(2, side, 1)  # every window of every image, and no copy
     pixels = windows[rows, top, left]
     pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
-    # in one layout the two are subtracted three times faster than in two
+    # in two layouts the subtraction would take several times as long
     mean = pictures.mean[None].contiguous(memory_format=torch.channels_last)
     return (pixels - mean).mul_(1 / pictures.divisor)
 
