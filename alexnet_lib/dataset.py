@@ -13,6 +13,8 @@ A prepared store is a folder that `prepare` makes from a folder of pictures:
 import argparse
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import cifar10, ilsvrc
+from . import cifar10, ilsvrc, tiny_imagenet
 from .colours import ColourPCA
+from .download import through_torchvision
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
 from .preparation import FORMS, SourceFile, list_files, prepare_folder, write_store
@@ -29,18 +32,20 @@ from .preparation import FORMS, SourceFile, list_files, prepare_folder, write_st
 SPLITS = ("train", "val")
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
-STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73}
+STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73, "tiny_imagenet": 73}
 JPEG = "-jpeg"  # at the end of a name: the same pictures, stored as JPEG
 AS_JPEG = tuple(name + JPEG for name in ("imagenette", *ilsvrc.CONTESTS))
 # the same pictures as another's, stored small or as JPEG
 SOURCES = {"imagenette73": "imagenette"} | {name: name.removesuffix(JPEG) for name in AS_JPEG}
 ONE_FOLDER_EACH = "so that {folder}/train and {folder}/val hold one folder for each class"
+IMAGENETTE = f"`python -m alexnet_lib.dataset download imagenette` fetches it; or unpack its pictures {ONE_FOLDER_EACH}"
 HOW_TO_GET = {
     "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
     "embedded32": "it is generated",
     "cifar10": cifar10.HOW_TO_GET,
-    "imagenette": f"unpack its pictures {ONE_FOLDER_EACH}",
-    "imagenette73": f"unpack its pictures {ONE_FOLDER_EACH}",
+    "imagenette": IMAGENETTE,
+    "imagenette73": IMAGENETTE,
+    "tiny_imagenet": tiny_imagenet.HOW_TO_GET,
     "ilsvrc2010": ilsvrc.HOW_TO_GET,
     "ilsvrc2012": ilsvrc.HOW_TO_GET,
 }
@@ -130,7 +135,7 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
 
     Args:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
-            as the built-in pictures), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
+            as the built-in pictures), "tiny_imagenet" (200 classes of ImageNet, stored as small), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
             of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/). With
             "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
@@ -150,6 +155,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         return {split: open_store(prepared / split) for split in _splits(name, root)}
     if name == "embedded32":
         return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
+    if name == "tiny_imagenet":
+        tiny_imagenet.prepare_tiny(root / name, prepared, size)
+        return {split: open_store(prepared / split) for split in SPLITS}
     if name == "cifar10":
         _prepare_cifar10(root, prepared)
         return {split: open_store(prepared / split) for split in SPLITS}
@@ -262,7 +270,7 @@ def _generate_small(destination: Path, split: str) -> Path:
 
 
 def main(arguments=None) -> None:
-    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, `prepare NAME`, or `download cifar10`."""
+    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, `prepare NAME`, or `download NAME`."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", help="make a store from a folder of pictures, or those of a data set")
@@ -271,8 +279,8 @@ def main(arguments=None) -> None:
     command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
     command.add_argument("--form", choices=FORMS, default="raw", help="jpeg: a tenth of the room, slower to read")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
-    command = commands.add_parser("download", help="fetch a data set through torchvision")
-    command.add_argument("name", choices=["cifar10"])
+    command = commands.add_parser("download", help="fetch a data set from its official host")
+    command.add_argument("name", choices=list(DOWNLOADS))
     given = parser.parse_args(arguments)
     try:
         if given.command == "download":
@@ -286,8 +294,26 @@ def main(arguments=None) -> None:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
+def _download_imagenette(folder: Path) -> None:
+    """Through torchvision, which verifies the archive and unpacks it; then where `load_dataset` looks for it."""
+    from torchvision.datasets import Imagenette  # here, because importing torchvision takes seconds
+
+    if any((folder / split).is_dir() for split in SPLITS):
+        return
+    fetched = folder / ".fetched"
+    shutil.rmtree(fetched / "imagenette2", ignore_errors=True)  # perhaps half unpacked; the archive beside it is kept
+    with through_torchvision("Imagenette", f"unpack its pictures {ONE_FOLDER_EACH}".format(folder=folder)):
+        Imagenette(fetched, download=True)
+    for split in SPLITS:
+        os.replace(fetched / "imagenette2" / split, folder / split)
+    shutil.rmtree(fetched)
+
+
+DOWNLOADS = {"cifar10": cifar10.download, "imagenette": _download_imagenette, "tiny_imagenet": tiny_imagenet.download}
+
+
 def _download(name: str) -> None:
-    cifar10.download(data_dir() / name)
+    DOWNLOADS[name](data_dir() / name)
     counts = " and ".join(f"{len(store):,}" for store in load_dataset(name).values())
     print(f"{name}: {counts} images are ready")
 
