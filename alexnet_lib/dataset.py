@@ -135,9 +135,10 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
 
     Args:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
-            as the built-in pictures), "tiny_imagenet" (200 classes of ImageNet, stored as small), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
-            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/). With
-            "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
+            as the built-in pictures), "tiny_imagenet" (200 classes of ImageNet, stored as small), "ilsvrc2010",
+            "ilsvrc2012", "auto" (the largest that is prepared), or the path of a folder that has one sub-folder for
+            each class, itself or in its train/ and val/ (or test/). With "-jpeg" after "imagenette", "ilsvrc2010" or
+            "ilsvrc2012", the same stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:

@@ -8,7 +8,6 @@ which is left alone. Classes are in the order of their WordNet numbers (WNIDs); 
 import os
 import shutil
 import zipfile
-from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from .download import fetch, verify
