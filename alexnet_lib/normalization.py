@@ -10,12 +10,13 @@ Three conventions are in use for the sum and for k. They agree in form and diffe
     caffe       1   (α/n)·Σ               Caffe's bvlc_alexnet, and torch.nn.LocalResponseNorm's own default k
 """
 
-from functools import cache
+from functools import cache, partial
+from math import isfinite
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 IN_CACHE = 2**22  # bytes, for each thread: large enough to be worth sharing out
 BLOCK = 32  # maps whose windows are summed in one product
@@ -37,8 +38,14 @@ def window_band(maps: int, n: int, convention: str = "paper") -> Tensor:
     Windows are cut at the first and last map.
     """
     before, after = _reach(n, convention)
-    distance = torch.arange(maps)[:, None] - torch.arange(maps)[None, :]
+    place = torch.arange(maps, device="cpu")
+    distance = place[:, None] - place[None, :]
     return ((distance >= -before) & (distance <= after)).double()
+
+
+@cache
+def _band(maps: int, n: int, convention: str, dtype: torch.dtype) -> Tensor:
+    return window_band(maps, n, convention).to(dtype)
 
 
 def _power(denominator: Tensor, beta: float) -> Tensor:
@@ -46,7 +53,21 @@ def _power(denominator: Tensor, beta: float) -> Tensor:
     if beta != 0.75:
         return denominator.pow(-beta)
     root = denominator.rsqrt()
-    return root.sqrt().mul_(root)
+    power = root.sqrt()
+    return power * root if torch.is_grad_enabled() else power.mul_(root)
+
+
+def _watched(x: Tensor) -> bool:
+    """Whether more than numbers is asked of x: a graph, a shape, or what torch.func and forward mode carry along."""
+    return (
+        torch.compiler.is_compiling()
+        or type(x) is not Tensor
+        or x.is_meta
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()  # what autograd.Function itself asks
+        or torch._C._functorch.is_legacy_batchedtensor(x)  # of `is_grads_batched`
+        or forward_ad.unpack_dual(x).tangent is not None
+    )
 
 
 def _pieces(x: Tensor) -> list[slice]:
@@ -61,21 +82,69 @@ def _pieces(x: Tensor) -> list[slice]:
     return [slice(start, start + count) for start in range(0, len(x), count)]
 
 
-def _window_sum(x: Tensor, band: Tensor, n: int) -> Tensor:
-    """Sum x (N, C, ...) over each map's window of n, inside columns of band.shape[0] maps, by matrix products.
+# Three ways to add up the windows of rows (places, maps of a column).
 
-    On a CPU, where so many products with zero take their time, only the part of the band that is not zero is used.
+
+def _product(rows: Tensor, band: Tensor, n: int) -> Tensor:
+    """By matrix products, the fastest on a CPU; of a large band only the part that is not zero takes part.
+
+    What is not finite makes NaN of zeros too, beyond its windows.
     """
-    places, maps = x.movedim(1, -1), len(band)
-    # in rows, because torch makes a batch of small products of what it cannot view so, and in bfloat16 copies the band
-    rows = places.reshape(-1, maps)
-    if x.device.type != "cpu" or maps <= 2 * BLOCK:
-        return (rows @ band).view(places.shape).movedim(-1, 1)
+    maps = len(band)
+    if maps <= 2 * BLOCK:
+        return rows @ band
     sums = torch.empty_like(rows)
     for start in range(0, maps, BLOCK):
         own, near = slice(start, start + BLOCK), slice(max(start - n, 0), start + BLOCK + n)
         torch.mm(rows[:, near], band[near, own], out=sums[:, own])
-    return sums.view(places.shape).movedim(-1, 1)
+    return sums
+
+
+def _pooled(rows: Tensor, before: int, after: int) -> Tensor:
+    """By pooling, in one pass over memory."""
+    padding = max(before, after)
+    sums = F.avg_pool2d(rows[None], (1, before + after + 1), 1, (0, padding), divisor_override=1)[0]
+    return sums[:, padding - before :][:, : rows.shape[1]]
+
+
+def _windows(rows: Tensor, band: Tensor | None, before: int, after: int) -> Tensor:
+    """By shifted copies, which a compiler never stores and every tracer understands; or by `band`, if it is given."""
+    if band is not None:
+        return rows @ band
+    around, maps = F.pad(rows, (before, after)), rows.shape[1]
+    return sum(around[:, i : i + maps] for i in range(before + after + 1))
+
+
+def _all_finite(x: Tensor) -> bool:
+    return bool(x.sum().isfinite())
+
+
+def _window_sum(x: Tensor, maps: int, n: int, convention: str, transposed: bool = False) -> Tensor:
+    """Sum x (N, C, ...) over each map's window in its column of `maps` maps; or over the maps whose windows hold it."""
+    before, after = reversed(_reach(n, convention)) if transposed else _reach(n, convention)
+    places = x.movedim(1, -1)
+    # in rows, because torch makes a batch of small products of what it cannot view so, and in bfloat16 copies the band
+    rows = places.reshape(-1, maps)
+    if torch.is_grad_enabled() or _watched(x):
+        sums = _windows(rows, None, before, after)
+    elif x.device.type != "cpu":
+        sums = _pooled(rows, before, after)
+    else:
+        band = _band(maps, n, convention, x.dtype)
+        sums = _product(rows, band.T if transposed else band, n)
+        sums = sums if _all_finite(sums) else _pooled(rows, before, after)
+    return sums.reshape(places.shape).movedim(-1, 1)
+
+
+def _formula(x: Tensor, window_sum, k: float, scale: float, beta: float) -> Tensor:
+    """The response by operations that torch can differentiate, trace and map; `_Normalise` needs less memory."""
+    wide = x.float() if x.dtype.itemsize < 4 else x
+    return (wide * _power(k + scale * window_sum(wide * wide), beta)).to(x.dtype)
+
+
+def _gradient_to_differentiate(x: Tensor, grad: Tensor, window_sum, k: float, scale: float, beta: float) -> Tensor:
+    with torch.enable_grad():
+        return torch.autograd.grad(_formula(x, window_sum, k, scale, beta), x, grad, create_graph=True)[0]
 
 
 class _Normalise(torch.autograd.Function):
@@ -94,33 +163,27 @@ class _Normalise(torch.autograd.Function):
             torch.add(sums.new_full((), k), sums, alpha=scale, out=denominator[piece])  # in one pass over memory
             torch.mul(x[piece], _power(denominator[piece], beta), out=response[piece])
         ctx.save_for_backward(x, denominator)
-        ctx.choices = transposed_sum, scale, beta
+        ctx.transposed_sum, ctx.formula = transposed_sum, (window_sum, k, scale, beta)
         return response
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor):
-        transposed_sum, scale, beta = ctx.choices
+        *_, scale, beta = ctx.formula
+        whole, whole_denominator = ctx.saved_tensors
+        if torch.is_grad_enabled() or _watched(grad):
+            return _gradient_to_differentiate(whole, grad, *ctx.formula), *[None] * 5
         result = torch.empty_like(grad)
         for piece in _pieces(grad):
-            x, denominator = (saved[piece] for saved in ctx.saved_tensors)
+            x, denominator = whole[piece], whole_denominator[piece]
             direct = grad[piece] * _power(denominator, beta)
-            handed = transposed_sum((direct * x).div_(denominator))
+            handed = ctx.transposed_sum((direct * x).div_(denominator))
             torch.addcmul(direct, handed, x, value=-2 * scale * beta, out=result[piece])
-        return result, None, None, None, None, None
+        return result, *[None] * 5
 
 
 # The same for torch.compile, which makes one pass over memory of what lies between matrix products. Its input is (rows,
 # maps of a column), a row for each place and column. In bfloat16 on a CPU, where torch.compile would add up unit by
 # unit, windows are summed by a product; elsewhere by adding shifted copies that it never stores.
-
-
-def _windows(rows: Tensor, band: Tensor | None, before: int, after: int) -> Tensor:
-    """Sum each row over the window that reaches so far before and after each map."""
-    if band is not None:
-        return rows @ band
-    around, maps = F.pad(rows, (before, after)), rows.shape[1]
-    return sum(around[:, i : i + maps] for i in range(before + after + 1))
 
 
 def _response(rows, band, before: int, after: int, k: float, scale: float, beta: float) -> tuple[Tensor, Tensor]:
@@ -145,20 +208,27 @@ class _NormaliseRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, band, compiled, before, after, k, scale, beta):
         response, denominator = compiled[0](rows, band, before, after, k, scale, beta)
+        if band is not None and not _all_finite(denominator):
+            response, denominator = compiled[0](rows, None, before, after, k, scale, beta)
         ctx.save_for_backward(rows, denominator)
-        ctx.choices = compiled, band, before, after, scale, beta
+        ctx.choices = compiled, band, before, after, k, scale, beta
         return response
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
-        (_, share, gradient), band, before, after, scale, beta = ctx.choices
+        (_, share, gradient), band, before, after, k, scale, beta = ctx.choices
+        rows, denominator = ctx.saved_tensors
+        if torch.is_grad_enabled() or _watched(grad):
+            sums = partial(_windows, band=None, before=before, after=after)
+            return _gradient_to_differentiate(rows, grad, sums, k, scale, beta), *[None] * 7
         grad = grad.contiguous().detach()  # for a view torch.compile would make another version
         result = torch.empty_like(grad)
         for piece in _pieces(grad):
-            given = grad[piece], *(saved[piece] for saved in ctx.saved_tensors)
-            result[piece] = gradient(*given, share(*given, beta), band, before, after, scale, beta)
-        return result, None, None, None, None, None, None, None
+            given = grad[piece], rows[piece], denominator[piece]
+            handed = share(*given, beta)
+            own = band if band is not None and _all_finite(handed) else None
+            result[piece] = gradient(*given, handed, own, before, after, scale, beta)
+        return result, *[None] * 7
 
 
 def _by_product(x: Tensor) -> bool:
@@ -175,15 +245,41 @@ def _compiled_functions(device: str, dtype: torch.dtype):
     try:
         compiled = [torch.compile(function, dynamic=True) for function in (_response, _share, _gradient)]
         rows = torch.ones(4096, 64, dtype=dtype, device=device)
-        band = window_band(64, 5).to(dtype) if _by_product(rows) else None
+        band = _band(64, 5, "paper", dtype) if _by_product(rows) else None
         _NormaliseRows.apply(rows.requires_grad_(), band, compiled, 2, 2, 2.0, 1.0, 0.75).backward(rows)
     except Exception:  # the compiler's back ends raise many kinds
         return None
     return compiled
 
 
+@torch.fx.wrap  # one node of a symbolic trace: what follows asks for types, shapes and modes, which a trace lacks
+def _across_maps(x, convention: str, n: int, columns: int, k: float, alpha: float, beta: float, compiled: bool):
+    """What LocalResponseNorm does."""
+    if x.dim() < 2 or x.shape[1] % columns:
+        raise ValueError(f"input of shape {tuple(x.shape)}; wants (N, C, ...) with C divisible by {columns} columns")
+    if x.dtype == torch.float16:  # which ends at 65504: the square of 256 is beyond
+        return _across_maps(x.float(), convention, n, columns, k, alpha, beta, compiled).half()
+    maps, scale = x.shape[1] // columns, alpha if convention == "paper" else alpha / n
+    window_sum = partial(_window_sum, maps=maps, n=n, convention=convention)
+    if _watched(x):
+        return _formula(x, window_sum, k, scale, beta)
+    with torch.autocast(x.device.type, enabled=False):  # the caller has chosen the precision already
+        functions = compiled and torch.is_grad_enabled() and _compiled_functions(x.device.type, x.dtype)
+        if not functions:
+            return _Normalise.apply(x, window_sum, partial(window_sum, transposed=True), k, scale, beta)
+        # (N · places · columns, maps of a column); no copy for channels-last memory
+        places = x.movedim(1, -1)
+        rows = places.reshape(-1, maps).contiguous()
+        band = _band(maps, n, convention, x.dtype) if _by_product(x) else None
+        response = _NormaliseRows.apply(rows, band, functions, *_reach(n, convention), k, scale, beta)
+        return response.reshape(places.shape).movedim(-1, 1)
+
+
 class LocalResponseNorm(nn.Module):
-    """Local response normalisation across maps (§3.3). Input and output (N, C, ...), of one shape.
+    """Local response normalisation across maps (§3.3). Input and output (N, C, ...), of one shape and type.
+
+    In float16, whose squares overflow, the computation is in float32. It can be differentiated twice, compiled, traced
+    and mapped (`torch.compile`, `torch.export`, `torch.func`).
 
     Args:
         convention: "paper", "code2012" or "caffe": whether the sum is divided by n, and k where none is given.
@@ -206,44 +302,30 @@ class LocalResponseNorm(nn.Module):
         self.convention, self.n, self.columns = convention, n, columns
         self.k = K_OF_CONVENTION[convention] if k is None else k
         self.alpha, self.beta, self.compiled = alpha, beta, compiled
-        if self.k <= 0 or alpha < 0:
-            raise ValueError(f"k = {self.k} and alpha = {alpha}; k must be above 0 and alpha not below 0")
-        self._bands: dict[tuple, Tensor] = {}
-
-    def _band(self, x: Tensor) -> Tensor:
-        """The window matrix for x's maps, dtype and device; made once for each."""
-        if x.dim() < 2 or x.shape[1] % self.columns:
+        if not (self.k > 0 and alpha >= 0 and all(map(isfinite, (self.k, alpha, beta)))):
             raise ValueError(
-                f"input of shape {tuple(x.shape)}; wants (N, C, ...) with C divisible by {self.columns} columns"
+                f"k = {self.k}, alpha = {alpha} and beta = {beta}; all must be finite, k above 0 and alpha not below 0"
             )
-        key = (x.shape[1], x.dtype, x.device)
-        if key not in self._bands:
-            band = window_band(x.shape[1] // self.columns, self.n, self.convention)
-            self._bands[key] = band.to(x.device, x.dtype)
-        return self._bands[key]
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.alpha if self.convention == "paper" else self.alpha / self.n
-        band = self._band(x)
-        with torch.autocast(x.device.type, enabled=False):  # the caller has chosen the precision already
-            if self.compiled and torch.is_grad_enabled():
-                compiled = _compiled_functions(x.device.type, x.dtype)
-                if compiled is not None:
-                    return self._by_rows(compiled, x, band if _by_product(x) else None, scale)
-            sums = (lambda a: _window_sum(a, band, self.n)), (lambda a: _window_sum(a, band.T, self.n))
-            return _Normalise.apply(x, *sums, self.k, scale, self.beta)
-
-    def _by_rows(self, compiled: list, x: Tensor, band: Tensor | None, scale: float) -> Tensor:
-        """The response through rows, (N · places · columns, maps of a column); no copy for channels-last memory."""
-        places = x.movedim(1, -1)
-        rows = places.reshape(-1, x.shape[1] // self.columns).contiguous()
-        reach = _reach(self.n, self.convention)
-        response = _NormaliseRows.apply(rows, band, compiled, *reach, self.k, scale, self.beta)
-        return response.reshape(places.shape).movedim(-1, 1)
+        constants = self.convention, self.n, self.columns, self.k, self.alpha, self.beta
+        return _across_maps(x, *constants, self.compiled)
 
     def extra_repr(self) -> str:
         columns = f", columns={self.columns}" if self.columns > 1 else ""
         return f"{self.convention}, n={self.n}, k={self.k:g}, alpha={self.alpha:g}, beta={self.beta:g}{columns}"
+
+
+@torch.fx.wrap
+def _within_maps(x, size: int, alpha: float, beta: float, k: float):
+    """What SpatialResponseNorm does."""
+    if x.dtype == torch.float16:
+        return _within_maps(x.float(), size, alpha, beta, k).half()
+    mean = partial(F.avg_pool2d, kernel_size=size, stride=1, padding=size // 2)
+    if _watched(x):
+        return _formula(x, mean, k, alpha, beta)
+    with torch.autocast(x.device.type, enabled=False):
+        return _Normalise.apply(x, mean, mean, k, alpha, beta)
 
 
 class SpatialResponseNorm(nn.Module):
@@ -262,16 +344,13 @@ class SpatialResponseNorm(nn.Module):
 
     def __init__(self, size: int, alpha: float, beta: float = 0.75, k: float = 1.0):
         super().__init__()
-        if size < 1 or size % 2 == 0 or k <= 0 or alpha < 0:
-            raise ValueError(f"size = {size}, alpha = {alpha} and k = {k}; accepted are odd, not below 0, above 0")
+        if not (size % 2 == 1 and size > 0 and alpha >= 0 and k > 0 and all(map(isfinite, (alpha, beta, k)))):
+            constants = f"size = {size}, alpha = {alpha}, beta = {beta} and k = {k}"
+            raise ValueError(f"{constants}; accepted are odd, not below 0, finite, above 0")
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def _mean(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.size, stride=1, padding=self.size // 2)
-
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return _Normalise.apply(x, self._mean, self._mean, self.k, self.alpha, self.beta)
+        return _within_maps(x, self.size, self.alpha, self.beta, self.k)
 
     def extra_repr(self) -> str:
         return f"{self.size} × {self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}"
