@@ -30,7 +30,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets.config import Config
 
-from . import ALLOCATOR
+from . import ALLOCATOR, cores
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, runs_dir
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -258,7 +258,7 @@ def walk(
 
 def in_parallel(steps, jobs: int) -> dict:
     """`walk` with so many processes, each with its share of the cores."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = str(max(1, cores() // jobs))
     shares = mock.patch.dict(os.environ, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)})
     with shares, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         try:
@@ -285,7 +285,7 @@ def machine() -> dict:
 
     device = find_device()
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    return {"device": name, "cores": os.cpu_count(), "processor": platform.machine()}
+    return {"device": name, "cores": cores(), "processor": platform.machine()}
 
 
 def ledger_in_short() -> str:
