@@ -292,7 +292,7 @@ def main(arguments=None) -> None:
     if not inside_job():
         try:
             print(*torchrun(given.devices, "columns", *(sys.argv[1:] if arguments is None else arguments)), sep="\n")
-        except JobFailed as error:
+        except (JobFailed, ValueError) as error:
             parser.exit(2, f"{parser.prog}: {error}\n")
         return
     with join(given.columns) as job:

@@ -12,7 +12,6 @@ another order, that of a prepared store.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass

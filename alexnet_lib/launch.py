@@ -37,6 +37,7 @@ from .records import Record, write_json
 
 PATIENCE = timedelta(minutes=5)  # a process that is silent for longer is taken for dead
 POLL_SECONDS = 0.2
+MOST_PROCESSES = 8  # on a machine of fewer cores
 AT_WORK = "at_work"  # a file that is locked while a process trains there
 LOOK_SECONDS = 0.5  # longer than anybody takes to look whether one does
 
@@ -283,7 +284,10 @@ def torchrun(
 
     Raises:
         JobFailed: with the process that failed first and its last lines.
+        ValueError: more processes than would ever get on.
     """
+    if not 1 <= processes <= max(MOST_PROCESSES, cores()):
+        raise ValueError(f"{processes} processes; accepted here are 1 to {max(MOST_PROCESSES, cores())}")
     with tempfile.TemporaryDirectory(prefix="alexnet-job-") as folder:
         folder = Path(folder)
         if config is not None:

@@ -127,7 +127,7 @@ def _watch_over(job: dict, *program: str) -> str | None:
             time.sleep(POLL_SECONDS)
         return "the process that started the job has ended"
     finally:
-        _end(workers)
+        end(workers)
         if os.getppid() != job["parent"]:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -140,17 +140,20 @@ def _last_words(folder: Path, code: int, rank: int) -> str:
     return f"process {rank} {how}" + ("; its last lines:\n" + "\n".join(lines) if lines else " without a word")
 
 
-def _end(workers: list[subprocess.Popen]) -> None:
-    """Ask processes to end, and end those that have not done so in time."""
-    for worker in workers:
-        worker.terminate()
+def end(processes: list) -> None:
+    """Ask processes of `subprocess` or `multiprocessing` to end, and end those that have not done so in time."""
+    for process in processes:
+        process.terminate()
     deadline = time.monotonic() + GRACE_SECONDS
-    for worker in workers:
-        try:
-            worker.wait(max(0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+    for process in processes:
+        while _runs(process) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 10)
+        if _runs(process):
+            process.kill()
+
+
+def _runs(process) -> bool:
+    return process.poll() is None if isinstance(process, subprocess.Popen) else process.is_alive()
 
 
 def main() -> None:
