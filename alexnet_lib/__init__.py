@@ -45,6 +45,13 @@ MODULE_OF = {
 __all__ = list(MODULE_OF)
 
 
+def cores() -> int:
+    """How many cores this process may use, which Slurm, taskset or a container may have made fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def keep_memory() -> bool:
     """Have this process keep large blocks that are freed, where its C library is glibc; elsewhere False."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -4,11 +4,12 @@ A layer's maps are divided evenly: column c has the c-th half of every tensor's 
 a weight, laid end to end, are the weight of the one-device net. Columns tell each other their maps only where a layer
 sees both: into conv3 and into the fully connected layers. Everything else stays where it is.
 
-    torchrun --nproc-per-node 2 -m alexnet_lib.columns    compares both ways on this machine, in float64
+    python -m alexnet_lib.columns    compares both ways on this machine, in float64
 """
 
 import argparse
 import json
+import sys
 from collections import OrderedDict
 from copy import deepcopy
 from functools import partial
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from .architecture import RGB, alexnet, layer_shapes
 from .dropout import Dropout
 from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
-from .launch import ALONE, Job, join
+from .launch import ALONE, Job, JobFailed, inside_job, join, torchrun
 from .learning import PaperSGD, initialise
 from .normalization import LocalResponseNorm
 
@@ -278,15 +279,22 @@ def _difference(one: Tensor, other: Tensor) -> float:
 
 def main(arguments=None) -> None:
     """Compare the columns on their devices with the net on one, and print the differences."""
-    parser = argparse.ArgumentParser(prog="torchrun -m alexnet_lib.columns", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.columns", description=__doc__.splitlines()[0])
     parser.add_argument("--net", nargs="+", default=["paper"], help="which named nets, one after the other (paper)")
     parser.add_argument("--width", type=float, default=0.125, help="a factor on every layer (0.125)")
     parser.add_argument("--image-size", type=int, default=96, help="side of the input (96)")
     parser.add_argument("--batch", type=int, default=8, help="images of a step, of all devices together (8)")
     parser.add_argument("--steps", type=int, default=20, help="updates (20)")
+    parser.add_argument("--devices", type=int, default=2, help="processes, unless torchrun has started them (2)")
     parser.add_argument("--columns", type=int, default=2, help="1: replicas of the whole net only (2)")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     given = parser.parse_args(arguments)
+    if not inside_job():
+        try:
+            print(*torchrun(given.devices, "columns", *(sys.argv[1:] if arguments is None else arguments)), sep="\n")
+        except (JobFailed, ValueError) as error:
+            parser.exit(2, f"{parser.prog}: {error}\n")
+        return
     with join(given.columns) as job:
         for name in given.net:
             build = googlenet if name == "googlenet" else partial(alexnet, name)

@@ -12,7 +12,6 @@ another order, that of a prepared store.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from . import cores
 from .embedded_shapes import (
     FAMILY_TABLE,
     LARGEST_SIDE,
@@ -330,7 +330,7 @@ def write_collection(folder: Path | str, train: int = 2016, val: int = 600, work
 
     `workers` processes share the work (None: one a core); the files do not depend on their number.
     """
-    workers = os.cpu_count() if workers is None else workers
+    workers = cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}; accepted are positive numbers of processes, or None for one a core")
     planned = plan(folder, train, val)

@@ -4,12 +4,13 @@ The 2012 program kept its pictures so, too (convdata_jpeg.py), at quality 85 by 
 that was a JPEG before has been through it twice then, and is some grey levels from what the raw store holds.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+from . import cores
 
 QUALITY = 90
 IMAGES, OFFSETS = "images.jpegs", "offsets.npy"
@@ -71,7 +72,7 @@ class JpegImages:
 @cache
 def _threads() -> ThreadPoolExecutor:
     """Decoding leaves Python's lock, so threads use all cores."""
-    return ThreadPoolExecutor(os.cpu_count(), "decode")
+    return ThreadPoolExecutor(cores(), "decode")
 
 
 def encode(image: np.ndarray) -> bytes:

@@ -8,7 +8,6 @@ averaged by torch's DistributedDataParallel.
 import dataclasses
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,15 +28,18 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from . import ALLOCATOR
+from . import ALLOCATOR, cores
 from .dataset import is_prepared
+from .processes import FOLDER, lock, take
+from .processes import command as job_command
 from .progress import PIPE, progress_bar
 from .records import Record, write_json
 
 PATIENCE = timedelta(minutes=5)  # a process that is silent for longer is taken for dead
 POLL_SECONDS = 0.2
-LAST_LINES = 15
+MOST_PROCESSES = 8  # on a machine of fewer cores
 AT_WORK = "at_work"  # a file that is locked while a process trains there
+LOOK_SECONDS = 0.5  # longer than anybody takes to look whether one does
 
 
 @dataclass
@@ -114,8 +116,13 @@ class JobFailed(RuntimeError):
 
 
 def inside_job() -> bool:
-    """Was this process started by torchrun?"""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    """Was this process started as one of several, by `torchrun` here or by PyTorch's of that name?"""
+    return FOLDER in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def in_notebook() -> bool:
+    """Does this process run the cells of a notebook?"""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)() is not None
 
 
 def wait_until_prepared(dataset: str) -> None:
@@ -126,7 +133,7 @@ def wait_until_prepared(dataset: str) -> None:
 
 @contextmanager
 def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
-    """Join the job that torchrun started, or be one's own where there is none.
+    """Join the job that this process was started for, or work alone if there is none.
 
     NCCL carries the messages between GPUs and gloo those between CPU processes.
 
@@ -149,9 +156,12 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
     if gpus:
         torch.cuda.set_device(local)
     here = torch.device("cuda", local) if gpus else None
-    store, rank, _ = next(rendezvous("env://", timeout=PATIENCE))
-    # after a restart, torchrun's store still holds the addresses of the processes that are gone
-    store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    if FOLDER in os.environ:
+        store, rank = dist.FileStore(f"{os.environ[FOLDER]}/store", processes), int(os.environ["RANK"])
+    else:
+        store, rank, _ = next(rendezvous("env://", timeout=PATIENCE))
+        # after a restart, torchrun's store still holds the addresses of the processes that are gone
+        store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     options = {"store": store, "rank": rank, "world_size": processes, "timeout": PATIENCE, "device_id": here}
     dist.init_process_group("nccl" if gpus else "gloo", **options)
     grid = (processes // columns, columns)
@@ -164,50 +174,48 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
 # ------------------------------------------------------------------------------------------ one process for each run
 
 
+class AtWork(RuntimeError):
+    """Another process is training this run."""
+
+
 @contextmanager
 def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
     """Mark a run's folder as being worked on, for as long as this process lives at most; the leader of a job does.
 
+    Whoever has been let in should look once more whether the run is finished: another process may just have done so.
+    Where files cannot be locked, it warns, and nothing keeps a second process out.
+
     Raises:
-        RuntimeError: another process is at work there.
+        AtWork: another process is at work there.
     """
     if not job.leader:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / AT_WORK
-    with open(path, "a+") as file:
-        if not _lock(file):
-            raise RuntimeError(f"another process is training this run: {path.read_text()}")
+    path, until = folder / AT_WORK, time.monotonic() + LOOK_SECONDS
+    while (file := take(path)) is None:
+        if time.monotonic() > until:  # it is nobody who only looks, see in_work
+            with suppress(FileNotFoundError):
+                raise AtWork(f"another process is training this run: {path.read_text()}")
+        time.sleep(LOOK_SECONDS / 50)
+    with file:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows removes no file that is open
+                path.unlink()
 
 
 def in_work(folder: Path) -> bool:
-    """Whether a process is at work in a run's folder."""
+    """Whether a process is at work in a run's folder. Where files cannot be locked, nobody can tell: False."""
     try:
         with open(folder / AT_WORK, "r+") as file:
-            return not _lock(file)
+            return lock(file, shared=True) is False  # two who look at once do not take each other for one at work
     except FileNotFoundError:
         return False
-
-
-def _lock(file) -> bool:
-    """Lock an open file until it is closed or this process ends, however it ends; False where another has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def follow(run, on_epoch: Callable[[pd.DataFrame], None] | None) -> Record:
@@ -254,71 +262,75 @@ def with_allocator() -> None:
 # ----------------------------------------------------------------------------------------- starting and watching a job
 
 
-def torchrun(processes: int, module: str, *arguments: str, tell: Callable[[dict], None] | None = None) -> list[str]:
+def torchrun(
+    processes: int,
+    module: str,
+    *arguments: str,
+    tell: Callable[[dict], None] | None = None,
+    outlives: bool = False,
+    config: dict | None = None,
+) -> list[str]:
     """Run a module of this library on several processes of this machine, and return what the first one printed.
+
+    What torchrun is for, without its ports: nothing listens beyond the loopback interface.
 
     Args:
         processes: how many; each gets its share of the cores.
         module: its name within the library.
         arguments: of its command line.
         tell: called with every state of its progress, as it comes.
+        outlives: the job goes on when this process is ended from outside.
+        config: settings; a file with them becomes the last argument.
 
     Raises:
         JobFailed: with the process that failed first and its last lines.
+        ValueError: more processes than would ever get on.
     """
+    if not 1 <= processes <= max(MOST_PROCESSES, cores()):
+        raise ValueError(f"{processes} processes; accepted here are 1 to {max(MOST_PROCESSES, cores())}")
     with tempfile.TemporaryDirectory(prefix="alexnet-job-") as folder:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command += [f"--log-dir={folder}", "--redirects=3", "-m", f"{__package__}.{module}", *arguments]
-        threads = str(max(1, (os.cpu_count() or 1) // processes))
+        folder = Path(folder)
+        if config is not None:
+            write_json(folder / "config.json", config)
+            arguments = (*arguments, str(folder / "config.json"))
+        threads = str(max(1, cores() // processes))
         environment = {"OMP_NUM_THREADS": threads} | ALLOCATOR | os.environ | {"ALEXNET_PROGRESS": PIPE}
-        with open(Path(folder) / "torchrun.log", "w+") as log:
-            # a session of its own: what ends a notebook's kernel does not end the job
-            job = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        command = job_command(folder, processes, outlives, module, *arguments)
+        with open(folder / "log", "w+") as log:
+            # a session of its own: Ctrl-C in a notebook's terminal and the end of its kernel do not reach the job
+            options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+            job = subprocess.Popen(command, env=environment, **options)
             try:
-                printed = _follow(job, Path(folder), tell)
+                printed = _follow(job, folder / "0.out", tell)
             finally:
                 if job.poll() is None:  # the caller was interrupted
                     job.terminate()
                     job.wait()
         if job.returncode:
-            raise JobFailed(_what_failed(Path(folder), job.returncode))
+            raise JobFailed((folder / "log").read_text().strip() or f"the job ended with code {job.returncode}")
         return printed
 
 
-def _follow(job: subprocess.Popen, folder: Path, tell) -> list[str]:
+def _follow(job: subprocess.Popen, path: Path, tell) -> list[str]:
     """The lines that the first process prints until the job ends; states of its progress go to `tell`."""
     printed, position, ended = [], 0, False
     while not ended:
         ended = job.poll() is not None
         time.sleep(0 if ended else POLL_SECONDS)
-        for path in folder.glob("*/attempt_*/0/stdout.log"):
-            with open(path) as file:
-                file.seek(position)
-                new = file.read()
-            complete = new[: new.rfind("\n") + 1]
-            position += len(complete.encode())
-            for line in complete.splitlines():
-                if line.startswith(PIPE):
-                    if tell is not None:
-                        tell(json.loads(line.removeprefix(PIPE)))
-                else:
-                    printed.append(line)
+        if not path.exists():
+            continue
+        with open(path, "rb") as file:
+            file.seek(position)
+            new = file.read()
+        complete = new[: new.rfind(b"\n") + 1]
+        position += len(complete)
+        for line in complete.decode(errors="replace").splitlines():
+            if line.startswith(PIPE):
+                if tell is not None:
+                    tell(json.loads(line.removeprefix(PIPE)))
+            else:
+                printed.append(line)
     return printed
-
-
-def _what_failed(folder: Path, code: int) -> str:
-    """Which process ended first and what it said last."""
-    log = (folder / "torchrun.log").read_text()
-    cause = log[log.rfind("Root Cause") :]
-    rank = re.search(r"rank\s*:\s*(\d+)", cause)
-    if rank is None:
-        return f"torchrun ended with code {code}:\n" + "\n".join(log.splitlines()[-LAST_LINES:])
-    status = int(re.search(r"exitcode\s*:\s*(-?\d+)", cause)[1])
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with code {status}"
-    errors = [path.read_text() for path in folder.glob(f"*/attempt_*/{rank[1]}/stderr.log")]
-    lines = [line for line in "\n".join(errors).splitlines() if line.strip()][-LAST_LINES:]
-    said = "; its last lines:\n" + "\n".join(lines) if lines else " without a word"
-    return f"process {rank[1]} {how}{said}"
 
 
 def watch(description: str, warning: type[Warning] = UserWarning) -> tuple[Callable[[dict], None], Callable[[], None]]:
@@ -350,19 +362,22 @@ def train_on_devices(run, on_epoch: Callable[[pd.DataFrame], None] | None, warni
     """
     if (run.folder / "summary.json").is_file():
         return Record.open(run.folder)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    config, history = run.folder / "config.json", _History(run.folder, on_epoch)
-    write_json(config, dataclasses.asdict(run))
+    history = _History(run.folder, on_epoch)
 
     def look(state: dict) -> None:
         tell(state)
         history.show()
 
     tell, close = watch("training", warning)
+    options = {"tell": look, "outlives": in_notebook(), "config": dataclasses.asdict(run)}
     try:
-        torchrun(run.devices, "training", str(config), tell=look)
+        torchrun(run.devices, "training", **options)
     except JobFailed as failure:
-        raise JobFailed(f"{failure}\nThe last checkpoint is in {run.folder}; the same call goes on from it") from None
+        if in_work(run.folder):  # another process had begun before
+            return follow(run, on_epoch)
+        if not (run.folder / "summary.json").is_file():
+            where = f"The last checkpoint is in {run.folder}; the same call goes on from it"
+            raise JobFailed(f"{failure}\n{where}") from None
     finally:
         close()
     history.show()

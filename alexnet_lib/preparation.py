@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from . import keep_memory
+from . import cores, keep_memory
 from .colours import colour_products, pca_of_sums
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .progress import progress_bar
@@ -215,7 +215,7 @@ def prepare_files(
         state = _State.load(work, listing, len(files), size, form)
         bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
         keep_memory()
-        with bar, _single_threads(workers or os.cpu_count()) as pool:
+        with bar, _single_threads(workers or cores()) as pool:
             chunks = [files[start : start + CHUNK] for start in range(state.files, len(files), CHUNK)]
             ahead = [_begin(pool, chunk, size, form) for chunk in chunks[:1]]
             for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):

@@ -58,9 +58,9 @@ class NonFiniteLoss(ArithmeticError):
 def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
     """Train a net, from where an earlier call with the same settings left off, and return its record.
 
-    With several devices the work is done by as many processes, started through torchrun; a process that torchrun
-    has started does its part of it. Such processes outlive this one: where another process is training this run, it is
-    followed to its end.
+    With several devices the work is done by as many processes; a process that was started for such a job does its part
+    of it. Started from a notebook they outlive its kernel. Where another process is training this run, it is followed
+    to its end.
 
     Args:
         settings: what to train; "auto" values are chosen to suit the data set.
@@ -82,8 +82,11 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
             return launch.train_on_devices(run, on_epoch, StallWarning)
     with launch.join(run.columns, run.device) as job:
         run = dataclasses.replace(run, device=job.device)
-        if not job.as_leader_says((run.folder / "summary.json").is_file()):
-            _train_here(run, stores, job, on_epoch)
+        try:
+            if not job.as_leader_says((run.folder / "summary.json").is_file()):
+                _train_here(run, stores, job, on_epoch)
+        except launch.AtWork:  # two began at once
+            return launch.follow(run, on_epoch)
         return Record.open(run.folder) if job.leader else None
 
 
@@ -95,6 +98,8 @@ def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch
             launch.at_work(run.folder, job),
             torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []),
         ):
+            if job.as_leader_says((run.folder / "summary.json").is_file()):
+                return  # finished since we looked
             if job.leader:
                 write_json(run.folder / "config.json", dataclasses.asdict(run))
             state = RunState(run, len(stores["train"].classes), job)

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -30,8 +31,9 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets.config import Config
 
-from . import ALLOCATOR
+from . import ALLOCATOR, cores
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, runs_dir
+from .processes import end, end_with, interrupt_on_signals
 
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
@@ -69,10 +71,18 @@ def load_profile(profile: str) -> dict:
         names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise ValueError(f"no profile {profile!r}; there are {names}, or the path of a .toml file")
     loaded = {"description": "", "jobs": 1, "parameters": {}, "notebooks": {}}
-    found = tomllib.loads(path.read_text())
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
     if not found.keys() <= loaded.keys():
         raise ValueError(f"{path.name}: has {', '.join(found)}; known are {', '.join(loaded)}")
-    return loaded | found
+    loaded |= found
+    tables = [("parameters", loaded["parameters"]), ("notebooks", loaded["notebooks"])]
+    for name, table in tables + [(f"notebooks.{key}", each) for key, each in dict(tables[1][1] or {}).items()]:
+        if not isinstance(table, dict):
+            raise ValueError(f"{path.name}: {name} = {table!r}; it must be a table, [{name}]")
+    return loaded
 
 
 def in_order(names: Iterable[str], dependencies: Mapping = DEPENDENCIES) -> list[str]:
@@ -179,7 +189,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     try:
         with tempfile.TemporaryDirectory() as sockets, mock.patch.dict(os.environ, kernel_environment(), clear=True):
             options["config"] = Config(KernelManager=kernel_channels(sockets))
-            papermill.execute_notebook(notebook, output, parameters, cwd=notebook.parent, **options)
+            paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output, notebook.parent)]
+            papermill.execute_notebook(*paths[:2], parameters, cwd=paths[2], **options)  # it takes {x} for a parameter
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
         lines = f"{name}: {text}".strip().splitlines()
@@ -205,7 +216,7 @@ def walk(
     With a pool of processes, so many notebooks at a time: first those that wait for others or that others wait for.
     """
     state_file = output / "state.json"
-    state = json.loads(state_file.read_text()) if state_file.is_file() else {}
+    state = read_state(state_file)
     pool = pool or Here()
     results, stamps, began, waiting, running = {}, {}, {}, [], {}
     built_on = {name: set(dependencies.get(name, ())) & todo.keys() for name in todo}
@@ -258,15 +269,31 @@ def walk(
 
 def in_parallel(steps, jobs: int) -> dict:
     """`walk` with so many processes, each with its share of the cores."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = str(max(1, cores() // jobs))
     shares = mock.patch.dict(os.environ, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)})
-    with shares, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    options = {"initializer": begin_process, "initargs": (os.getpid(),)}
+    with shares, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), **options) as pool:
         try:
             return steps(pool=pool, jobs=jobs)
         except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
-                process.terminate()
+            end(multiprocessing.active_children())
             raise
+
+
+def begin_process(parent: int) -> None:
+    """What a process of `in_parallel` does first: it ends with its parent, and puts its kernel away before."""
+    end_with(parent)
+    interrupt_on_signals()
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C comes to all; the parent passes it on
+
+
+def read_state(path: Path) -> dict:
+    """What became of each notebook; a file that cannot be read tells nothing, and all run again."""
+    try:
+        state = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def save(state: dict, path: Path) -> None:
@@ -285,7 +312,7 @@ def machine() -> dict:
 
     device = find_device()
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    return {"device": name, "cores": os.cpu_count(), "processor": platform.machine()}
+    return {"device": name, "cores": cores(), "processor": platform.machine()}
 
 
 def ledger_in_short() -> str:
@@ -302,6 +329,15 @@ def literal(word: str):
         return ast.literal_eval(word)
     except (ValueError, SyntaxError):
         return word
+
+
+def from_here(dataset):
+    """The whole path of a folder that is named from where the command is given: kernels run in another."""
+    if not Path(str(dataset)).expanduser().is_dir():
+        return dataset
+    from .dataset import HOW_TO_GET  # seconds, for torch
+
+    return dataset if dataset in HOW_TO_GET else str(Path(str(dataset)).expanduser().resolve())
 
 
 def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependencies=DEPENDENCIES) -> int:
@@ -321,7 +357,12 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
         todo = plan(folder, profile, changes, chosen.only, dependencies)
     except ValueError as error:
         parser.error(str(error))
-    jobs = chosen.jobs or profile["jobs"]
+    jobs = profile["jobs"] if chosen.jobs is None else chosen.jobs
+    if type(jobs) is not int or jobs < 1:
+        parser.error(f"jobs = {jobs!r}; accepted are whole numbers from 1 on")
+    for parameters in todo.values():
+        if "dataset" in parameters:
+            parameters["dataset"] = from_here(parameters["dataset"])
     steps = partial(walk, folder, todo, output, Path(__file__).parent, chosen.force, dependencies)
     try:
         results = in_parallel(steps, jobs) if jobs > 1 else steps()
@@ -337,4 +378,5 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
 
 
 if __name__ == "__main__":
+    interrupt_on_signals()
     sys.exit(main())

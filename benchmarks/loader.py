@@ -13,7 +13,6 @@ a machine with other work.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -120,6 +119,7 @@ def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
 
 
 def main(arguments=None) -> None:
+    from alexnet_lib import cores
     from alexnet_lib.launch import has_allocator, with_allocator
     from alexnet_lib.paths import REFERENCE
     from alexnet_lib.records import provenance, write_json, write_table
@@ -132,7 +132,7 @@ def main(arguments=None) -> None:
         with_allocator()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder))
-    about = {"cores": os.cpu_count(), "batch_size": BATCH, "raw_gigabytes": round(ALL * 256 * 256 * 3 / 1e9, 1)}
+    about = {"cores": cores(), "batch_size": BATCH, "raw_gigabytes": round(ALL * 256 * 256 * 3 / 1e9, 1)}
     if given.photographs:
         about["bytes_a_photograph"] = round(bytes_of_photographs(given.photographs, Path(folder)))
         about["jpeg_gigabytes"] = round(ALL * about["bytes_a_photograph"] / 1e9, 1)

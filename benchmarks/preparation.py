@@ -24,7 +24,6 @@ import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +117,7 @@ def row_of(cores: int, rounds: list[dict[str, tuple]]) -> dict:
 def main(arguments=None) -> None:
     import torch
 
-    from alexnet_lib import prepare
+    from alexnet_lib import cores, prepare
     from alexnet_lib.paths import REFERENCE
     from alexnet_lib.records import provenance, write_json, write_table
 
@@ -133,7 +132,7 @@ def main(arguments=None) -> None:
         files = choose_pictures(given.folder, source) if given.folder else write_pictures(source)
         store = Path(folder) / "store"
         prepare(source, store, progress=False)  # the first call imports the decoder
-        count, alone = cpu_count(), {"initializer": torch.set_num_threads, "initargs": (1,)}
+        count, alone = cores(), {"initializer": torch.set_num_threads, "initargs": (1,)}
         with ProcessPoolExecutor(count, get_context("spawn")) as pool, ThreadPoolExecutor(count, **alone) as own_pool:
             array = Path(folder) / "loop.npy"
             bare_loop(files, array, pool)

@@ -38,6 +38,13 @@ def test_every_module_is_named():
     assert modules - small <= set(re.findall(r"(\w+)\.py", README))
 
 
+def test_torchrun_is_for_several_machines():
+    """On one it would listen on all interfaces without need, where our own commands do not."""
+    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("notebooks/*.ipynb"), *REPOSITORY.glob("alexnet_lib/*.py")]
+    lines = [line for page in pages for line in page.read_text().splitlines() if "torchrun --n" in line]
+    assert lines and [line for line in lines if "--nnodes" not in line] == []
+
+
 def test_names_of_the_example_are_importable():
     names = re.search(r"from alexnet_lib import (.+)", README)[1].split(", ")
     assert all(getattr(alexnet_lib, name) for name in names)

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from alexnet_lib import walkthrough
+from alexnet_lib import cores, walkthrough
 from alexnet_lib.paths import NOTEBOOKS, data_dir
 from tests.small_notebooks import write_notebook
 
@@ -271,7 +271,7 @@ def test_the_command_runs_real_notebooks_and_reports(tmp_path, capfd):
         ["after", "skipped"],
     ]
     assert re.fullmatch(r"the ledger, \d+ claims: .*\d+ holds.*", said.out.splitlines()[-1])
-    assert json.loads((where / "machine.json").read_text())["cores"] == os.cpu_count()
+    assert json.loads((where / "machine.json").read_text())["cores"] == cores()
     assert "WARNING" not in said.err
     assert walkthrough.main([*arguments, "--only", "good"], notebooks, {}) == 0
     said = capfd.readouterr().out
