@@ -24,9 +24,12 @@ from . import cifar10, ilsvrc
 from .colours import ColourPCA
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
-from .preparation import FORMS, SourceFile, list_files, prepare_folder, write_store
+from .preparation import FORMS, _listing_hash, prepare_files, prepare_folder, write_store
+from .sources import SourceFile, check_classes, find_splits, list_files, sub_folders
 
 SPLITS = ("train", "val")
+SHOWN = 50  # rejected files; the rest is counted
+RELISTED = 100_000  # files; a larger source is not listed again each time that its stores are opened
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
 STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73}
@@ -131,32 +134,67 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     Args:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
             as the built-in pictures), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
-            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/). With
-            "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
+            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/ and other
+            names, see `sources.find_splits`). With "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same
+            stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name; a folder that is no data set; classes that differ between the splits; pictures that
+            are not those that the stores were made from.
         FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
     """
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
-    size, prepared = STORE_SIZES.get(name, 256), _prepared_folder(name, root)
-    if is_prepared(name, root):
-        return {split: open_store(prepared / split) for split in _splits(name, root)}
+    prepared = _prepared_folder(name, root)
+    if fresh := not is_prepared(name, root):
+        _prepare(name, root, prepared)
+    stores = {split: open_store(prepared / split) for split in _splits(name, root)}
+    check_classes({split: store.classes for split, store in stores.items()}, prepared)
+    if not fresh:
+        _check_pictures(name, root, stores)
+    return stores
+
+
+def _prepare(name: str, root: Path, prepared: Path) -> None:
+    """Make the stores of a data set. All splits are listed and compared before any work."""
     source, form = SOURCES.get(name, name), "jpeg" if name in AS_JPEG else "raw"
     if source in ilsvrc.CONTESTS:
-        ilsvrc.prepare_contest(source, root / source, prepared, form=form)
-        return {split: open_store(prepared / split) for split in _splits(name, root)}
+        return ilsvrc.prepare_contest(source, root / source, prepared, form=form)
     if name == "embedded32":
-        return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
-    if name == "cifar10":
-        _prepare_cifar10(root, prepared)
-        return {split: open_store(prepared / split) for split in SPLITS}
+        for split in SPLITS:
+            _generate_small(prepared / split, split)
+        return None
+    if name == "cifar10" and cifar10.is_official(root / name):
+        return cifar10.prepare_official(root / name, prepared)
     found = _sources(name, root)
-    return {
-        split: prepare(found[split][0], prepared / split, size, part=found[split][1], form=form) for split in SPLITS
-    }
+    listed = {split: list_files(*place) for split, place in found.items()}
+    check_classes({split: classes for split, (classes, _) in listed.items()}, found["train"][0].parent)
+    for split, (classes, files) in listed.items():
+        about = {"source": found[split][0].name} | ({"lossy": cifar10.is_lossy(files)} if name == "cifar10" else {})
+        prepare_files(files, classes, prepared / split, STORE_SIZES.get(name, 256), about=about, form=form)
+
+
+def _check_pictures(name: str, root: Path, stores: dict[str, Store]) -> None:
+    """Whether the pictures that stores were made from, if they are still there, are the same files."""
+    if SOURCES.get(name, name) in ilsvrc.CONTESTS:
+        return  # archives, which may be removed and take minutes to list
+    if any("listing" not in store.meta or store.meta["files"] > RELISTED for store in stores.values()):
+        return
+    try:
+        found = _sources(name, root)
+    except FileNotFoundError:
+        return
+    if not any(sub_folders(place[0]) for place in found.values()):
+        return
+    for split, store in stores.items():
+        files, meta = list_files(*found[split])[1], store.meta
+        if _listing_hash(files, meta["size"], meta.get("form", "raw")) != meta["listing"]:
+            raise ValueError(
+                f"{found[split][0]} has {len(files):,} files for {split} that are not, by name and size, the "
+                f"{meta['files']:,} that {_prepared_folder(name, root)} was made from. Bring those back, or remove "
+                f"that folder, and the pictures are prepared anew"
+            )
 
 
 def is_prepared(name: str, data_dir=None) -> bool:
@@ -174,7 +212,7 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
         ValueError: an unknown name.
     """
     if name != "auto":
-        if name not in HOW_TO_GET and not Path(name).expanduser().is_dir():
+        if name not in HOW_TO_GET and not _is_folder(name):
             raise ValueError(f"dataset = {name!r}; accepted are auto, {', '.join(HOW_TO_GET)}, or a folder's path")
         return name, f"{name}, as asked"
     sizes = {}
@@ -189,6 +227,13 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
         largest,
         f"{largest}: with {sizes[largest]:,} training images the largest data set that is prepared here",
     )
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long a name, the home of nobody, a null byte
+        return False
 
 
 def _root(folder) -> Path:
@@ -235,22 +280,11 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
         folder = Path(name).expanduser().resolve()
     else:
         folder = REPOSITORY / "data" / name if name == "embedded" else root / SOURCES.get(name, name)
-    validation = "test" if (folder / "test").is_dir() and not (folder / "val").is_dir() else "val"
-    if all((folder / part).is_dir() for part in ("train", validation)):
-        return {"train": (folder / "train", None), "val": (folder / validation, None)}
-    if name in HOW_TO_GET:
+    found = find_splits(folder) if folder.is_dir() else None
+    if name in HOW_TO_GET and (not found or found["train"][1]):
         how = HOW_TO_GET[name].format(folder=folder)
         raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how}")
-    return {split: (folder, split) for split in SPLITS}
-
-
-def _prepare_cifar10(root: Path, prepared: Path) -> None:
-    """From the official archive where it is, else from folders of pictures."""
-    if cifar10.is_official(root / "cifar10"):
-        cifar10.prepare_official(root / "cifar10", prepared)
-    else:
-        folders = {split: folder for split, (folder, _) in _sources("cifar10", root).items()}
-        cifar10.prepare_pictures(folders, prepared)
+    return found
 
 
 def _generate_small(destination: Path, split: str) -> Path:
@@ -295,8 +329,10 @@ def _download(name: str) -> None:
 def _print_store(store: Store) -> None:
     rejected = store.meta["rejected"]
     print(f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected")
-    for entry in rejected:
+    for entry in rejected[:SHOWN]:
         print(f"  {entry['file']}: {entry['reason']}")
+    if len(rejected) > SHOWN:
+        print(f"  and {len(rejected) - SHOWN:,} more, listed in {store.folder / 'meta.json'}")
 
 
 if __name__ == "__main__":
