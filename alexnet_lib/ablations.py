@@ -32,9 +32,10 @@ from torch import Tensor
 from .augmentation import centre_crops
 from .dataset import Store, load_dataset
 from .evaluation import evaluate, mean_of, predict, to_input, top_k_error
+from .learning import RECIPES
 from .paths import REFERENCE
 from .records import Record, keep, load_checkpoint, write_table
-from .settings import TrainSettings, resolve
+from .settings import SPEEDS, TrainSettings, resolve
 from .sub_networks import features_of, silenced
 from .training import build_net, load_net, train
 
@@ -326,12 +327,19 @@ def main(arguments=None) -> None:
     parser.add_argument("--epochs", type=int, help="those of the recipe unless given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
+    parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
+    parser.add_argument("--batch-size", type=int, help="that of the recipe unless given")
+    parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
+    parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
+    parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
     parser.add_argument("--short", action="store_true", help=f"runs of seconds, kept in {SHORT.name}: {SHORT_RUN}")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     try:
-        settings = TrainSettings(dataset=given.dataset, epochs=given.epochs or "auto")
+        asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
+        chosen = {name: getattr(given, name) or "auto" for name in asked}
+        settings = TrainSettings(dataset=given.dataset, speed=given.speed, **chosen)
         if given.short:
             settings = dataclasses.replace(settings, **SHORT_RUN)
         run_all(given.question, settings, given.seeds, given.only, SHORT if given.short else REFERENCE)

@@ -6,17 +6,16 @@ its pictures are JPEG files, then its pixels are not the official ones, and the 
 """
 
 import hashlib
-import socket
 from pathlib import Path
 
 import numpy as np
 
+from .download import through_torchvision
 from .preparation import write_store
 from .sources import SourceFile
 
 ARCHIVE, ARCHIVE_MD5 = "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"
 SPLITS = {"train": True, "val": False}  # True: torchvision's training set
-SILENCE = 60.0  # seconds without a byte after which a host is given up
 FROM_ELSEWHERE = (
     f"put the file {ARCHIVE} (md5 {ARCHIVE_MD5}) into {{folder}}, or unpack pictures so that {{folder}}/train and "
     "{folder}/val (or test) hold one folder for each class"
@@ -32,17 +31,8 @@ def download(folder: Path) -> None:
     """
     from torchvision.datasets import CIFAR10  # here, because importing torchvision takes seconds
 
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)  # torchvision sets none and would wait for ever
-    try:
+    with through_torchvision("CIFAR-10", FROM_ELSEWHERE.format(folder=folder)):
         CIFAR10(folder, download=True)
-    except (OSError, RuntimeError) as error:
-        ways_out = FROM_ELSEWHERE.format(folder=folder)
-        raise ConnectionError(
-            f"the host of CIFAR-10 did not deliver: {error}. Try again later, or {ways_out}"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def is_official(folder: Path) -> bool:

@@ -13,6 +13,8 @@ A prepared store is a folder that `prepare` makes from a folder of pictures:
 import argparse
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import cifar10, ilsvrc
+from . import cifar10, ilsvrc, tiny_imagenet
 from .colours import ColourPCA
+from .download import through_torchvision
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
 from .preparation import FORMS, _listing_hash, prepare_files, prepare_folder, write_store
@@ -32,18 +35,20 @@ SHOWN = 50  # rejected files; the rest is counted
 RELISTED = 100_000  # files; a larger source is not listed again each time that its stores are opened
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
-STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73}
+STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73, "tiny_imagenet": 73}
 JPEG = "-jpeg"  # at the end of a name: the same pictures, stored as JPEG
 AS_JPEG = tuple(name + JPEG for name in ("imagenette", *ilsvrc.CONTESTS))
 # the same pictures as another's, stored small or as JPEG
 SOURCES = {"imagenette73": "imagenette"} | {name: name.removesuffix(JPEG) for name in AS_JPEG}
 ONE_FOLDER_EACH = "so that {folder}/train and {folder}/val hold one folder for each class"
+IMAGENETTE = f"`python -m alexnet_lib.dataset download imagenette` fetches it; or unpack its pictures {ONE_FOLDER_EACH}"
 HOW_TO_GET = {
     "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
     "embedded32": "it is generated",
     "cifar10": cifar10.HOW_TO_GET,
-    "imagenette": f"unpack its pictures {ONE_FOLDER_EACH}",
-    "imagenette73": f"unpack its pictures {ONE_FOLDER_EACH}",
+    "imagenette": IMAGENETTE,
+    "imagenette73": IMAGENETTE,
+    "tiny_imagenet": tiny_imagenet.HOW_TO_GET,
     "ilsvrc2010": ilsvrc.HOW_TO_GET,
     "ilsvrc2012": ilsvrc.HOW_TO_GET,
 }
@@ -133,10 +138,10 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
 
     Args:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
-            as the built-in pictures), "ilsvrc2010", "ilsvrc2012", "auto" (the largest that is prepared), or the path
-            of a folder that has one sub-folder for each class, itself or in its train/ and val/ (or test/ and other
-            names, see `sources.find_splits`). With "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same
-            stored as JPEG.
+            as the built-in pictures), "tiny_imagenet" (200 classes of ImageNet, stored as small), "ilsvrc2010",
+            "ilsvrc2012", "auto" (the largest that is prepared), or the path of a folder that has one sub-folder for
+            each class, itself or in its train/ and val/ (or test/ and other names, see `sources.find_splits`). With
+            "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
@@ -165,6 +170,8 @@ def _prepare(name: str, root: Path, prepared: Path) -> None:
         for split in SPLITS:
             _generate_small(prepared / split, split)
         return None
+    if name == "tiny_imagenet":
+        return tiny_imagenet.prepare_tiny(root / name, prepared, STORE_SIZES[name])
     if name == "cifar10" and cifar10.is_official(root / name):
         return cifar10.prepare_official(root / name, prepared)
     found = _sources(name, root)
@@ -177,8 +184,8 @@ def _prepare(name: str, root: Path, prepared: Path) -> None:
 
 def _check_pictures(name: str, root: Path, stores: dict[str, Store]) -> None:
     """Whether the pictures that stores were made from, if they are still there, are the same files."""
-    if SOURCES.get(name, name) in ilsvrc.CONTESTS:
-        return  # archives, which may be removed and take minutes to list
+    if SOURCES.get(name, name) in (*ilsvrc.CONTESTS, "tiny_imagenet"):
+        return  # archives, whose content was verified, and which may be removed or take minutes to list
     if any("listing" not in store.meta or store.meta["files"] > RELISTED for store in stores.values()):
         return
     try:
@@ -253,16 +260,27 @@ def _folder_name(name: str) -> str:
 
 
 def source_files(name: str, split: str, count: int, data_dir=None) -> list[SourceFile]:
-    """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content."""
+    """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content.
+
+    Raises:
+        FileNotFoundError: the data set's pictures are not there.
+        ValueError: they are no longer those that the store was made from.
+    """
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
     prepared, source = _prepared_folder(name, root), SOURCES.get(name, name)
     if source in ilsvrc.CONTESTS:
         files = ilsvrc.list_split(source, root / source, split, prepared, progress=False)[0]
+    elif name == "tiny_imagenet":
+        tree = tiny_imagenet.unpacked(root / name)
+        files = tiny_imagenet.list_split(tree, split, tiny_imagenet.read_classes(tree)[0])
     else:
         files = list_files(*_sources(name, root)[split])[1]
     by_name = {file.name: file for file in files}
-    return [by_name[name] for name in open_store(prepared / split).index["file"][:count]]
+    try:
+        return [by_name[name] for name in open_store(prepared / split).index["file"][:count]]
+    except KeyError as error:
+        raise ValueError(f"{error}, which {prepared / split} was made from, is no longer there") from None
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:
@@ -296,7 +314,7 @@ def _generate_small(destination: Path, split: str) -> Path:
 
 
 def main(arguments=None) -> None:
-    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, `prepare NAME`, or `download cifar10`."""
+    """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, `prepare NAME`, or `download NAME`."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", help="make a store from a folder of pictures, or those of a data set")
@@ -305,8 +323,8 @@ def main(arguments=None) -> None:
     command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
     command.add_argument("--form", choices=FORMS, default="raw", help="jpeg: a tenth of the room, slower to read")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
-    command = commands.add_parser("download", help="fetch a data set through torchvision")
-    command.add_argument("name", choices=["cifar10"])
+    command = commands.add_parser("download", help="fetch a data set from its official host")
+    command.add_argument("name", choices=list(DOWNLOADS))
     given = parser.parse_args(arguments)
     try:
         if given.command == "download":
@@ -320,8 +338,26 @@ def main(arguments=None) -> None:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
+def _download_imagenette(folder: Path) -> None:
+    """Through torchvision, which verifies the archive and unpacks it; then where `load_dataset` looks for it."""
+    from torchvision.datasets import Imagenette  # here, because importing torchvision takes seconds
+
+    if any((folder / split).is_dir() for split in SPLITS):
+        return
+    fetched = folder / ".fetched"
+    shutil.rmtree(fetched / "imagenette2", ignore_errors=True)  # perhaps half unpacked; the archive beside it is kept
+    with through_torchvision("Imagenette", f"unpack its pictures {ONE_FOLDER_EACH}".format(folder=folder)):
+        Imagenette(fetched, download=True)
+    for split in SPLITS:
+        os.replace(fetched / "imagenette2" / split, folder / split)
+    shutil.rmtree(fetched)
+
+
+DOWNLOADS = {"cifar10": cifar10.download, "imagenette": _download_imagenette, "tiny_imagenet": tiny_imagenet.download}
+
+
 def _download(name: str) -> None:
-    cifar10.download(data_dir() / name)
+    DOWNLOADS[name](data_dir() / name)
     counts = " and ".join(f"{len(store):,}" for store in load_dataset(name).values())
     print(f"{name}: {counts} images are ready")
 
