@@ -176,7 +176,8 @@ def _prepare(name: str, root: Path, prepared: Path) -> None:
         return cifar10.prepare_official(root / name, prepared)
     found = _sources(name, root)
     listed = {split: list_files(*place) for split, place in found.items()}
-    check_classes({split: classes for split, (classes, _) in listed.items()}, found["train"][0].parent)
+    where = Path(os.path.commonpath([folder for folder, _ in found.values()]))
+    check_classes({split: classes for split, (classes, _) in listed.items()}, where)
     for split, (classes, files) in listed.items():
         about = {"source": found[split][0].name} | ({"lossy": cifar10.is_lossy(files)} if name == "cifar10" else {})
         prepare_files(files, classes, prepared / split, STORE_SIZES.get(name, 256), about=about, form=form)

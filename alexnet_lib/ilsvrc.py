@@ -194,7 +194,8 @@ def _wnids_of_truth(contest: Contest, folder: Path, devkit: Devkit, split: str):
     """A function from a picture's name to its class, by the number in the name: that of a line in the truth file."""
     name, wanted = contest.truth(split), PER_CLASS[split] * CLASSES
     text = (folder / name).read_bytes() if (folder / name).is_file() else devkit.texts.get(name, b"")
-    lines = [devkit.wnids.get(int(line)) if line.isdigit() else None for line in text.split()]
+    by_number = {str(number).encode(): wnid for number, wnid in devkit.wnids.items()}
+    lines = [by_number.get(line) for line in text.split()]
     if len(lines) != wanted or None in lines or set(Counter(lines).values()) != {PER_CLASS[split]}:
         raise ValueError(
             f"{name} has {len(lines)} lines, {lines.count(None)} of them not the number of a class; it wants {wanted}, "
@@ -233,17 +234,19 @@ def read_devkit(contest: Contest, folder: Path) -> Devkit:
         raise ValueError(_wrong_devkit(contest, place, "it has no data/meta.mat"))
     try:
         synsets = np.atleast_1d(loadmat(BytesIO(texts["meta.mat"]), squeeze_me=True)["synsets"])
+        fields = synsets.dtype.names or ()
+        leaves = [synset for synset in synsets if number in fields and int(synset["num_children"]) == 0]
+        kit = Devkit(
+            {int(synset[number]): str(synset["WNID"]) for synset in leaves},
+            {str(synset["WNID"]): str(synset["words"]) for synset in leaves},
+            {str(synset["WNID"]): int(synset["num_train_images"]) for synset in leaves},
+            texts,
+        )
     except Exception as error:  # scipy raises nearly anything on damaged bytes
         raise ValueError(f"meta.mat of {place} cannot be read: {error}") from None
-    if number not in (synsets.dtype.names or ()):
+    if number not in fields:
         raise ValueError(_wrong_devkit(contest, place, f"its meta.mat has no {number}"))
-    leaves = [synset for synset in synsets if int(synset["num_children"]) == 0]
-    return Devkit(
-        {int(synset[number]): str(synset["WNID"]) for synset in leaves},
-        {str(synset["WNID"]): str(synset["words"]) for synset in leaves},
-        {str(synset["WNID"]): int(synset["num_train_images"]) for synset in leaves},
-        texts,
-    )
+    return kit
 
 
 def _devkit_place(contest: Contest, folder: Path) -> Path | None:

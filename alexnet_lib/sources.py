@@ -257,7 +257,8 @@ def check_classes(classes_of: dict[str, list[str]], where: Path) -> None:
     """
     train = classes_of["train"]
     if len(train) < 2:
-        raise ValueError(f"{where} has one class, {_some(train)}; a net wants two at least to tell apart")
+        has = f"one class, {train[0]!r}" if train else "no class"
+        raise ValueError(f"{where} has {has}; a net needs at least two to tell apart")
     if junk := [name for name in train if is_junk(name)]:
         raise ValueError(f"{where} takes {_some(junk)} for a class, but that is a hidden or a system's folder")
     if _are_splits(train) or all(_kinds([name]) for name in train):
@@ -286,7 +287,9 @@ def _plain(name: str) -> str:
 
 
 def _nearest(name: str, spelt: dict[str, str]) -> str | None:
-    found = difflib.get_close_matches(_plain(name), spelt, 1, 0.8)
+    """The name that may be meant, by its _plain form; names that differ in a number are not alike."""
+    same = [plain for plain in spelt if re.sub(r"\D", "", plain) == re.sub(r"\D", "", name)]
+    found = difflib.get_close_matches(_plain(name), same, 1, 0.8)
     return spelt[found[0]] if found else None
 
 

@@ -120,6 +120,16 @@ def test_what_cannot_be_a_picture_is_listed_and_the_run_goes_on(folder, tmp_path
     assert "7 files: 4 images of 2 classes, 3 rejected" in printed and "cat/notes.jpg" in printed
 
 
+def test_of_many_rejected_files_some_are_printed(folder, tmp_path, capsys):
+    for number in range(60):
+        (folder / "cat" / f"{number}.txt").write_text("text")
+    main(["prepare", str(folder), str(tmp_path / "store"), "--size", "4"])
+    printed = capsys.readouterr().out
+    assert (
+        printed.count("not a picture") == 50 and f"and 10 more, listed in {tmp_path / 'store' / 'meta.json'}" in printed
+    )
+
+
 ABOVE, BELOW = (200, 40, 90), (30, 120, 220)
 
 
