@@ -4,15 +4,20 @@ An archive is a stranger's file. A member that is not a plain file under a plain
 archive that ends early or is damaged in the middle is an error, where Python's tarfile would stop without a word.
 """
 
+import gzip
 import json
 import os
 import tarfile
+import zlib
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from .preparation import LARGEST_FILE, SourceFile, readable
 from .progress import progress_bar
+from .sources import SourceFile, is_junk, readable
 
 MEGABYTE = 2**20
+LARGEST_TEXT = 2**26  # bytes of a kit's file, or of its wanted files together; those of the contests have a few 2**20
+LARGEST_KIT = 2**30  # bytes that a kit may unpack to
 BLOCK = 512  # bytes; a tar ends with blocks of zeros
 
 
@@ -33,8 +38,9 @@ def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile
         return _list_folder(place)
     saved, status = lists / f"{place.name}.json", place.stat()
     stamp = [str(place), status.st_size, status.st_mtime_ns]
-    if saved.is_file() and (known := json.loads(saved.read_text()))["stamp"] == stamp:
-        return [SourceFile(name, -1, place, size, start) for name, size, start in known["files"]], known["refused"]
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no list yet, a damaged one, or another's
+        if (known := json.loads(saved.read_text()))["stamp"] == stamp:
+            return [SourceFile(name, -1, place, size, start) for name, size, start in known["files"]], known["refused"]
     files, refused = _list_archive(place, progress)
     lists.mkdir(parents=True, exist_ok=True)
     listed = {"stamp": stamp, "refused": refused, "files": [(file.name, file.size, file.offset) for file in files]}
@@ -51,16 +57,21 @@ def read_texts(kit: Path, folder: str) -> dict[str, bytes]:
         ValueError: not a whole archive.
     """
     if kit.is_dir():
-        return {path.name: path.read_bytes() for path in kit.glob(f"**/{folder}/*") if path.is_file()}
-    texts = {}
+        paths = [path for path in kit.glob(f"**/{folder}/*") if not is_junk(path.name) and path.is_file()]
+        return {path.name: path.read_bytes() for path in paths if path.stat().st_size <= LARGEST_TEXT}
+    texts, total = {}, 0
     try:
-        with tarfile.open(kit, "r:gz") as tar:
-            for member in tar:
+        with gzip.open(kit) as opened, tarfile.open(fileobj=_Bounded(opened), mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # tarfile would keep them all
                 path = PurePosixPath(member.name)
-                wanted = path.parent.name == folder and member.isreg() and member.size <= LARGEST_FILE
-                if wanted and not refusal(member):
+                wanted = path.parent.name == folder and member.isreg() and not refusal(member)
+                total += member.size * wanted
+                if total > LARGEST_TEXT or member.offset_data + member.size > LARGEST_KIT:
+                    raise ValueError(f"more than a development kit holds, from {readable(member.name)!r} on")
+                if wanted:
                     texts[path.name] = tar.extractfile(member).read()
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{kit} is damaged or not a whole copy: {error}") from None
     return texts
 
@@ -75,12 +86,31 @@ def refusal(member: tarfile.TarInfo) -> str | None:
         return None
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
         return "not a plain file"
+    if any(is_junk(part) for part in PurePosixPath(member.name).parts):
+        return "a hidden or a system's file"
     return None
+
+
+class _Bounded:
+    """A file for tarfile, which would read what a header calls the length of a name, of gigabytes too, at once."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def read(self, size: int) -> bytes:
+        if size > LARGEST_TEXT:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self.file.read(size)
 
 
 def _list_folder(folder: Path) -> tuple[list[SourceFile], list[dict]]:
     files, refused = [], []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if any(is_junk(part) for part in path.relative_to(folder).parts):
+            continue
         name = readable(path.relative_to(folder).as_posix())
         if path.suffix == ".tar":  # only the outer archive was unpacked
             inner, out = _list_archive(path, progress=False, nested=False)
@@ -122,7 +152,7 @@ def _members(opened, label: str):
         ValueError: not a tar, cut off, or damaged on the way.
     """
     try:
-        with tarfile.open(fileobj=opened, mode="r:") as tar:
+        with tarfile.open(fileobj=_Bounded(opened), mode="r:") as tar:
             while (member := tar.next()) is not None:
                 if member.size < 0:
                     raise tarfile.ReadError("a member of negative size")

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from .download import through_torchvision
-from .preparation import prepare_folder, write_store
+from .preparation import write_store
+from .sources import SourceFile
 
 ARCHIVE, ARCHIVE_MD5 = "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"
 SPLITS = {"train": True, "val": False}  # True: torchvision's training set
@@ -68,8 +69,6 @@ def prepare_official(folder: Path, destination: Path) -> None:
         write_store(destination / split, data.data, np.array(data.targets), data.classes, about)
 
 
-def prepare_pictures(folders: dict[str, Path], destination: Path) -> None:
-    """Make the stores destination/<split> from folders of pictures, and note whether these are JPEG files."""
-    for split, folder in folders.items():
-        lossy = any(path.suffix.lower() in (".jpg", ".jpeg") for path in folder.rglob("*.*"))
-        prepare_folder(folder, destination / split, size=32, about={"lossy": lossy})
+def is_lossy(files: list[SourceFile]) -> bool:
+    """Whether any of these pictures is a JPEG, by its first bytes and not its name."""
+    return any(file.read_bytes().startswith(b"\xff\xd8\xff") for file in files)

@@ -27,9 +27,12 @@ from .colours import ColourPCA
 from .download import through_torchvision
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
-from .preparation import FORMS, SourceFile, list_files, prepare_folder, write_store
+from .preparation import FORMS, _listing_hash, prepare_files, prepare_folder, write_store
+from .sources import SourceFile, check_classes, find_splits, list_files, sub_folders
 
 SPLITS = ("train", "val")
+SHOWN = 50  # rejected files; the rest is counted
+RELISTED = 100_000  # files; a larger source is not listed again each time that its stores are opened
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
 STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73, "tiny_imagenet": 73}
@@ -137,35 +140,69 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
             as the built-in pictures), "tiny_imagenet" (200 classes of ImageNet, stored as small), "ilsvrc2010",
             "ilsvrc2012", "auto" (the largest that is prepared), or the path of a folder that has one sub-folder for
-            each class, itself or in its train/ and val/ (or test/). With "-jpeg" after "imagenette", "ilsvrc2010" or
-            "ilsvrc2012", the same stored as JPEG.
+            each class, itself or in its train/ and val/ (or test/ and other names, see `sources.find_splits`). With
+            "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name; a folder that is no data set; classes that differ between the splits; pictures that
+            are not those that the stores were made from.
         FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
     """
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
-    size, prepared = STORE_SIZES.get(name, 256), _prepared_folder(name, root)
-    if is_prepared(name, root):
-        return {split: open_store(prepared / split) for split in _splits(name, root)}
+    prepared = _prepared_folder(name, root)
+    if fresh := not is_prepared(name, root):
+        _prepare(name, root, prepared)
+    stores = {split: open_store(prepared / split) for split in _splits(name, root)}
+    check_classes({split: store.classes for split, store in stores.items()}, prepared)
+    if not fresh:
+        _check_pictures(name, root, stores)
+    return stores
+
+
+def _prepare(name: str, root: Path, prepared: Path) -> None:
+    """Make the stores of a data set. All splits are listed and compared before any work."""
     source, form = SOURCES.get(name, name), "jpeg" if name in AS_JPEG else "raw"
     if source in ilsvrc.CONTESTS:
-        ilsvrc.prepare_contest(source, root / source, prepared, form=form)
-        return {split: open_store(prepared / split) for split in _splits(name, root)}
+        return ilsvrc.prepare_contest(source, root / source, prepared, form=form)
     if name == "embedded32":
-        return {split: open_store(_generate_small(prepared / split, split)) for split in SPLITS}
+        for split in SPLITS:
+            _generate_small(prepared / split, split)
+        return None
     if name == "tiny_imagenet":
-        tiny_imagenet.prepare_tiny(root / name, prepared, size)
-        return {split: open_store(prepared / split) for split in SPLITS}
-    if name == "cifar10":
-        _prepare_cifar10(root, prepared)
-        return {split: open_store(prepared / split) for split in SPLITS}
+        return tiny_imagenet.prepare_tiny(root / name, prepared, STORE_SIZES[name])
+    if name == "cifar10" and cifar10.is_official(root / name):
+        return cifar10.prepare_official(root / name, prepared)
     found = _sources(name, root)
-    return {
-        split: prepare(found[split][0], prepared / split, size, part=found[split][1], form=form) for split in SPLITS
-    }
+    listed = {split: list_files(*place) for split, place in found.items()}
+    where = Path(os.path.commonpath([folder for folder, _ in found.values()]))
+    check_classes({split: classes for split, (classes, _) in listed.items()}, where)
+    for split, (classes, files) in listed.items():
+        about = {"source": found[split][0].name} | ({"lossy": cifar10.is_lossy(files)} if name == "cifar10" else {})
+        prepare_files(files, classes, prepared / split, STORE_SIZES.get(name, 256), about=about, form=form)
+
+
+def _check_pictures(name: str, root: Path, stores: dict[str, Store]) -> None:
+    """Whether the pictures that stores were made from, if they are still there, are the same files."""
+    if SOURCES.get(name, name) in (*ilsvrc.CONTESTS, "tiny_imagenet"):
+        return  # archives, whose content was verified, and which may be removed or take minutes to list
+    if any("listing" not in store.meta or store.meta["files"] > RELISTED for store in stores.values()):
+        return
+    try:
+        found = _sources(name, root)
+    except FileNotFoundError:
+        return
+    if not any(sub_folders(place[0]) for place in found.values()):
+        return
+    for split, store in stores.items():
+        files, meta = list_files(*found[split])[1], store.meta
+        if _listing_hash(files, meta["size"], meta.get("form", "raw")) != meta["listing"]:
+            raise ValueError(
+                f"{found[split][0]} has {len(files):,} files for {split} that are not, by name and size, the "
+                f"{meta['files']:,} that {_prepared_folder(name, root)} was made from. Bring those back, or remove "
+                f"that folder, and the pictures are prepared anew"
+            )
 
 
 def is_prepared(name: str, data_dir=None) -> bool:
@@ -183,7 +220,7 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
         ValueError: an unknown name.
     """
     if name != "auto":
-        if name not in HOW_TO_GET and not Path(name).expanduser().is_dir():
+        if name not in HOW_TO_GET and not _is_folder(name):
             raise ValueError(f"dataset = {name!r}; accepted are auto, {', '.join(HOW_TO_GET)}, or a folder's path")
         return name, f"{name}, as asked"
     sizes = {}
@@ -198,6 +235,13 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
         largest,
         f"{largest}: with {sizes[largest]:,} training images the largest data set that is prepared here",
     )
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long a name, the home of nobody, a null byte
+        return False
 
 
 def _root(folder) -> Path:
@@ -217,16 +261,27 @@ def _folder_name(name: str) -> str:
 
 
 def source_files(name: str, split: str, count: int, data_dir=None) -> list[SourceFile]:
-    """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content."""
+    """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content.
+
+    Raises:
+        FileNotFoundError: the data set's pictures are not there.
+        ValueError: they are no longer those that the store was made from.
+    """
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
     prepared, source = _prepared_folder(name, root), SOURCES.get(name, name)
     if source in ilsvrc.CONTESTS:
         files = ilsvrc.list_split(source, root / source, split, prepared, progress=False)[0]
+    elif name == "tiny_imagenet":
+        tree = tiny_imagenet.unpacked(root / name)
+        files = tiny_imagenet.list_split(tree, split, tiny_imagenet.read_classes(tree)[0])
     else:
         files = list_files(*_sources(name, root)[split])[1]
     by_name = {file.name: file for file in files}
-    return [by_name[name] for name in open_store(prepared / split).index["file"][:count]]
+    try:
+        return [by_name[name] for name in open_store(prepared / split).index["file"][:count]]
+    except KeyError as error:
+        raise ValueError(f"{error}, which {prepared / split} was made from, is no longer there") from None
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:
@@ -244,22 +299,11 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
         folder = Path(name).expanduser().resolve()
     else:
         folder = REPOSITORY / "data" / name if name == "embedded" else root / SOURCES.get(name, name)
-    validation = "test" if (folder / "test").is_dir() and not (folder / "val").is_dir() else "val"
-    if all((folder / part).is_dir() for part in ("train", validation)):
-        return {"train": (folder / "train", None), "val": (folder / validation, None)}
-    if name in HOW_TO_GET:
+    found = find_splits(folder) if folder.is_dir() else None
+    if name in HOW_TO_GET and (not found or found["train"][1]):
         how = HOW_TO_GET[name].format(folder=folder)
         raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how}")
-    return {split: (folder, split) for split in SPLITS}
-
-
-def _prepare_cifar10(root: Path, prepared: Path) -> None:
-    """From the official archive where it is, else from folders of pictures."""
-    if cifar10.is_official(root / "cifar10"):
-        cifar10.prepare_official(root / "cifar10", prepared)
-    else:
-        folders = {split: folder for split, (folder, _) in _sources("cifar10", root).items()}
-        cifar10.prepare_pictures(folders, prepared)
+    return found
 
 
 def _generate_small(destination: Path, split: str) -> Path:
@@ -322,8 +366,10 @@ def _download(name: str) -> None:
 def _print_store(store: Store) -> None:
     rejected = store.meta["rejected"]
     print(f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected")
-    for entry in rejected:
+    for entry in rejected[:SHOWN]:
         print(f"  {entry['file']}: {entry['reason']}")
+    if len(rejected) > SHOWN:
+        print(f"  and {len(rejected) - SHOWN:,} more, listed in {store.folder / 'meta.json'}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from .archives import list_place, read_texts
-from .preparation import SourceFile, list_files, prepare_files
+from .preparation import prepare_files
+from .sources import SourceFile, check_classes, is_junk, list_files
 
 CLASSES = 1000
 PER_CLASS = {"val": 50, "test": 150}
@@ -76,9 +77,8 @@ def prepare_contest(
         ValueError: a damaged archive, the development kit of another year, other classes, too few pictures of a class.
     """
     found = {split: list_split(name, folder, split, destination, progress) for split in splits(name, folder)}
+    check_classes({split: classes for split, (_, classes, *_) in found.items()}, folder)
     for split, (files, classes, about, refused) in found.items():
-        if classes != found["train"][1]:
-            raise ValueError(f"in {folder} the classes of {split} are not those of train")
         prepare_files(files, classes, destination / split, size, workers, progress, about, refused, form)
 
 
@@ -120,12 +120,16 @@ def _place(contest: Contest, folder: Path, split: str) -> Path | None:
     """Where the pictures of a split are: the archive, or the folder that it was unpacked to."""
     archive = contest.archives[split]
     places = [folder / archive, folder / archive.removesuffix(".tar"), folder / split]
-    return next((place for place in places if place.is_file() or place.is_dir() and any(place.iterdir())), None)
+    return next((place for place in places if place.is_file() or place.is_dir() and _entries(place)), None)
 
 
 def _is_by_class(place: Path | None) -> bool:
     """Whether this is a folder with a folder for each class, which needs no development kit."""
-    return bool(place and place.is_dir() and any(c.is_dir() and WNID.fullmatch(c.name) for c in place.iterdir()))
+    return bool(place and place.is_dir() and any(WNID.fullmatch(c.name) and c.is_dir() for c in place.iterdir()))
+
+
+def _entries(place: Path) -> list[Path]:
+    return [path for path in place.iterdir() if not is_junk(path.name)]
 
 
 def _check_complete(name: str, contest: Contest, folder: Path) -> None:
@@ -190,7 +194,8 @@ def _wnids_of_truth(contest: Contest, folder: Path, devkit: Devkit, split: str):
     """A function from a picture's name to its class, by the number in the name: that of a line in the truth file."""
     name, wanted = contest.truth(split), PER_CLASS[split] * CLASSES
     text = (folder / name).read_bytes() if (folder / name).is_file() else devkit.texts.get(name, b"")
-    lines = [devkit.wnids.get(int(line)) if line.isdigit() else None for line in text.split()]
+    by_number = {str(number).encode(): wnid for number, wnid in devkit.wnids.items()}
+    lines = [by_number.get(line) for line in text.split()]
     if len(lines) != wanted or None in lines or set(Counter(lines).values()) != {PER_CLASS[split]}:
         raise ValueError(
             f"{name} has {len(lines)} lines, {lines.count(None)} of them not the number of a class; it wants {wanted}, "
@@ -229,17 +234,19 @@ def read_devkit(contest: Contest, folder: Path) -> Devkit:
         raise ValueError(_wrong_devkit(contest, place, "it has no data/meta.mat"))
     try:
         synsets = np.atleast_1d(loadmat(BytesIO(texts["meta.mat"]), squeeze_me=True)["synsets"])
+        fields = synsets.dtype.names or ()
+        leaves = [synset for synset in synsets if number in fields and int(synset["num_children"]) == 0]
+        kit = Devkit(
+            {int(synset[number]): str(synset["WNID"]) for synset in leaves},
+            {str(synset["WNID"]): str(synset["words"]) for synset in leaves},
+            {str(synset["WNID"]): int(synset["num_train_images"]) for synset in leaves},
+            texts,
+        )
     except Exception as error:  # scipy raises nearly anything on damaged bytes
         raise ValueError(f"meta.mat of {place} cannot be read: {error}") from None
-    if number not in (synsets.dtype.names or ()):
+    if number not in fields:
         raise ValueError(_wrong_devkit(contest, place, f"its meta.mat has no {number}"))
-    leaves = [synset for synset in synsets if int(synset["num_children"]) == 0]
-    return Devkit(
-        {int(synset[number]): str(synset["WNID"]) for synset in leaves},
-        {str(synset["WNID"]): str(synset["words"]) for synset in leaves},
-        {str(synset["WNID"]): int(synset["num_train_images"]) for synset in leaves},
-        texts,
-    )
+    return kit
 
 
 def _devkit_place(contest: Contest, folder: Path) -> Path | None:

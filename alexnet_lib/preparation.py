@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -26,6 +25,7 @@ from . import cores, keep_memory
 from .colours import colour_products, pca_of_sums
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .progress import progress_bar
+from .sources import SourceFile, list_files
 
 CHUNK, GROUP = 256, 8  # files
 FORMS = ("raw", "jpeg")
@@ -91,29 +91,6 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     return picture[:, top : top + size, left : left + size].permute(1, 2, 0).contiguous()
 
 
-class SourceFile(NamedTuple):
-    """A file to prepare, on its own or a range of an archive."""
-
-    name: str  # as the store's index gives it; sorts below its class
-    label: int
-    path: Path
-    size: int  # bytes
-    offset: int | None = None  # where it begins in the archive at `path`; None: `path` is the file
-
-    def read_bytes(self) -> bytes:
-        """The file's content."""
-        if self.offset is None:
-            return self.path.read_bytes()
-        with open(self.path, "rb") as archive:
-            archive.seek(self.offset)
-            return archive.read(self.size)
-
-
-def readable(name: str) -> str:
-    """A file's name as text that can be written: bytes that are not UTF-8 become escapes such as \\xe9."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _prepare_file(file: SourceFile, size: int, form: str):
     """(image, what is stored of it, colour products, sha256, reason): all but the digest, or the reason, are None."""
     if file.size > LARGEST_FILE:
@@ -145,34 +122,7 @@ def _begin(pool: ThreadPoolExecutor, files: list[SourceFile], size: int, form: s
     return pool.map(lambda group: [_prepare_file(file, size, form) for file in group], groups)
 
 
-# ------------------------------------------------------------------------------------------------ a source of files
-
-
-def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[SourceFile]]:
-    """The class folders of `source` in sorted order, and every file below them, named by its path from `source`.
-
-    part: "val" keeps one file in ten, by a hash of its path; "train" the other nine; None all.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: no class folder in it, or an unknown part.
-    """
-    if part not in (None, "train", "val"):
-        raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
-    if not source.is_dir():
-        raise FileNotFoundError(f"no folder {source}")
-    folders = sorted(folder for folder in source.iterdir() if folder.is_dir())
-    if not folders:
-        raise ValueError(f"{source} has no sub-folders; it wants one for each class")
-    files = []
-    for label, folder in enumerate(folders):
-        found = sorted((readable(p.relative_to(source).as_posix()), p) for p in folder.rglob("*") if p.is_file())
-        files += [SourceFile(n, label, p, p.stat().st_size) for n, p in found if part in (None, _part_of(n))]
-    return [readable(folder.name) for folder in folders], files
-
-
-def _part_of(path: str) -> str:
-    return "val" if hashlib.sha256(path.encode()).digest()[0] < 26 else "train"
+# ------------------------------------------------------------------------------------------------ from files to a store
 
 
 def prepare_folder(

@@ -11,7 +11,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from .download import fetch, verify
-from .preparation import SourceFile, prepare_files
+from .preparation import prepare_files
+from .sources import SourceFile, is_junk
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 ARCHIVE, ARCHIVE_MD5 = "tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
@@ -156,11 +157,11 @@ def _lines(path: Path) -> list[str]:
 def _pictures(folder: Path) -> list[Path]:
     """The pictures of a folder by name; what systems and people leave beside them is passed over."""
     entries = folder.iterdir() if folder.is_dir() else ()
-    return sorted(p for p in entries if p.suffix == PICTURE and not p.name.startswith("."))
+    return sorted(p for p in entries if p.suffix == PICTURE and not is_junk(p.name))
 
 
 def _check_folders(train: Path, classes: list[str]) -> None:
-    others = {p.name for p in train.iterdir() if p.is_dir() and not p.name.startswith((".", "_", "@"))} - {*classes}
+    others = {p.name for p in train.iterdir() if p.is_dir() and not is_junk(p.name)} - {*classes}
     if others:
         raise ValueError(
             f"{train} has a folder {min(others)!r}, which is not one of the {CLASSES} classes of wnids.txt"

@@ -111,7 +111,8 @@ def measure(folder: Path) -> list[dict]:
 def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
     """Bytes of one picture in a JPEG store: the mean over evenly chosen files."""
     from alexnet_lib.jpeg_store import encode
-    from alexnet_lib.preparation import decode, fit, list_files
+    from alexnet_lib.preparation import decode, fit
+    from alexnet_lib.sources import list_files
 
     files = list_files(source)[1]
     chosen = files[:: max(1, len(files) // count)]

@@ -1,11 +1,13 @@
 """Tar archives that are read in place, whatever their bytes say. Whole contests: test_ilsvrc.py."""
 
+import gzip
 import tarfile
 
 import numpy as np
 import pytest
 
-from alexnet_lib.archives import list_place
+from alexnet_lib import archives
+from alexnet_lib.archives import list_place, read_texts
 from tests.small_ilsvrc import member, picture, tar, train, wnids
 
 
@@ -23,6 +25,45 @@ def test_a_changed_archive_is_listed_anew(tmp_path):
     for pictures in (2, 3):
         (tmp_path / "x.tar").write_bytes(tar(train(pictures=pictures)))
         assert len(list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)[0]) == 4 * pictures
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"stamp": 0}', "null"])
+def test_a_damaged_list_is_made_anew(tmp_path, damage):
+    (tmp_path / "x.tar").write_bytes(tar(train()))
+    whole = list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)
+    (tmp_path / "lists" / "x.tar.json").write_text(damage)
+    assert list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False) == whole
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_what_systems_leave_behind_is_no_picture(tmp_path, unpacked):
+    """macOS packs a ._NAME beside each file that has attributes: it must not stand in for a missing picture."""
+    names = ["a/._1.JPEG", "__MACOSX/a/1.JPEG", "a/.DS_Store", "a/1.JPEG"]
+    (tmp_path / "x.tar").write_bytes(tar([(name, b"x") for name in names]))
+    if unpacked:
+        with tarfile.open(tmp_path / "x.tar") as whole:
+            whole.extractall(tmp_path / "x", filter="data")
+    files, refused = list_place(tmp_path / ("x" if unpacked else "x.tar"), tmp_path / "lists", progress=False)
+    assert [file.name for file in files] == ["a/1.JPEG"]
+    assert unpacked or {entry["reason"] for entry in refused} == {"a hidden or a system's file"} and len(refused) == 3
+
+
+@pytest.mark.parametrize("kit", [False, True])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_gigabytes_is_not_read(tmp_path, kit, kind):
+    """Of which a sparse file, or a gzip, needs to hold nothing."""
+    header = member("x", type=kind, size=2**31).tobuf(tarfile.USTAR_FORMAT)
+    (tmp_path / "x").write_bytes(gzip.compress(header) if kit else header)
+    with pytest.raises(ValueError, match="damaged or not a whole copy: a header of 2,147,483,648 bytes"):
+        read_texts(tmp_path / "x", "data") if kit else list_place(tmp_path / "x", tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(("limit", "name"), [("LARGEST_TEXT", "data/b"), ("LARGEST_KIT", "c")])
+def test_a_kit_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch, limit, name):
+    monkeypatch.setattr(archives, limit, 5000)
+    (tmp_path / "kit").write_bytes(tar([("data/a", bytes(2500)), (name, bytes(2600))], compressed=True))
+    with pytest.raises(ValueError, match=f"more than a development kit holds, from '{name}' on"):
+        read_texts(tmp_path / "kit", "data")
 
 
 def test_a_member_of_negative_size_does_not_hang(tmp_path):

@@ -129,6 +129,23 @@ def test_folders_of_pictures_say_whether_they_are_lossy(tmp_path, suffix, lossy)
     assert choose_dataset("auto", tmp_path)[0] == "embedded"  # AlexNet wants larger pictures
 
 
+@pytest.mark.parametrize(("name", "kind", "lossy"), [("1.png", "JPEG", True), ("1.jpg", "PNG", False)])
+def test_whether_pictures_are_lossy_their_content_says(tmp_path, name, kind, lossy):
+    for path in [f"{split}/{name}" for split in ("train", "val") for name in CLASSES]:
+        (tmp_path / "cifar10" / path).mkdir(parents=True)
+        Image.new("RGB", (32, 32), "red").save(tmp_path / "cifar10" / path / name, kind)
+        (tmp_path / "cifar10" / path / "._2.jpg").write_bytes(b"\xff\xd8\xff")
+    assert load_dataset("cifar10", tmp_path)["train"].meta["lossy"] is lossy
+
+
+def test_folders_with_other_classes_in_test_are_refused(tmp_path):
+    for path in ["train/airplane", "train/automobile", "test/airplane", "test/car"]:
+        (tmp_path / "cifar10" / path).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "cifar10" / path / "1.png")
+    with pytest.raises(ValueError, match="val lacks 'automobile'; val has 'car', which train lacks"):
+        load_dataset("cifar10", tmp_path)
+
+
 def test_no_pictures_at_all_says_how_to_get_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="download cifar10` fetches it; or put the file cifar-10-python.tar.gz"):
         load_dataset("cifar10", tmp_path)

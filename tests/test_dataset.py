@@ -120,6 +120,16 @@ def test_what_cannot_be_a_picture_is_listed_and_the_run_goes_on(folder, tmp_path
     assert "7 files: 4 images of 2 classes, 3 rejected" in printed and "cat/notes.jpg" in printed
 
 
+def test_of_many_rejected_files_some_are_printed(folder, tmp_path, capsys):
+    for number in range(60):
+        (folder / "cat" / f"{number}.txt").write_text("text")
+    main(["prepare", str(folder), str(tmp_path / "store"), "--size", "4"])
+    printed = capsys.readouterr().out
+    assert (
+        printed.count("not a picture") == 50 and f"and 10 more, listed in {tmp_path / 'store' / 'meta.json'}" in printed
+    )
+
+
 ABOVE, BELOW = (200, 40, 90), (30, 120, 220)
 
 
@@ -245,7 +255,7 @@ def test_random_damage_is_a_picture_or_a_reason():
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_no_file_is_lost(tmp_path):
-    """Counts in are counts out and listed rejections, whatever the files are and are called."""
+    """Counts in are counts out and listed rejections, whatever the files are and are called, but for hidden ones."""
     odd = [
         b"a b",
         b'comma, "quote"',
@@ -253,7 +263,6 @@ def test_no_file_is_lost(tmp_path):
         b"return\r",
         "ü ß 猫".encode(),
         b"caf\xe9",
-        b".hidden",
         b"back\\slash",
     ]
     folder = tmp_path / "pictures" / os.fsdecode("é ".encode() + b"\xe9")
@@ -261,7 +270,7 @@ def test_no_file_is_lost(tmp_path):
     makers = [make for make, _ in TRAPS.values()] + [make for make, _ in REJECTED.values()]
     for i, make in enumerate(makers):
         (folder / f"{i} trap.JPEG").write_bytes(make())
-    for name in odd:
+    for name in [*odd, b".hidden"]:
         with open(os.path.join(os.fsencode(folder), name + b".jpg"), "wb") as file:
             file.write(rotated())
     store = prepare(tmp_path / "pictures", tmp_path / "store", size=256, workers=1, progress=False)
@@ -269,7 +278,7 @@ def test_no_file_is_lost(tmp_path):
     assert store.meta["files"] == len(makers) + len(odd)
     names = set(store.index["file"])
     assert len(names) == len(store) and not names & {entry["file"] for entry in store.meta["rejected"]}
-    wanted = {"a b", 'comma, "quote"', "line\nbreak", "return\r", "ü ß 猫", "caf\\xe9", ".hidden", "back\\slash"}
+    wanted = {"a b", 'comma, "quote"', "line\nbreak", "return\r", "ü ß 猫", "caf\\xe9", "back\\slash"}
     assert {f"é \\xe9/{name}.jpg" for name in wanted} <= names and store.classes == ["é \\xe9"]
 
 
@@ -381,7 +390,9 @@ def test_auto_takes_the_largest_prepared(tmp_path, folder):
 
 
 def test_a_missing_data_set_says_how_to_get_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="'imagenette' is not in .*imagenette: .*or unpack its pictures so that"):
+    with pytest.raises(
+        FileNotFoundError, match="'imagenette' is not in .*imagenette: .*or unpack its pictures so that"
+    ):
         load_dataset("imagenette", tmp_path)
     with pytest.raises(ValueError, match="'imagenet'; accepted are auto, embedded, embedded32, cifar10"):
         load_dataset("imagenet", tmp_path)

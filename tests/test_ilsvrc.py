@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from alexnet_lib import ilsvrc, load_dataset, preparation
 from alexnet_lib.dataset import source_files
@@ -297,13 +298,39 @@ def test_a_damaged_kit_is_an_error(of2012, how):
 def test_truth_is_checked(of2012):
     text = truth(FEW, 2)[1]
     numbers = text.decode().split()
-    for wrong_text in [b"", text[:-2], text + b"1\n", text.replace(b"1", b"5"), text.replace(b"1", b"2"), b"x\n" * 8]:
+    for wrong_text in [
+        b"",
+        text[:-2],
+        text + b"1\n",
+        text.replace(b"1", b"5"),
+        text.replace(b"1", b"2"),
+        b"x\n" * 8,
+        b"9" * 5000,
+    ]:
         files = {"meta.mat": meta_mat(2012), "ILSVRC2012_validation_ground_truth.txt": wrong_text}
         kit = tar([(f"{KIT2012}/data/{name}", data) for name, data in files.items()], True)
         (of2012 / f"{KIT2012}.tar.gz").write_bytes(kit)
         with pytest.raises(ValueError, match="validation_ground_truth.txt has . lines.* it wants 8, 2 of each class"):
             listed(of2012, "val")
     assert sorted(numbers) == sorted("11223344")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field in ("num_children", "num_train_images") for value in (None, "x", [])]
+    + [("WNID", None), ("words", None)],
+)
+def test_a_kit_with_damaged_fields_is_an_error_that_names_it(of2012, field, value):
+    row = {"ILSVRC2012_ID": 1, "WNID": "n1", "words": "w", "num_children": 0, "num_train_images": 2} | {field: value}
+    if value is None:
+        del row[field]
+    synsets = np.empty((2, 1), [(name, object) for name in row])
+    synsets[:, 0] = [tuple(row.values())] * 2
+    file = io.BytesIO()
+    savemat(file, {"synsets": synsets})
+    (of2012 / f"{KIT2012}.tar.gz").write_bytes(tar([(f"{KIT2012}/data/meta.mat", file.getvalue())], True))
+    with pytest.raises(ValueError, match=f"meta.mat of .*{KIT2012}.tar.gz cannot be read"):
+        listed(of2012)
 
 
 def test_as_many_pictures_as_the_contest_has(of2012):

@@ -1,0 +1,305 @@
+"""§2, the sources: which pictures and which classes a folder holds, found before any of them is prepared.
+
+A class is a folder, and its pictures are the files below it at any depth. Hidden files and what systems leave behind
+count as nothing, and so do links to folders below a class: they may lead in a circle.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+# folders and files of systems, in lower case; those that begin with a dot need no mention
+JUNK = {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle"}
+JUNK |= {"$recycle.bin", "lost+found", "system volume information"}
+SUFFIX = r"(?:[-_ ]?(?:set|split|data|images|\d{4}))?"
+SPLIT_NAMES = {
+    "train": re.compile("train(?:ing)?" + SUFFIX, re.I),
+    "val": re.compile("val(?:id(?:ation)?)?" + SUFFIX, re.I),
+    "test": re.compile("test(?:ing)?" + SUFFIX, re.I),
+}
+ACCEPTED = {"train": "train or training", "val": "val, valid, validation, test or testing"}
+HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II", b"MM", b"RIFF", *(b"P%d" % kind for kind in range(1, 7)))
+LOOK = 10_000  # files of a class among which one must be a picture; so a home folder is refused at once
+
+
+class SourceFile(NamedTuple):
+    """A file to prepare, on its own or a range of an archive."""
+
+    name: str  # as the store's index gives it; sorts below its class
+    label: int
+    path: Path
+    size: int  # bytes
+    offset: int | None = None  # where it begins in the archive at `path`; None: `path` is the file
+
+    def read_bytes(self) -> bytes:
+        """The file's content."""
+        if self.offset is None:
+            return self.path.read_bytes()
+        with open(self.path, "rb") as archive:
+            archive.seek(self.offset)
+            return archive.read(self.size)
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be written: bytes that are not UTF-8 become escapes such as \\xe9."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_junk(name: str) -> bool:
+    """Is this the name of a hidden file or folder, or of one that a system leaves behind?"""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def is_picture(path) -> bool:
+    """Whether a file begins as a picture of a known format does."""
+    with open(path, "rb") as file:
+        return file.read(4).startswith(HEADS)
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, and links to folders, in sorted order."""
+    return sorted(path for path in folder.iterdir() if not is_junk(path.name) and path.is_dir())
+
+
+# ------------------------------------------------------------------------------------------------ a folder of classes
+
+
+def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[SourceFile]]:
+    """The class folders of `source` in sorted order, and every file below them, named by its path from `source`.
+
+    part: "val" keeps one file in ten, by a hash of its path; "train" the other nine; None all. A class with two
+    pictures or more has at least one in each part.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no class folders, a class without a picture (or with only one, for a part), splits where classes
+            should be, or an unknown part.
+    """
+    if part not in (None, "train", "val"):
+        raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
+    if not source.is_dir():
+        raise FileNotFoundError(f"no folder {source}")
+    folders = sub_folders(source)
+    if not folders:
+        has = "has pictures, but " if _has_pictures(source) else "has "
+        raise ValueError(f"{source} {has}no sub-folders; it wants one for each class{_labels_beside(source)}")
+    classes = [readable(folder.name) for folder in folders]
+    if _are_splits(classes) or all(_kinds([name]) for name in classes):
+        raise ValueError(f"{source} has {_some(classes)}, which are splits, not classes; prepare each by itself")
+    for folder in folders:
+        _check_class(folder)
+    files = []
+    for label, folder in enumerate(folders):
+        start = len(os.path.join(source, ""))
+        found = sorted((readable(entry.path[start:]), entry.path, entry.stat().st_size) for entry in _walk(folder))
+        inner = {name.split("/", 2)[1] for name, *_ in found if name.count("/") > 1}
+        if _are_splits(inner):
+            raise ValueError(f"{folder} holds {_some(sorted(inner))}: that is a data set, not a class. Name it alone")
+        of_class = [SourceFile(name, label, Path(path), size) for name, path, size in found]
+        files += _part(of_class, part, folder) if part else of_class
+    return classes, files
+
+
+def _walk(folder: Path) -> Iterator[os.DirEntry]:
+    """Every file below a folder."""
+    folders = [str(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if is_junk(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file():
+                    yield entry
+
+
+def _check_class(folder: Path) -> None:
+    """Whether one of the first files of a class is a picture."""
+    if folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder} is a link to a folder that it lies in, not a class; remove it")
+    first = None
+    for entry in islice(_walk(folder), LOOK):
+        if is_picture(entry.path):
+            return
+        first = first or entry.path
+    name = readable(folder.name)
+    why = f"; {readable(os.path.relpath(first, folder.parent))}: not a picture" if first else ": its folder is empty"
+    hint = f". {inner} has splits: is that the data set?" if (inner := _data_set_below(folder.parent)) else ""
+    raise ValueError(
+        f"class {name!r} is left without an image{why}. {folder.parent} should hold one folder of pictures for each "
+        f"class, itself or in train and val; remove what is no class{hint}"
+    )
+
+
+def _labels_beside(source: Path) -> str:
+    """What to do with flat pictures whose labels are in a list, as Kaggle's copy of ILSVRC has them."""
+    places = [folder / "LOC_val_solution.csv" for folder in (source, *source.parents[:5])]
+    found = next((place for place in places if place.is_file()), None)
+    return f". {found} says which: move ID.JPEG to WNID/ID.JPEG for each of its lines" if found else ""
+
+
+def _part(files: list[SourceFile], part: str, folder: Path) -> list[SourceFile]:
+    """The files of a class that are in a part: a matter of their own names alone, unless a part would have no picture.
+
+    Then the picture whose hash is nearest to that part moves there.
+    """
+    hashes = {file: hashlib.sha256(file.name.encode()).digest() for file in files}
+    parts = {"train": [], "val": []}
+    for file in files:
+        parts["val" if hashes[file][0] < 26 else "train"].append(file)
+    for lacking, other in (("val", "train"), ("train", "val")):
+        if not any(is_picture(file.path) for file in parts[lacking]):
+            nearest = sorted(parts[other], key=hashes.get, reverse=lacking == "train")
+            pictures = list(islice((file for file in nearest if is_picture(file.path)), 2))
+            if len(pictures) < 2:
+                raise ValueError(
+                    f"class {readable(folder.name)!r} has one picture. It takes two, one to train and one to validate; "
+                    f"or divide {folder.parent} into train and val yourself"
+                )
+            parts[other].remove(pictures[0])
+            parts[lacking] = sorted([*parts[lacking], pictures[0]])
+    return parts[part]
+
+
+# ------------------------------------------------------------------------------------------------ splits
+
+
+def find_splits(folder: Path) -> dict[str, tuple[Path, str | None]]:
+    """The folder of classes for "train" and for "val", and which part of it is meant if it is the same for both.
+
+    Names of splits are read in any case: train or training; val, valid or validation, and where none of these is there
+    test or testing. A folder that holds nothing but another folder of folders stands for that.
+
+    Raises:
+        ValueError: one split without the other, two that may be the same, or a folder that is no data set.
+    """
+    if folder in (Path(os.path.expanduser("~")).resolve(), Path(folder.anchor)):
+        raise ValueError(f"{folder} is no data set; name the folder in it that has one sub-folder for each class")
+    folder = _unwrapped(folder)
+    inside = sub_folders(folder)
+    train, val = _split(inside, "train"), _split(inside, "val") or _split(inside, "test")
+    if train and val:
+        return {"train": (_unwrapped(train, of_split=True), None), "val": (_unwrapped(val, of_split=True), None)}
+    if train or val:
+        lacking = "val" if train else "train"
+        raise ValueError(
+            f"{folder} has {(train or val).name!r} but no folder {ACCEPTED[lacking]} (in any case). Put it there; or "
+            f"if {(train or val).name!r} is a class, rename it"
+        )
+    return {split: (folder, split) for split in ("train", "val")}
+
+
+def _split(folders: list[Path], split: str) -> Path | None:
+    found = [folder for folder in folders if SPLIT_NAMES[split].fullmatch(folder.name)]
+    exact = [folder for folder in found if folder.name == split]
+    if len(found) > 1 and not exact:
+        names = _some([folder.name for folder in found])
+        raise ValueError(f"{found[0].parent} has {names}; call the one that is meant {split!r}")
+    return (exact or found or [None])[0]
+
+
+def _unwrapped(folder: Path, of_split=False) -> Path:
+    """What a folder stands for if all it holds is a folder of folders, as photos/photos/train does."""
+    inside = sub_folders(folder)
+    if len(inside) != 1 or inside[0].is_symlink() or not of_split and _kinds([inside[0].name]):
+        return folder
+    if _has_pictures(folder) or _has_pictures(inside[0]) or not sub_folders(inside[0]):
+        return folder
+    return _unwrapped(inside[0], of_split)
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Whether pictures lie in the folder itself."""
+    files = (path for path in folder.iterdir() if not is_junk(path.name) and path.is_file())
+    return any(is_picture(path) for path in islice(files, LOOK))
+
+
+def _kinds(names) -> set[str]:
+    """Which splits these names name."""
+    return {kind for name in names for kind, pattern in SPLIT_NAMES.items() if pattern.fullmatch(name)}
+
+
+def _are_splits(names) -> bool:
+    """Whether a training and another split are among these names."""
+    kinds = _kinds(names)
+    return "train" in kinds and len(kinds) > 1
+
+
+def _data_set_below(folder: Path) -> Path | None:
+    """A folder that holds splits, at most three levels down, to name in a message."""
+    level = [folder]
+    with suppress(OSError):
+        for _ in range(4):
+            inside = {outer: sub_folders(outer) for outer in level[:100]}
+            for outer, folders in inside.items():
+                if _are_splits(path.name for path in folders):
+                    return outer
+            level = [path for folders in inside.values() for path in folders]
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ classes of splits
+
+
+def check_classes(classes_of: dict[str, list[str]], where: Path) -> None:
+    """Whether these are classes, and those of the other splits are those of "train" in the same order.
+
+    Raises:
+        ValueError: they are not, with those that differ and the nearest spelling.
+    """
+    train = classes_of["train"]
+    if len(train) < 2:
+        has = f"one class, {train[0]!r}" if train else "no class"
+        raise ValueError(f"{where} has {has}; a net needs at least two to tell apart")
+    if junk := [name for name in train if is_junk(name)]:
+        raise ValueError(f"{where} takes {_some(junk)} for a class, but that is a hidden or a system's folder")
+    if _are_splits(train) or all(_kinds([name]) for name in train):
+        raise ValueError(f"{where} has the classes {_some(train)}, but these are names of splits")
+    if len(set(train)) < len(train):
+        raise ValueError(f"{where} has several classes of the name {max(train, key=train.count)!r}")
+    for split, classes in classes_of.items():
+        missing = [name for name in train if name not in classes] if classes != train else []
+        more = [name for name in classes if name not in train] if classes != train else []
+        spelt = {_plain(name): name for name in missing}
+        pairs = [(name, near) for name in more if (near := _nearest(name, spelt))]
+        said = [f"{split} lacks {_some(missing)}"] if missing else []
+        said += [f"{split} has {_some(more)}, which train lacks"] if more else []
+        said += [
+            f"is {_shown(name, near)} in {split} the same as {_shown(near, name)} in train?" for name, near in pairs[:3]
+        ]
+        if not said and classes != train:
+            said = [f"they stand in another order, {_some(classes)} instead of {_some(train)}"]
+        if said:
+            raise ValueError(f"in {where} the classes of {split} are not those of train: {'; '.join(said)}")
+
+
+def _plain(name: str) -> str:
+    """A name without what spellings differ in: case, spaces, _ and -, and how accents are coded."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _nearest(name: str, spelt: dict[str, str]) -> str | None:
+    """The name that may be meant, by its _plain form; names that differ in a number are not alike."""
+    same = [plain for plain in spelt if re.sub(r"\D", "", plain) == re.sub(r"\D", "", name)]
+    found = difflib.get_close_matches(_plain(name), same, 1, 0.8)
+    return spelt[found[0]] if found else None
+
+
+def _shown(name: str, other: str) -> str:
+    """A name in quotes; with escapes if it looks like the other."""
+    same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
+    return ascii(name) if same else repr(name)
+
+
+def _some(names: list[str]) -> str:
+    """Names for a message: at most five."""
+    rest = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + rest
