@@ -33,7 +33,20 @@ from .learning import PaperSGD
 from .paths import runs_dir
 from .progress import progress_bar
 from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
-from .settings import Auto, Count, Positive, check, checked, find_device
+from .settings import (
+    Auto,
+    Count,
+    Dataset,
+    Epochs,
+    Finite,
+    FolderName,
+    Positive,
+    Seed,
+    Share,
+    check,
+    checked,
+    find_device,
+)
 from .training import NonFiniteLoss
 
 CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
@@ -60,7 +73,7 @@ class CifarSettings:
     compiled: the normalisation may use torch.compile.
     """
 
-    dataset: str = "auto"
+    dataset: Dataset = "auto"
     net: Literal[tuple(NETS)] = "19pct"
     activation: Literal[tuple(ACTIVATIONS)] = "relu"
     initialisation: Literal[INITIALISATIONS] = "published"
@@ -68,21 +81,21 @@ class CifarSettings:
     image_size: Auto | Count = "auto"
     input_divisor: Positive = 1.0
     augmentation: bool = True
-    stages: Annotated[tuple[tuple[Count, Positive], ...], BeforeValidator(_as_tuples), Field(min_length=1)] = (
+    stages: Annotated[tuple[tuple[Epochs, Positive], ...], BeforeValidator(_as_tuples), Field(min_length=1)] = (
         (20, 1.0),
     )
     batch_size: Count = 128
     learning_rate: Positive = 0.001
     bias_rate: Auto | Positive = "auto"
-    weight_decay: Annotated[float, Field(ge=0)] = 1.0
-    target_error: Annotated[float, Field(gt=0, lt=1)] | None = None
-    give_up_epochs: Count | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[Finite, Field(ge=0)] = 1.0
+    target_error: Share | None = None
+    give_up_epochs: Epochs | None = None
+    seed: Seed = 0
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     compiled: bool = False
-    experiment: str = "cifar"
-    name: str = "auto"
+    experiment: FolderName = "cifar"
+    name: FolderName = "auto"
 
     @property
     def folder(self) -> Path:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Callable, Sequence
+from html import escape
 from itertools import cycle
 
 import ipywidgets
@@ -34,12 +35,18 @@ def facts(rows: dict) -> HTML:
     return plain(pd.DataFrame({"": list(rows), " ": values}))
 
 
-def verdicts(checks: dict[str, bool]) -> HTML:
-    """Statements with whether they hold.
+def verdicts(checks: dict[str, bool], needs: dict[str, bool] | None = None) -> HTML:
+    """Statements with whether they hold; where something that they need is not given, a line that says so instead.
+
+    Args:
+        checks: the statements, and whether each holds.
+        needs: what the statements presuppose, "a run of three epochs or more", and whether it is given.
 
     Raises:
-        AssertionError: naming each that does not.
+        AssertionError: naming each that does not hold.
     """
+    if missing := [what for what, given in (needs or {}).items() if not given]:
+        return HTML(f"<p>These checks do not apply here: they need {escape(' and '.join(missing))}.</p>")
     failed = [statement for statement, holds in checks.items() if not holds]
     if failed:
         raise AssertionError("does not hold: " + "; ".join(failed))

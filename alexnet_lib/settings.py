@@ -1,34 +1,64 @@
 """What can be asked of a run or a notebook: names, types and ranges, checked before any work begins."""
 
-import ast
 import dataclasses
+import difflib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from . import inception
 from .architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, skeleton
 from .augmentation import AUGMENTATIONS
+from .cells import said
 from .dataset import Store, choose_dataset
 from .learning import INITIALISATIONS, RECIPES, recipe
 from .paths import runs_dir
 
 Auto = Literal["auto"]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+Width = Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 FEW = 100_000  # training images
 FEW_EPOCHS = 45
 SMALL = 128  # pixels
 SPEEDS = ("repeatable", "fast")
 LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
+OF_NO_NOTEBOOK = ("experiment", "name")  # no parameters cell has them, though Papermill may inject them
+FEWEST_CORES = 4  # processes that a machine with fewer cores may start nevertheless
 checked = dataclass(frozen=True, config=ConfigDict(strict=True))
+
+
+def _dataset(name: str) -> str:
+    if not name.strip():
+        raise ValueError("a data set's name or the path of a folder")
+    return name
+
+
+def _folder(name: str) -> str:
+    if name in ("", "..") or Path(name).name != name or "\0" in name:
+        raise ValueError("the name of one folder, without a path")
+    return name
+
+
+def _in_float32(value: float) -> float:
+    if value > 1e36:
+        raise ValueError("at most 1e36")
+    return value
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_in_float32)]
+Positive = Annotated[Finite, Field(gt=0)]
+Dataset = Annotated[str, AfterValidator(_dataset)]
+FolderName = Annotated[str, AfterValidator(_folder)]
 
 
 @checked
@@ -39,12 +69,12 @@ class TrainSettings:
         bfloat16 where the device computes in it, compiled normalisation, and on Linux an allocator that keeps memory.
     """
 
-    dataset: str = "auto"
+    dataset: Dataset = "auto"
     net: Literal[(*NETS, "googlenet")] = "paper"
-    width: Auto | Positive = "auto"
+    width: Auto | Width = "auto"
     image_size: Auto | Count = "auto"
     recipe: Auto | Literal[tuple(RECIPES)] = "auto"
-    epochs: Auto | Count = "auto"
+    epochs: Auto | Epochs = "auto"
     batch_size: Auto | Count = "auto"
     learning_rate: Auto | Positive = "auto"
     initialisation: Auto | Literal[INITIALISATIONS] = "auto"
@@ -55,14 +85,14 @@ class TrainSettings:
     without: str | None = None
     geometry: Literal["own", *GEOMETRIES] = "own"
     augmentation: Literal[AUGMENTATIONS] = "all"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     device: str = "auto"
-    devices: Auto | Count = "auto"
-    columns: Auto | Literal[1, 2] = "auto"
+    devices: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
+    columns: Auto | Annotated[int, Field(ge=1, le=2)] = "auto"
     speed: Literal[SPEEDS] = "repeatable"
     precision: Auto | Literal["fp32", "bf16"] = "auto"
-    experiment: str = "train"
-    name: str = "auto"
+    experiment: FolderName = "train"
+    name: FolderName = "auto"
 
     @property
     def folder(self) -> Path:
@@ -74,8 +104,8 @@ class TrainSettings:
 class DatasetSettings:
     """Notebook 00."""
 
-    dataset: str = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset = "auto"
+    seed: Seed = 0
 
 
 @checked
@@ -83,10 +113,10 @@ class ArchitectureSettings:
     """Notebook 01."""
 
     net: Literal[tuple(NETS)] = "paper"
-    width: Positive = 1.0
-    num_classes: Count = 1000
-    image_size: Count = 224
-    seed: Annotated[int, Field(ge=0)] = 0
+    width: Annotated[float, Field(gt=0, le=4, allow_inf_nan=False)] = 1.0
+    num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    image_size: Annotated[int, Field(ge=64, le=1024)] = 224  # with fewer pixels nothing reaches pool5
+    seed: Seed = 0
 
 
 @checked
@@ -96,10 +126,10 @@ class ReluSettings:
     dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
     net: Literal["19pct", "18pct", "conv-local-13pct"] = "19pct"
     target: Auto | Share = "auto"
-    epochs: Auto | Count = "auto"
+    epochs: Auto | Epochs = "auto"
     published_rate: Auto | Positive = "auto"
     fan_in_rate: Auto | Positive = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
 
@@ -110,10 +140,10 @@ class LrnSettings:
 
     dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
     image_size: Auto | Annotated[int, Field(ge=8, le=32)] = "auto"
-    epochs: Auto | Count = "auto"
+    epochs: Auto | Epochs = "auto"
     batch_size: Auto | Count = "auto"
     learning_rate: Positive = 0.001
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     device: str = "auto"
 
 
@@ -121,9 +151,9 @@ class LrnSettings:
 class PoolingSettings:
     """Notebook 04."""
 
-    dataset: str = "auto"
-    epochs: Count = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset = "auto"
+    epochs: Epochs = 3
+    seed: Seed = 0
     device: str = "auto"
 
 
@@ -131,11 +161,11 @@ class PoolingSettings:
 class AugmentationSettings:
     """Notebook 05. epochs: of two short runs, 0 for none; noise_std: deviation of α; steps: of the full-size net."""
 
-    dataset: str = "auto"
-    epochs: Annotated[int, Field(ge=0)] = 0
-    noise_std: Positive = 0.1
-    steps: Count = 2
-    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset = "auto"
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    noise_std: Annotated[float, Field(gt=0, le=100)] = 0.1
+    steps: Annotated[int, Field(ge=1, le=100)] = 2
+    seed: Seed = 0
     device: str = "auto"
 
 
@@ -143,9 +173,9 @@ class AugmentationSettings:
 class DropoutSettings:
     """Notebook 06."""
 
-    dataset: str = "auto"
-    epochs: Count = 4
-    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset = "auto"
+    epochs: Epochs = 4
+    seed: Seed = 0
     device: str = "auto"
 
 
@@ -153,10 +183,10 @@ class DropoutSettings:
 class ResultsSettings:
     """Notebook 08. epochs: of a short chain of pre-training, on the many classes and on the few."""
 
-    dataset: str = "auto"
-    many_epochs: Count = 5
-    few_epochs: Count = 24
-    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset = "auto"
+    many_epochs: Epochs = 5
+    few_epochs: Epochs = 24
+    seed: Seed = 0
     device: str = "auto"
 
 
@@ -164,10 +194,10 @@ class ResultsSettings:
 class QualitativeSettings:
     """Notebook 09. run: a folder in runs/train; epochs: of the run that is made where there is none."""
 
-    dataset: str = "auto"
-    run: str = "auto"
-    epochs: Count = 10
-    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset = "auto"
+    run: FolderName = "auto"
+    epochs: Epochs = 10
+    seed: Seed = 0
     device: str = "auto"
 
 
@@ -175,9 +205,9 @@ class QualitativeSettings:
 class GoogLeNetSettings:
     """Notebook 10. epochs: of two short runs, one of each net."""
 
-    dataset: str = "auto"
-    epochs: Count = 2
-    seed: Annotated[int, Field(ge=0)] = 0
+    dataset: Dataset = "auto"
+    epochs: Epochs = 2
+    seed: Seed = 0
     device: str = "auto"
 
 
@@ -187,54 +217,58 @@ def check(kind: type, values: dict):
     Raises:
         ValueError: every unknown name, missing or impossible value, with what was found and what is accepted.
     """
-    known = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        names = ", ".join(map(repr, unknown))
-        raise ValueError(f"unknown parameter {names}; accepted are {', '.join(known)}")
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    if unknown := sorted(values.keys() - fields):
+        close = {name: difflib.get_close_matches(name, fields, 1) for name in unknown}
+        lines = [f"unknown parameter {n!r}" + (f"; did you mean {c[0]!r}?" if c else "") for n, c in close.items()]
+        raise ValueError("\n".join([*lines, f"accepted are {', '.join(fields)}"]))
+    optional = {name for name, annotation in fields.items() if type(None) in get_args(annotation)}
+    wanted = {name: [] for name in sorted(optional & values.keys()) if values[name] in ("None", "none", "null")}
     try:
-        return kind(**values)
+        made = kind(**values)
     except ValidationError as error:
-        problems: dict[str, list[str]] = {}
         for problem in error.errors():
-            problems.setdefault(str(problem["loc"][0]), []).append(problem["msg"].removeprefix("Input should be "))
-        lines = [
-            f"{name} = {values[name]!r}; accepted is {', or '.join(wants)}" if name in values else f"{name} is missing"
-            for name, wants in problems.items()
-        ]
-        raise ValueError("\n".join(lines)) from None
+            want = re.sub("^(Input should be|Value error,) ", "", problem["msg"])
+            wanted.setdefault(str(problem["loc"][0]), []).append(want)
+    if not wanted:
+        return made
+    lines = []
+    for name, wants in wanted.items():
+        accepted = ", or ".join([*wants, "None"] if name in optional else wants)
+        found = f"{name} = {values[name]!r}; accepted is {accepted}" if name in values else f"{name} is missing"
+        lines.append(found + _hint(values.get(name), accepted))
+    raise ValueError("\n".join(lines))
+
+
+def _hint(value, accepted: str) -> str:
+    """How to write what was probably meant, where Papermill or YAML has made something else of it."""
+    if value in ("None", "none", "null"):
+        return f" (not the word {value!r}: None in Python and after Papermill's -p, null in YAML and JSON)"
+    if "string" in accepted and isinstance(value, int | float):
+        return f" (Papermill takes {value} for a number after -p; after -r it stays a word)"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(e[-+]?\d+)?", value, re.IGNORECASE):
+        return f" (a number, not a word: {re.sub('e', '.0e', value, flags=re.IGNORECASE)} in YAML)"
+    return ""
 
 
 def parameters(kind: type, namespace: dict):
     """The settings that a notebook's parameters cell and Papermill's injected cell ask for.
 
-    Papermill only warns about a name that it does not know, and a misspelt one would then train the wrong thing. So
-    every name that a cell before this one assigns must be a parameter.
+    Papermill only warns about a name that it does not know, and a misspelt one would then train the wrong thing. What
+    other cells assign does not matter, and neither does the order in which cells ran.
 
     Args:
         kind: the dataclass of the notebook's parameters.
         namespace: the notebook's `globals()`.
 
     Raises:
-        ValueError: as `check`.
+        ValueError: as `check`, and as `cells.said`.
     """
-    cells = namespace.get("In", [""])
-    before = cells[1 : cells.index(cells[-1])]  # when the cell is run again, still those above it
-    assigned = [name for cell in before for name in assigned_names(cell)]
-    fields = [field.name for field in dataclasses.fields(kind) if field.name in namespace]
-    return check(kind, {name: namespace[name] for name in [*fields, *assigned] if name in namespace})
-
-
-def assigned_names(source: str) -> list[str]:
-    """The names that the statements of a cell assign at top level, in order."""
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError:  # a cell with a magic
-        return []
-    targets = [
-        t for s in statements for t in ([s.target] if isinstance(s, ast.AnnAssign) else getattr(s, "targets", []))
-    ]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in OF_NO_NOTEBOOK]
+    values = said(namespace.get("In", []), names, namespace)
+    if values is None:  # a script, or %run, which keep no history
+        values = {name: namespace[name] for name in names if name in namespace}
+    return check(kind, values)
 
 
 def resolve(settings: TrainSettings, store: Store) -> TrainSettings:
@@ -313,6 +347,9 @@ def share_out(run: TrainSettings) -> TrainSettings:
         raise ValueError(f"columns = 2; {run.net} is not divided into columns, as {two} are")
     if devices % columns:
         raise ValueError(f"devices = {devices}, which do not divide into {columns} columns")
+    cores = max(os.cpu_count() or 1, FEWEST_CORES)
+    if run.device == "cpu" and "WORLD_SIZE" not in os.environ and devices > cores:
+        raise ValueError(f"devices = {devices}; on this machine there are cores for {cores} processes")
     if devices > 1 and run.device == "mps" or gpus and "WORLD_SIZE" not in os.environ and devices > gpus:
         raise ValueError(f"devices = {devices}; on this machine there are {max(gpus, 1)} of kind {run.device}")
     return dataclasses.replace(run, devices=devices, columns=columns)

@@ -1,8 +1,22 @@
 """Parameters: names, types and ranges are checked before any work, and every problem is named."""
 
+import math
+
 import pytest
 
-from alexnet_lib.settings import TrainSettings, assigned_names, check, find_device, parameters
+from alexnet_lib.cifar_training import CifarSettings
+from alexnet_lib.settings import (
+    ArchitectureSettings,
+    AugmentationSettings,
+    PoolingSettings,
+    QualitativeSettings,
+    ReluSettings,
+    TrainSettings,
+    check,
+    find_device,
+    parameters,
+    share_out,
+)
 
 
 def test_defaults_are_accepted():
@@ -12,7 +26,8 @@ def test_defaults_are_accepted():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epohcs": 3}, "unknown parameter 'epohcs'; accepted are dataset, net, width"),
+        ({"epohcs": 3}, "unknown parameter 'epohcs'; did you mean 'epochs'?\naccepted are dataset, net, width"),
+        ({"xyz": 3}, "unknown parameter 'xyz'\naccepted are dataset, net, width"),
         ({"epochs": 0}, "epochs = 0; accepted is 'auto', or greater than or equal to 1"),
         ({"epochs": "90"}, "epochs = '90'"),
         ({"epochs": 1.5}, "epochs = 1.5"),
@@ -35,32 +50,176 @@ def test_whole_numbers_are_rates_too():
     assert check(TrainSettings, {"width": 1, "learning_rate": 1}).width == 1.0
 
 
-def test_assigned_names():
-    assert assigned_names("a = 1\nb: int = 2\nc = d = 'x'\nif True:\n    e = 1") == ["a", "b", "c", "d"]
-    assert assigned_names("%matplotlib inline") == []
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (TrainSettings, {"learning_rate": math.inf}, "learning_rate = inf; accepted is 'auto', or a finite number"),
+        (TrainSettings, {"learning_rate": math.nan}, "learning_rate = nan; accepted is 'auto', or a finite number"),
+        (TrainSettings, {"learning_rate": 1e300}, "learning_rate = 1e+300; accepted is 'auto', or at most 1e36"),
+        (TrainSettings, {"width": math.inf}, "width = inf; accepted is 'auto', or a finite number"),
+        (TrainSettings, {"width": 1e300}, "width = 1e+300; accepted is 'auto', or less than or equal to 16"),
+        (TrainSettings, {"width": 10**400}, "accepted is 'auto', or "),
+        (TrainSettings, {"width": 1e9}, "less than or equal to 16"),
+        (TrainSettings, {"dropout": math.nan}, "dropout = nan"),
+        (TrainSettings, {"devices": 10**30}, "less than or equal to 4096"),
+        (TrainSettings, {"columns": True}, "columns = True"),
+        (TrainSettings, {"epochs": 10**30}, "less than or equal to 10000"),
+        (TrainSettings, {"batch_size": 10**30}, "less than or equal to 1000000"),
+        (TrainSettings, {"seed": 10**30}, "less than 4294967296"),
+        (TrainSettings, {"dataset": ""}, "dataset = ''; accepted is a data set's name or the path of a folder"),
+        (TrainSettings, {"dataset": " "}, "dataset = ' '"),
+        (
+            TrainSettings,
+            {"experiment": "../x"},
+            "experiment = '../x'; accepted is the name of one folder, without a path",
+        ),
+        (TrainSettings, {"name": "/tmp/x"}, "name = '/tmp/x'; accepted is the name of one folder"),
+        (TrainSettings, {"name": ".."}, "name = '..'"),
+        (TrainSettings, {"name": "."}, "name = '.'"),
+        (TrainSettings, {"name": ""}, "name = ''"),
+        (TrainSettings, {"name": "a\0"}, "name = 'a\\x00'"),
+        (
+            QualitativeSettings,
+            {"run": "../../elsewhere"},
+            "run = '../../elsewhere'; accepted is the name of one folder",
+        ),
+        (CifarSettings, {"stages": [[10**30, 1.0]]}, "less than or equal to 10000"),
+        (CifarSettings, {"stages": [[1, math.inf]]}, "a finite number"),
+        (CifarSettings, {"learning_rate": math.inf}, "learning_rate = inf; accepted is a finite number"),
+        (CifarSettings, {"weight_decay": -1.0}, "weight_decay = -1.0; accepted is greater than or equal to 0"),
+        (CifarSettings, {"weight_decay": math.inf}, "weight_decay = inf; accepted is a finite number"),
+        (CifarSettings, {"bias_rate": math.inf}, "bias_rate = inf"),
+        (CifarSettings, {"target_error": math.nan}, "target_error = nan"),
+        (CifarSettings, {"give_up_epochs": 10**30}, "give_up_epochs = 1"),
+        (CifarSettings, {"experiment": "../x"}, "experiment = '../x'"),
+        (CifarSettings, {"dataset": ""}, "dataset = ''"),
+        (ReluSettings, {"published_rate": math.inf}, "published_rate = inf"),
+        (ReluSettings, {"target": math.nan}, "target = nan"),
+        (AugmentationSettings, {"steps": 10**30}, "less than or equal to 100"),
+        (AugmentationSettings, {"noise_std": math.inf}, "noise_std = inf"),
+        (AugmentationSettings, {"epochs": 10**30}, "less than or equal to 10000"),
+        (ArchitectureSettings, {"image_size": 20}, "image_size = 20; accepted is greater than or equal to 64"),
+        (ArchitectureSettings, {"image_size": 10**30}, "less than or equal to 1024"),
+        (ArchitectureSettings, {"width": 1e9}, "less than or equal to 4"),
+        (ArchitectureSettings, {"num_classes": 10**30}, "less than or equal to 100000"),
+    ],
+)
+def test_absurd_values_are_refused_with_what_is_accepted(kind, values, message):
+    with pytest.raises(ValueError) as error:
+        check(kind, values)
+    assert message in str(error.value)
 
 
-def notebook(*cells):
-    """What `globals()` holds in a notebook after these cells, the last of which asks for its parameters."""
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"name": 2012}, "Papermill takes 2012 for a number after -p; after -r it stays a word"),
+        ({"dataset": 2012}, "after -r it stays a word"),
+        ({"learning_rate": "1e-3"}, "a number, not a word: 1.0e-3 in YAML"),
+        ({"epochs": "90"}, "a number, not a word: 90 in YAML"),
+        ({"without": "None"}, "without = 'None'; accepted is None (not the word 'None': None in Python"),
+        ({"normalization": "null"}, "accepted is 'own' or 'lrn', or None (not the word 'null': None in Python"),
+    ],
+)
+def test_what_papermill_and_yaml_make_of_a_value_is_explained(values, hint):
+    with pytest.raises(ValueError) as error:
+        check(TrainSettings, values)
+    assert hint in str(error.value)
+
+
+def test_whole_numbers_of_devices_end_where_the_cores_do(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match="devices = 4001; on this machine there are cores for"):
+        share_out(TrainSettings(device="cpu", devices=4001, columns=1))
+    monkeypatch.setenv("WORLD_SIZE", "64")  # torchrun's, of many machines
+    assert share_out(TrainSettings(device="cpu", devices=64, columns=1)).devices == 64
+
+
+CELL = "dataset = 'embedded'\nepochs = 3\nseed = 1\ndevice = 'cpu'"
+CALL = "settings = parameters(PoolingSettings, globals())"
+
+
+def asked(*cells, kind=PoolingSettings, **leaked):
+    """The settings that the last of these cells gets, after the others ran in a kernel."""
     namespace = {"In": ["", *cells]}
     for cell in cells[:-1]:
-        exec(cell, namespace)
-    return namespace
+        if cell != CALL:
+            exec(cell, namespace)
+    return parameters(kind, namespace | leaked)
 
 
-def test_notebook_parameters_with_injected_values():
-    settings = parameters(TrainSettings, notebook("epochs = 3\nseed = 1", "# Parameters\nepochs = 90", "ask()"))
-    assert (settings.epochs, settings.seed) == (90, 1)
+@pytest.mark.parametrize(
+    ("cells", "epochs", "seed"),
+    [
+        ([CELL, CALL], 3, 1),
+        ([CELL, "# Parameters\nepochs = 90", CALL], 90, 1),
+        # run all twice, and edited in between
+        ([CELL, CALL, "for epochs in (7, 8):\n    seed = 9", CELL, CALL], 3, 1),
+        ([CELL, CALL, "for epochs in (7, 8):\n    seed = 9", CALL], 3, 1),
+        ([CELL, CALL, "loss = 4\nnet = 5", CELL.replace("3", "4"), CALL], 4, 1),
+        ([CELL, "# Parameters\nepochs = 90", CALL, CELL, CALL], 3, 1),
+        ([CELL, "# Parameters\nepochs = 90", CALL, CELL, "# Parameters\nepochs = 91", CALL], 91, 1),
+        ([CALL, CELL, CALL], 3, 1),
+        # most of them injected: the others keep what the parameters cell says
+        ([CELL, "# Parameters\ndataset = 'x'\nepochs = 4\ndevice = 'cpu'", CALL], 4, 1),
+        # readers' own cells
+        (["my_note = 3", CELL, "my_note = 4", CALL, "other = 5", CALL], 3, 1),
+        (["seed = 5", CELL, CALL], 3, 1),
+        ([CELL, "seed = 5", CALL], 3, 1),
+        ([CELL, CALL, "epochs = 5\nprint(epochs)", CALL], 3, 1),
+        ([CELL, CALL, "epochs, seed = 5, 6", CALL], 3, 1),
+        # expressions, and names that the reader defined
+        ([CELL.replace("3", "2 * 45"), CALL], 90, 1),
+        (["base = 5", CELL.replace("3", "2 * base"), "epochs = 77", CALL], 10, 1),
+        ([CELL + "\nepochs = seed + 1", CALL], 2, 1),
+        (["epochs: int = 3\nseed: int = 1\ndevice = 'cpu'", CALL], 3, 1),
+        # split by the reader, before and after a first run, one part edited, in either order
+        (["dataset = 'embedded'\nepochs = 3", "seed = 1\ndevice = 'cpu'", CALL], 3, 1),
+        ([CELL, CALL, "dataset = 'x'\nepochs = 4\ndevice = 'cpu'", "seed = 2", CALL], 4, 2),
+        ([CELL, CALL, "seed = 2", "dataset = 'x'\nepochs = 4\ndevice = 'cpu'", CALL], 4, 2),
+        (["dataset = 'x'\nepochs = 4\ndevice = 'cpu'", "seed = 2", CALL, "seed = 3", CALL], 4, 3),
+        # everything in one cell
+        ([CELL + "\nimport json\n" + CALL], 3, 1),
+        # a line taken out: its default
+        ([CELL, CALL, "dataset = 'x'\nseed = 1\ndevice = 'cpu'", CALL], 3, 1),
+    ],
+)
+def test_settings_come_from_the_parameters_cell_as_it_last_ran(cells, epochs, seed):
+    settings = asked(*cells, experiment="leaked", epochs=111)
+    assert (settings.epochs, settings.seed) == (epochs, seed)
 
 
-def test_a_misspelt_injected_name_is_an_error():
-    with pytest.raises(ValueError, match="unknown parameter 'epohcs'"):
-        parameters(TrainSettings, notebook("epochs = 3", "# Parameters\nepohcs = 90", "ask()"))
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([CELL, "# Parameters\nepohcs = 90", CALL], "unknown parameter 'epohcs'; did you mean 'epochs'?"),
+        ([CELL.replace("epochs", "epohcs"), CALL], "unknown parameter 'epohcs'; did you mean 'epochs'?"),
+        (
+            [CELL, CALL, "loss = 4", CELL.replace("seed", "sead"), CALL],
+            "unknown parameter 'sead'; did you mean 'seed'?",
+        ),
+        ([CELL, CALL, "# Parameters\nepohcs = 90", CALL], "unknown parameter 'epohcs'"),
+        ([CELL.replace("3", "2 * bse"), CALL], "epochs = 2 * bse: name 'bse' is not defined"),
+        ([CELL + "\nif seed:\n    epochs = 4", CALL], "epochs: accepted is a plain assignment, `name = value`"),
+        ([CELL + "\nepochs += 4", CALL], "epochs: accepted is a plain assignment"),
+        ([CELL.replace("3", "0"), CALL], "epochs = 0"),
+    ],
+)
+def test_what_a_parameters_cell_must_not_say_is_an_error(cells, message):
+    namespace = {"In": ["", *cells]}
+    with pytest.raises(ValueError) as error:
+        parameters(PoolingSettings, namespace)
+    assert message in str(error.value)
 
 
-def test_names_of_later_cells_do_not_matter_when_a_cell_runs_again():
-    namespace = notebook("epochs = 3", "ask = 1", "loss = 4", "ask = 1")
-    assert parameters(TrainSettings, namespace).epochs == 3
+def test_the_run_of_notebook_07_is_not_named_by_a_loop():
+    cell = "\n".join(f"{name} = {getattr(TrainSettings, name)!r}" for name in list(TrainSettings.__annotations__)[:-2])
+    settings = asked(cell, "for name in ('run 145 in thirty',):\n    pass", CALL, kind=TrainSettings, experiment="x")
+    assert (settings.name, settings.experiment) == ("auto", "train")
+
+
+def test_a_script_has_no_history():
+    assert parameters(PoolingSettings, {"epochs": 7, "other": 1}).epochs == 7
 
 
 def test_devices():
