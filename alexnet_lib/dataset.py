@@ -13,7 +13,7 @@ A prepared store is a folder that `prepare` makes from a folder of pictures:
 import argparse
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from . import cifar10, ilsvrc
 from .colours import ColourPCA
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
+from .pieces import Rows, evenly
 from .preparation import FORMS, SourceFile, list_files, prepare_folder, write_store
 
 SPLITS = ("train", "val")
@@ -71,6 +72,16 @@ class Store:
     def crop(self) -> int:
         """Side of the crops that a net sees: in proportion to the paper's 224 of 256."""
         return round(self.size * 224 / 256)
+
+    def spread(self, count: int) -> "Store":
+        """A store of `count` of these images, evenly spaced over all classes; itself if there are no more.
+
+        The images are read when they are used. What is said of the whole (index, mean, pca, meta) stays as it is.
+        """
+        if count >= len(self):
+            return self
+        rows = evenly(len(self), count)
+        return replace(self, images=Rows(self.images, rows), labels=self.labels[rows])
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -208,7 +219,7 @@ def _folder_name(name: str) -> str:
 
 
 def source_files(name: str, split: str, count: int, data_dir=None) -> list[SourceFile]:
-    """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content."""
+    """What `count` evenly spaced images of a store were made from, in order; `.read_bytes()` gives the content."""
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
     prepared, source = _prepared_folder(name, root), SOURCES.get(name, name)
@@ -217,7 +228,8 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
     else:
         files = list_files(*_sources(name, root)[split])[1]
     by_name = {file.name: file for file in files}
-    return [by_name[name] for name in open_store(prepared / split).index["file"][:count]]
+    index = open_store(prepared / split).index["file"]
+    return [by_name[name] for name in index.iloc[evenly(len(index), count)]]
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -38,7 +39,7 @@ PHOTOGRAPHS = "imagenette73"
 BITS = (16, 64, 256)
 NEAREST = 6
 SMALL_SIDE = 16  # pixels, of the pictures whose pixels are coded
-QUERIES = 1000
+QUERIES, KNOWN = 1000, 10_000  # at most so many validation and training images
 BY_CHANCE = 0.05
 
 
@@ -96,18 +97,17 @@ def kernels(record: Record, seed: int) -> list[dict]:
 
 
 def retrieval(record: Record, seed: int, stores: dict[str, Store]) -> list[dict]:
-    """Precision among the nearest training images, for QUERIES validation images and each way to compare."""
+    """Precision among the nearest of KNOWN training images, for QUERIES validation images and each way to compare."""
     from .baselines import small_pixels  # loads scikit-learn
 
-    train, val, crop = stores["train"], stores["val"], record.config["image_size"]
-    asked = np.linspace(0, len(val) - 1, min(QUERIES, len(val))).astype(int)
-    images, labels, net, mean = val.images[asked], val.labels[asked], load_net(record), mean_of(train, crop)
-    features = [ask.hidden_features(net, x, mean) for x in (images, train.images)]
-    pixels = [ask.pixel_features(x, crop) for x in (images, train.images)]
-    near = {"features": ask.neighbours(*features, NEAREST), "pixels": ask.neighbours(*pixels, NEAREST)}
+    train, val, crop = stores["train"].spread(KNOWN), stores["val"].spread(QUERIES), record.config["image_size"]
+    images, labels, net, mean = (val.images, train.images), val.labels, load_net(record), mean_of(train, crop)
+    features = [ask.hidden_features(net, x, mean) for x in images]
+    by_pixels = partial(ask.pixel_features, crop=crop)
+    near = {"features": ask.neighbours(*features, NEAREST), "pixels": ask.neighbours(*images, NEAREST, by_pixels)}
     common = ask.shared(near["features"], near["pixels"])
     rows = [{"of": name, "code": "none", "bits": 0, "found": found} for name, found in near.items()]
-    small = [small_pixels(x, SMALL_SIDE) for x in (images, train.images)]
+    small = [small_pixels(x, SMALL_SIDE) for x in images]
     for of, (queries, known) in {"features": features, "pixels": small}.items():
         rows += [{"of": of, **row} for row in _by_codes(queries, known, seed)]
     shown = [{k: v for k, v in row.items() if k != "found"} for row in rows]
