@@ -72,9 +72,10 @@ class TrainSettings:
 
 @checked
 class DatasetSettings:
-    """Notebook 00."""
+    """Notebook 00. pictures: of training, for the two classifiers without a network."""
 
     dataset: str = "auto"
+    pictures: Annotated[int, Field(ge=2)] = 4000
     seed: Annotated[int, Field(ge=0)] = 0
 
 
