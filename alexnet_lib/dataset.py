@@ -227,9 +227,11 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
         files = ilsvrc.list_split(source, root / source, split, prepared, progress=False)[0]
     else:
         files = list_files(*_sources(name, root)[split])[1]
-    by_name = {file.name: file for file in files}
     index = open_store(prepared / split).index["file"]
-    return [by_name[name] for name in index.iloc[evenly(len(index), count)]]
+    names = index.iloc[evenly(len(index), count)].tolist()
+    wanted = set(names)
+    by_name = {file.name: file for file in files if file.name in wanted}
+    return [by_name[name] for name in names]
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:

@@ -4,10 +4,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
-from alexnet_lib import baselines, open_store, pieces
+from alexnet_lib import alexnet, baselines, pieces
+from alexnet_lib.dataset import open_store
+from alexnet_lib.evaluation import predict
 from alexnet_lib.jpeg_store import JpegImages
 from alexnet_lib.preparation import write_store
+from alexnet_lib.qualitative import hidden_features
 
 
 def sorted_store(folder, each=9, classes=10, side=16):
@@ -53,6 +57,19 @@ def test_pictures_of_a_jpeg_store_are_chosen_as_well(tmp_path):
     levels = [0, 60, 120, 180]
     np.testing.assert_allclose(np.asarray(chosen)[:, 8, 8, 0], levels, atol=2)
     np.testing.assert_allclose(baselines.small_pixels(chosen, 4).mean(1) * 255, levels, atol=2)
+
+
+def test_a_net_is_asked_about_chosen_rows_as_about_an_array():
+    images = np.random.default_rng(0).integers(0, 256, (40, 73, 73, 3), np.uint8)
+    rows, mean, net = (
+        pieces.evenly(40, 11),
+        torch.full((3, 64, 64), 120.0),
+        alexnet("paper", 5, width=0.05, image_size=64),
+    )
+    chosen = pieces.Rows(images, rows)
+    for views in (1, 10):
+        assert torch.equal(predict(net, chosen, mean, views), predict(net, images[rows], mean, views))
+    np.testing.assert_array_equal(hidden_features(net, chosen, mean), hidden_features(net, images[rows], mean))
 
 
 @pytest.mark.parametrize("features", [baselines.colour_features, baselines.small_pixels])
