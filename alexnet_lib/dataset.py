@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from .colours import ColourPCA
 from .download import through_torchvision
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
+from .pieces import Rows, evenly
 from .preparation import FORMS, _listing_hash, prepare_files, prepare_folder, write_store
 from .sources import SourceFile, check_classes, find_splits, list_files, sub_folders
 
@@ -79,6 +80,16 @@ class Store:
     def crop(self) -> int:
         """Side of the crops that a net sees: in proportion to the paper's 224 of 256."""
         return round(self.size * 224 / 256)
+
+    def spread(self, count: int) -> "Store":
+        """A store of `count` of these images, evenly spaced over all classes; itself if there are no more.
+
+        The images are read when they are used. What is said of the whole (index, mean, pca, meta) stays as it is.
+        """
+        if count >= len(self):
+            return self
+        rows = evenly(len(self), count)
+        return replace(self, images=Rows(self.images, rows), labels=self.labels[rows])
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -261,7 +272,7 @@ def _folder_name(name: str) -> str:
 
 
 def source_files(name: str, split: str, count: int, data_dir=None) -> list[SourceFile]:
-    """What the first `count` images of a store were made from, in their order; `.read_bytes()` gives the content.
+    """What `count` evenly spaced images of a store were made from, in order; `.read_bytes()` gives the content.
 
     Raises:
         FileNotFoundError: the data set's pictures are not there.
@@ -277,9 +288,12 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
         files = tiny_imagenet.list_split(tree, split, tiny_imagenet.read_classes(tree)[0])
     else:
         files = list_files(*_sources(name, root)[split])[1]
-    by_name = {file.name: file for file in files}
+    index = open_store(prepared / split).index["file"]
+    names = index.iloc[evenly(len(index), count)].tolist()
+    wanted = set(names)
+    by_name = {file.name: file for file in files if file.name in wanted}
     try:
-        return [by_name[name] for name in open_store(prepared / split).index["file"][:count]]
+        return [by_name[name] for name in names]
     except KeyError as error:
         raise ValueError(f"{error}, which {prepared / split} was made from, is no longer there") from None
 

@@ -3,6 +3,8 @@
 Nothing here trains an AlexNet; `trained.py` asks these questions of finished runs and keeps the answers.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from .learning import without_compiler
 
 LAST_HIDDEN = "relu7"
 BITS_OF_A_NUMBER = 32
+AT_ONCE = 256  # pictures of which all pixels are compared; 150 MB at 224 pixels
 
 # ------------------------------------------------------------------------------------------------- kernels (Figure 3)
 
@@ -96,12 +99,22 @@ def pixel_features(images: np.ndarray, crop: int) -> np.ndarray:
     return centre_crops(images, crop).reshape(len(images), -1).astype(np.float32) / 255
 
 
-def neighbours(queries: np.ndarray, known: np.ndarray, count: int = 6) -> np.ndarray:
-    """The rows of `known` nearest to each query by Euclidean distance, the nearest first: (N, count)."""
-    queries, known = (torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in (queries, known))
-    lengths = (known**2).sum(1)
-    nearest = [(lengths - 2 * part @ known.T).topk(count, largest=False).indices for part in queries.split(256)]
+def neighbours(queries, known, count: int = 6, features: Callable | None = None) -> np.ndarray:
+    """The rows of `known` nearest to each query by Euclidean distance, the nearest first: (N, count).
+
+    features: what makes features of a part of either, where they are too large to be kept, such as all pixels.
+    """
+    nearest = []
+    for asked in _parts(queries, features):
+        distances = [(part**2).sum(1) - 2 * asked @ part.T for part in _parts(known, features)]
+        nearest.append(torch.cat(distances, dim=1).topk(count, largest=False).indices)
     return torch.cat(nearest).numpy()
+
+
+def _parts(of, features: Callable | None) -> Iterator[Tensor]:
+    for start in range(0, len(of), AT_ONCE):
+        part = of[start : start + AT_ONCE]
+        yield torch.from_numpy(np.ascontiguousarray(part if features is None else features(part), np.float32))
 
 
 def precision(found: np.ndarray, labels: np.ndarray, known_labels: np.ndarray) -> float:

@@ -102,9 +102,10 @@ class TrainSettings:
 
 @checked
 class DatasetSettings:
-    """Notebook 00."""
+    """Notebook 00. pictures: of training, for the two classifiers without a network."""
 
     dataset: Dataset = "auto"
+    pictures: Annotated[int, Field(ge=2, le=1_000_000)] = 4000
     seed: Seed = 0
 
 

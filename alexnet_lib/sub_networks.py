@@ -15,6 +15,7 @@ from .architecture import kind_of
 from .dropout import Dropout
 
 MOST_UNITS = 16  # 65,536 sub-networks
+AT_ONCE = 128  # images that a trained net sees at a time
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the hidden units, silenced
 
 
@@ -135,12 +136,12 @@ def hidden_layers(net: nn.Sequential, features: Tensor, mask) -> Tensor:
 
 @torch.no_grad()
 def features_of(net: nn.Sequential, inputs: Tensor) -> Tensor:
-    """What the first fully connected layer is given, (N, units)."""
-    for name, layer in net.eval().named_children():
-        inputs = layer(inputs)
-        if name == "flatten":
-            return inputs
-    raise ValueError("the net has no layer called flatten")
+    """What the first fully connected layer is given, (N, units). The net sees AT_ONCE of the inputs at a time."""
+    names = [name for name, _ in net.named_children()]
+    if "flatten" not in names:
+        raise ValueError("the net has no layer called flatten")
+    before = nn.Sequential(*list(net.eval().children())[: names.index("flatten") + 1])
+    return torch.cat([before(part) for part in inputs.split(AT_ONCE)])
 
 
 def sampled_sub_networks(net: nn.Sequential, features: Tensor, count=100, seed=0) -> Tensor:

@@ -17,6 +17,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import torch
 
 from . import qualitative as ask
 from .ablations import run_variant, spread_of
+from .architecture import NETS
 from .dataset import Store, load_dataset
 from .evaluation import mean_of, top_k_error
 from .paths import REFERENCE, runs_dir
@@ -38,7 +40,7 @@ PHOTOGRAPHS = "imagenette73"
 BITS = (16, 64, 256)
 NEAREST = 6
 SMALL_SIDE = 16  # pixels, of the pictures whose pixels are coded
-QUERIES = 1000
+QUERIES, KNOWN = 1000, 10_000  # at most so many validation and training images
 BY_CHANCE = 0.05
 
 
@@ -96,18 +98,17 @@ def kernels(record: Record, seed: int) -> list[dict]:
 
 
 def retrieval(record: Record, seed: int, stores: dict[str, Store]) -> list[dict]:
-    """Precision among the nearest training images, for QUERIES validation images and each way to compare."""
+    """Precision among the nearest of KNOWN training images, for QUERIES validation images and each way to compare."""
     from .baselines import small_pixels  # loads scikit-learn
 
-    train, val, crop = stores["train"], stores["val"], record.config["image_size"]
-    asked = np.linspace(0, len(val) - 1, min(QUERIES, len(val))).astype(int)
-    images, labels, net, mean = val.images[asked], val.labels[asked], load_net(record), mean_of(train, crop)
-    features = [ask.hidden_features(net, x, mean) for x in (images, train.images)]
-    pixels = [ask.pixel_features(x, crop) for x in (images, train.images)]
-    near = {"features": ask.neighbours(*features, NEAREST), "pixels": ask.neighbours(*pixels, NEAREST)}
+    train, val, crop = stores["train"].spread(KNOWN), stores["val"].spread(QUERIES), record.config["image_size"]
+    images, labels, net, mean = (val.images, train.images), val.labels, load_net(record), mean_of(train, crop)
+    features = [ask.hidden_features(net, x, mean) for x in images]
+    by_pixels = partial(ask.pixel_features, crop=crop)
+    near = {"features": ask.neighbours(*features, NEAREST), "pixels": ask.neighbours(*images, NEAREST, by_pixels)}
     common = ask.shared(near["features"], near["pixels"])
     rows = [{"of": name, "code": "none", "bits": 0, "found": found} for name, found in near.items()]
-    small = [small_pixels(x, SMALL_SIDE) for x in (images, train.images)]
+    small = [small_pixels(x, SMALL_SIDE) for x in images]
     for of, (queries, known) in {"features": features, "pixels": small}.items():
         rows += [{"of": of, **row} for row in _by_codes(queries, known, seed)]
     shown = [{k: v for k, v in row.items() if k != "found"} for row in rows]
@@ -154,16 +155,23 @@ def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str =
 def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int = 0, device: str = "auto") -> Record:
     """A finished run of the reader's: one by its name, or notebook 07's; where there is none, a short one is trained.
 
+    Notebook 07's is that of its defaults, else the longest on these pictures that is no shorter than the short one.
+
     Raises:
         FileNotFoundError: no finished run of that name.
     """
     if name != "auto":
         return Record.open(runs_dir() / "train" / name)
-    settings = TrainSettings(dataset=dataset, seed=seed, device=device)
-    run = resolve(settings, load_dataset(dataset)["train"])
+    settings, store = TrainSettings(dataset=dataset, seed=seed, device=device), load_dataset(dataset)["train"]
+    run = resolve(settings, store)
     if (run.folder / "summary.json").is_file():
         return Record.open(run.folder)
-    return train(dataclasses.replace(settings, epochs=epochs))
+    finished = [Record.open(path.parent) for path in sorted(run.folder.parent.glob("*/summary.json"))]
+    others = [r for r in finished if r.summary["dataset"]["train"] == store.meta["fingerprint"]]
+    others = [r for r in others if r.config["net"] in NETS and r.config["epochs"] >= epochs]
+    return max(others, key=lambda r: r.config["epochs"], default=None) or train(
+        dataclasses.replace(settings, epochs=epochs)
+    )
 
 
 def search_seconds(queries: np.ndarray, known: np.ndarray, codes: dict[int, list[np.ndarray]]) -> pd.DataFrame:

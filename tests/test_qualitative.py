@@ -1,5 +1,7 @@
 """§6.1: colourfulness, plausibility, neighbours and codes against cases whose answer is known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,18 @@ def test_neighbours_are_those_that_another_library_finds():
     asked, _ = clusters(50, noise=1.0, seed=1)
     theirs = NearestNeighbors(n_neighbors=6).fit(known).kneighbors(asked, return_distance=False)
     np.testing.assert_array_equal(qualitative.neighbours(asked, known), theirs)
+
+
+def test_neighbours_of_pictures_are_found_in_pieces(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (60, 20, 20, 3), np.uint8)
+    asked, known = images[:25], images[10:]
+    pixels = partial(qualitative.pixel_features, crop=16)
+    whole = qualitative.neighbours(pixels(asked), pixels(known))
+    sizes = []
+    monkeypatch.setattr(qualitative, "AT_ONCE", 8)
+    found = qualitative.neighbours(asked, known, features=lambda few: sizes.append(len(few)) or pixels(few))
+    np.testing.assert_array_equal(found, whole)
+    assert max(sizes) == 8 and found[10:, 0].tolist() == list(range(15))
 
 
 def test_precision_and_what_two_searches_share():

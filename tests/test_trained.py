@@ -1,5 +1,7 @@
 """What is asked of finished runs: the tables that are kept, what is read from them, and the commands where none are."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,23 @@ def test_retrieval_has_a_row_for_each_way_to_compare(record, monkeypatch):
     assert table["precision"].dropna().between(0, 1).all() and 0 <= table["shared"].dropna().item() <= 1
     # plain colours with noise: their pixels give the classes away
     assert table.set_index(["of", "code"])["precision"]["pixels", "none"] == 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_run_to_look_at_is_notebook_07s_whatever_it_changed(record, monkeypatch, epochs):
+    """The run here is narrower and shorter than the defaults."""
+    monkeypatch.setattr(trained, "train", lambda run: pytest.fail("it trains another"))
+    assert trained.run_to_look_at(NAME, epochs=epochs, device="cpu").folder == record.folder
+
+
+def test_a_run_that_is_too_short_or_of_other_pictures_is_not_looked_at(record, monkeypatch):
+    monkeypatch.setattr(trained, "train", lambda run: run)
+    assert trained.run_to_look_at(NAME, epochs=3, device="cpu").epochs == 3
+    stores = {
+        split: dataclasses.replace(s, meta=s.meta | {"fingerprint": "other"}) for split, s in load_dataset(NAME).items()
+    }
+    monkeypatch.setattr(trained, "load_dataset", lambda name: stores)
+    assert trained.run_to_look_at(NAME, epochs=1, device="cpu").epochs == 1
 
 
 def test_tables_that_are_not_kept_are_named_with_their_command(tmp_path):

@@ -1,0 +1,50 @@
+"""§2, stores that do not fit into memory: some of their rows, evenly spaced, and their pictures a few at a time.
+
+A store is sorted by class, so that its first rows are pictures of a few classes only: `Store.spread` takes rows of all.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+PIECE = 32  # pictures; 25 MB as float32 at 256 pixels
+
+
+def evenly(total: int, count: int) -> np.ndarray:
+    """`count` of the rows from 0 to `total` - 1, evenly spaced from the first to the last; all if there are no more."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
+class Rows:
+    """Some rows of a store's images, uint8 (N, S, S, 3), which stay on disk until they are used.
+
+    A slice is another one of these, and reads nothing; other indices give arrays.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(self, images, rows: np.ndarray):
+        self.images, self.rows = images, rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), *self.images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Rows(self.images, self.rows[index])
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        rows = self.rows[first]
+        return np.asarray(self.images[rows])[(slice(None),) * np.ndim(rows) + tuple(rest)]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.images[self.rows], dtype)
+
+
+def in_pieces(function: Callable[[np.ndarray], np.ndarray], images, size: int = PIECE) -> np.ndarray:
+    """What a function makes of pictures (N, S, S, 3), one row for each, asked of `size` pictures at a time."""
+    parts = range(0, len(images), size)
+    return np.concatenate([function(np.asarray(images[start : start + size])) for start in parts])

@@ -1,0 +1,55 @@
+"""The profiles of photographs in miniature: all eleven notebooks on folders and archives of ten classes.
+
+What is generated is sorted by class, as everything that is prepared from folders is, and stored as small as the
+built-in pictures, so that the nets are small too.
+"""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_lib import walkthrough
+from tests.small_ilsvrc import KIT2012, flat, kit2012, tar, train, truth
+
+CLASSES = 10
+SMALL = """
+from alexnet_lib import dataset as _dataset, ilsvrc as _ilsvrc
+_dataset.STORE_SIZES |= {"imagenette": 73, "ilsvrc2012": 73}
+_ilsvrc.CLASSES, _ilsvrc.PER_CLASS, _ilsvrc.CLASSES_SHA256 = 10, {"val": 3}, {}
+"""
+# "pictures": so few that the first ones would be of one class
+SHORT = {"epochs": 1, "many_epochs": 1, "few_epochs": 1, "steps": 1, "pictures": 4}
+
+
+def make_imagenette(folder):
+    generator = np.random.default_rng(0)
+    for split, each in (("train", 8), ("val", 3)):
+        for label in range(CLASSES):
+            place = folder / split / f"n{label:08d}"
+            place.mkdir(parents=True)
+            for i in range(each):
+                pixels = generator.integers(0, 60, (90 + 3 * i, 100, 3), np.uint8) + np.uint8(15 * label)
+                Image.fromarray(pixels).save(place / f"{i}.jpg")
+
+
+def make_ilsvrc2012(folder):
+    folder.mkdir(parents=True)
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar(train(CLASSES, 8)))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar(flat(2012, "val", truth(CLASSES, 3)[0])))
+    (folder / f"{KIT2012}.tar.gz").write_bytes(kit2012(CLASSES, 3, 8))
+
+
+@pytest.mark.parametrize(("profile", "make"), [("imagenette", make_imagenette), ("ilsvrc2012", make_ilsvrc2012)])
+def test_a_profile_runs_through_all_notebooks(tmp_path, monkeypatch, capfd, profile, make):
+    make(tmp_path / "data" / profile)
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "small.py").write_text(SMALL)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("ALEXNET_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ALEXNET_RUNS", str(tmp_path / "runs"))
+    changes = [word for name, value in SHORT.items() for word in ("-p", name, str(value))]
+    code = walkthrough.main(["--profile", profile, *changes, *os.environ.get("ONLY", "").split()])
+    assert code == 0, capfd.readouterr().out
