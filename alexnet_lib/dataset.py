@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,8 @@ from .download import through_torchvision
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
 from .preparation import FORMS, SourceFile, list_files, prepare_folder, write_store
+from .store_files import read_store, require_one_size
+from .unchanged import require_unchanged
 
 SPLITS = ("train", "val")
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
@@ -79,8 +82,19 @@ class Store:
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """Where each image came from: file, class, sha256."""
-        return pd.read_csv(self.folder / "index.csv", keep_default_na=False)
+        """Where each image came from: file, class, sha256.
+
+        Raises:
+            ValueError: it is not the index of these images.
+        """
+        path = self.folder / "index.csv"
+        index = pd.read_csv(path, keep_default_na=False)
+        if list(index) != ["file", "class", "sha256"] or len(index) != len(self):
+            raise ValueError(
+                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {len(self)} of file, class, sha256. "
+                f"Delete the folder {self.folder} and prepare it again"
+            )
+        return index
 
 
 def prepare(source, destination, size=256, workers=None, progress=True, part=None, form="raw") -> Store:
@@ -114,18 +128,10 @@ def open_store(folder) -> Store:
 
     Raises:
         FileNotFoundError: no store there.
+        ValueError: a file of it is damaged, or does not belong with the others.
     """
     folder = Path(folder)
-    if not (folder / "meta.json").is_file():
-        raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
-    meta = json.loads((folder / "meta.json").read_text())
-    pca = ColourPCA(*(np.array(meta["colour_pca"][name]) for name in ("eigenvalues", "eigenvectors")))
-    if meta.get("form") == "jpeg":
-        images = JpegImages.open(folder, meta["size"])
-    else:  # "c": writable in memory and never on disk, so that torch shares the pages without a warning
-        images = np.load(folder / "images.npy", mmap_mode="c")
-    labels, mean = np.load(folder / "labels.npy"), np.load(folder / "mean.npy")
-    return Store(folder, images, labels, mean, pca, meta["classes"], meta)
+    return Store(folder, *read_store(folder))
 
 
 def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
@@ -142,14 +148,18 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or stores that are damaged, do not belong together or were made from other files
+            than their folders hold now.
         FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
     """
     root = _root(data_dir)
     name = choose_dataset(name, root)[0]
     size, prepared = STORE_SIZES.get(name, 256), _prepared_folder(name, root)
     if is_prepared(name, root):
-        return {split: open_store(prepared / split) for split in _splits(name, root)}
+        stores = {split: open_store(prepared / split) for split in _splits(name, root)}
+        require_one_size(stores)
+        _require_unchanged(stores, name, root)
+        return stores
     source, form = SOURCES.get(name, name), "jpeg" if name in AS_JPEG else "raw"
     if source in ilsvrc.CONTESTS:
         ilsvrc.prepare_contest(source, root / source, prepared, form=form)
@@ -251,6 +261,16 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
         how = HOW_TO_GET[name].format(folder=folder)
         raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how}")
     return {split: (folder, split) for split in SPLITS}
+
+
+def _require_unchanged(stores: dict[str, Store], name: str, root: Path) -> None:
+    """Refuse stores that were made from folders which hold other files by now. Archives are what they are."""
+    archived = (*ilsvrc.CONTESTS, "tiny_imagenet", "embedded32")
+    if SOURCES.get(name, name) in archived or name == "cifar10" and cifar10.is_official(root / name):
+        return
+    with suppress(FileNotFoundError):  # removed, for it is not needed any more
+        for split, (folder, part) in _sources(name, root).items():
+            require_unchanged(stores[split], folder, part)
 
 
 def _prepare_cifar10(root: Path, prepared: Path) -> None:
