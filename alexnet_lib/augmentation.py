@@ -72,16 +72,12 @@ def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
     if isinstance(images, JpegImages):
         images, rows = images[np.asarray(rows)], range(len(rows))
     images = np.asarray(images)  # slices of a memory map are memory maps, several times as dear
-    if not images.flags.writeable or min(images.strides) < 0:
-        images = images.copy()  # torch can share neither
     crops = np.empty((len(rows), size, size, 3), np.uint8)
-    pixels, source = torch.from_numpy(crops), torch.from_numpy(images)
+    pixels = torch.from_numpy(crops)
     for i, row in enumerate(rows):
-        place = (row, slice(views.top[i], views.top[i] + size), slice(views.left[i], views.left[i] + size))
+        crops[i] = images[row, views.top[i] : views.top[i] + size, views.left[i] : views.left[i] + size]
         if views.mirrored[i]:  # numpy takes ten times as long to turn three bytes around
-            pixels[i] = source[place].flip(1)
-        else:
-            crops[i] = images[place]
+            pixels[i] = pixels[i].flip(1)
     return crops
 
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +29,13 @@ from .download import through_torchvision
 from .jpeg_store import JpegImages
 from .paths import REPOSITORY, data_dir
 from .pieces import Rows, evenly
-from .preparation import FORMS, _listing_hash, prepare_files, prepare_folder, write_store
-from .sources import SourceFile, check_classes, find_splits, list_files, sub_folders
+from .preparation import FORMS, prepare_files, prepare_folder, write_store
+from .sources import SourceFile, check_classes, find_splits, list_files
+from .store_files import read_store, require_one_size
+from .unchanged import require_unchanged
 
 SPLITS = ("train", "val")
 SHOWN = 50  # rejected files; the rest is counted
-RELISTED = 100_000  # files; a larger source is not listed again each time that its stores are opened
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
 STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73, "tiny_imagenet": 73}
@@ -93,8 +95,19 @@ class Store:
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """Where each image came from: file, class, sha256."""
-        return pd.read_csv(self.folder / "index.csv", keep_default_na=False)
+        """Where each image came from: file, class, sha256.
+
+        Raises:
+            ValueError: it is not the index of these images.
+        """
+        path = self.folder / "index.csv"
+        index = pd.read_csv(path, keep_default_na=False)
+        if list(index) != ["file", "class", "sha256"] or len(index) != len(self):
+            raise ValueError(
+                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {len(self)} of file, class, sha256. "
+                f"Delete the folder {self.folder} and prepare it again"
+            )
+        return index
 
 
 def prepare(source, destination, size=256, workers=None, progress=True, part=None, form="raw") -> Store:
@@ -128,18 +141,10 @@ def open_store(folder) -> Store:
 
     Raises:
         FileNotFoundError: no store there.
+        ValueError: a file of it is damaged, or does not belong with the others.
     """
     folder = Path(folder)
-    if not (folder / "meta.json").is_file():
-        raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
-    meta = json.loads((folder / "meta.json").read_text())
-    pca = ColourPCA(*(np.array(meta["colour_pca"][name]) for name in ("eigenvalues", "eigenvectors")))
-    if meta.get("form") == "jpeg":
-        images = JpegImages.open(folder, meta["size"])
-    else:  # "c": writable in memory and never on disk, so that torch shares the pages without a warning
-        images = np.load(folder / "images.npy", mmap_mode="c")
-    labels, mean = np.load(folder / "labels.npy"), np.load(folder / "mean.npy")
-    return Store(folder, images, labels, mean, pca, meta["classes"], meta)
+    return Store(folder, *read_store(folder))
 
 
 def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
@@ -156,8 +161,8 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
-        ValueError: an unknown name; a folder that is no data set; classes that differ between the splits; pictures that
-            are not those that the stores were made from.
+        ValueError: an unknown name; a folder that is no data set; classes that differ between the splits; stores that
+            are damaged, do not belong together, or were made from other files than their folders hold now.
         FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
     """
     root = _root(data_dir)
@@ -167,8 +172,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         _prepare(name, root, prepared)
     stores = {split: open_store(prepared / split) for split in _splits(name, root)}
     check_classes({split: store.classes for split, store in stores.items()}, prepared)
+    require_one_size(stores)
     if not fresh:
-        _check_pictures(name, root, stores)
+        _require_unchanged(stores, name, root)
     return stores
 
 
@@ -192,28 +198,6 @@ def _prepare(name: str, root: Path, prepared: Path) -> None:
     for split, (classes, files) in listed.items():
         about = {"source": found[split][0].name} | ({"lossy": cifar10.is_lossy(files)} if name == "cifar10" else {})
         prepare_files(files, classes, prepared / split, STORE_SIZES.get(name, 256), about=about, form=form)
-
-
-def _check_pictures(name: str, root: Path, stores: dict[str, Store]) -> None:
-    """Whether the pictures that stores were made from, if they are still there, are the same files."""
-    if SOURCES.get(name, name) in (*ilsvrc.CONTESTS, "tiny_imagenet"):
-        return  # archives, whose content was verified, and which may be removed or take minutes to list
-    if any("listing" not in store.meta or store.meta["files"] > RELISTED for store in stores.values()):
-        return
-    try:
-        found = _sources(name, root)
-    except FileNotFoundError:
-        return
-    if not any(sub_folders(place[0]) for place in found.values()):
-        return
-    for split, store in stores.items():
-        files, meta = list_files(*found[split])[1], store.meta
-        if _listing_hash(files, meta["size"], meta.get("form", "raw")) != meta["listing"]:
-            raise ValueError(
-                f"{found[split][0]} has {len(files):,} files for {split} that are not, by name and size, the "
-                f"{meta['files']:,} that {_prepared_folder(name, root)} was made from. Bring those back, or remove "
-                f"that folder, and the pictures are prepared anew"
-            )
 
 
 def is_prepared(name: str, data_dir=None) -> bool:
@@ -318,6 +302,16 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
         how = HOW_TO_GET[name].format(folder=folder)
         raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how}")
     return found
+
+
+def _require_unchanged(stores: dict[str, Store], name: str, root: Path) -> None:
+    """Refuse stores that were made from folders which hold other files by now. Archives are what they are."""
+    archived = (*ilsvrc.CONTESTS, "tiny_imagenet", "embedded32")
+    if SOURCES.get(name, name) in archived or name == "cifar10" and cifar10.is_official(root / name):
+        return
+    with suppress(FileNotFoundError):  # removed, for it is not needed any more
+        for split, (folder, part) in _sources(name, root).items():
+            require_unchanged(stores[split], folder, part)
 
 
 def _generate_small(destination: Path, split: str) -> Path:

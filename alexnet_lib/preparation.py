@@ -7,13 +7,14 @@ chunks, or on the number of workers: all that is summed over images are integers
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -23,13 +24,13 @@ from PIL import Image
 
 from . import cores, keep_memory
 from .colours import colour_products, pca_of_sums
-from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
+from .jpeg_store import OFFSETS, QUALITY, encode
 from .progress import progress_bar
 from .sources import SourceFile, list_files
+from .store_files import FORMS, read_meta
+from .unfinished import Unfinished, npy_bytes, npy_header, publish, room_for, tidy, word_sum, write_file
 
 CHUNK, GROUP = 256, 8  # files
-FORMS = ("raw", "jpeg")
-COUNTS = ("files", "rows", "image_bytes", "record_bytes")  # what an unfinished store has so far
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
 # no EPS among them: Pillow hands that to another program
@@ -43,9 +44,10 @@ def decode(data: bytes) -> torch.Tensor:
     """The picture in these bytes as uint8 (3, H, W) RGB.
 
     Rotation tags and alpha are ignored, as in 2012. What counts is the content, not the name: a PNG may be called JPEG.
+    Of 16 bits a pixel the upper eight are kept.
 
     Raises:
-        ValueError: not a whole picture, with the reason.
+        ValueError: not a whole picture, or one whose numbers do not say what is white, with the reason.
     """
     from simplejpeg import decode_jpeg  # here, because a machine that only trains needs no decoder
 
@@ -56,8 +58,9 @@ def decode(data: bytes) -> torch.Tensor:
         if picture.format == "JPEG" and picture.mode in ("RGB", "L"):
             with suppress(ValueError):  # whether enough is left of what is damaged, Pillow decides
                 return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
-        if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to white
-            picture = Image.fromarray((np.asarray(picture, np.int64).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+        if picture.mode[0] in "IF":  # grey of more than 8 bits, which Pillow would clip to white
+            grey = torch.from_numpy(_upper_bits(picture))
+            return grey.expand(3, *grey.shape)
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except PIL.UnidentifiedImageError:
         raise ValueError("not a picture of a known format" if data else "empty file") from None
@@ -69,10 +72,20 @@ def decode(data: bytes) -> torch.Tensor:
         raise ValueError(f"cannot be decoded: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 
 
+def _upper_bits(picture: Image.Image) -> np.ndarray:
+    """The upper 8 of 16 bits a pixel, (H, W) uint8."""
+    bits = getattr(picture, "tag_v2", {}).get(258, (16,))  # of a TIFF; in other formats they are 16
+    if picture.mode == "F" or bits != (16,) or 2 in getattr(picture, "tag_v2", {}).get(339, ()):
+        kind = "fractions" if picture.mode == "F" else f"signed or {bits[0]}-bit whole numbers"
+        raise ValueError(f"its pixels are {kind}, which do not say what is white; save it with 8 or 16 bits a pixel")
+    numbers = np.asarray(picture)
+    return (numbers >> 8).astype(np.uint8)
+
+
 def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Scale until the shorter side is `size` pixels and keep the centre: (3, H, W) to (size, size, 3) uint8 (§2).
 
-    Bilinear with antialiasing: Pillow's rule, within one grey level.
+    Bilinear with antialiasing: Pillow's rule, within one grey level nearly everywhere and two at most.
 
     Raises:
         ValueError: so thin that it would become enormous.
@@ -91,18 +104,28 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     return picture[:, top : top + size, left : left + size].permute(1, 2, 0).contiguous()
 
 
-def _prepare_file(file: SourceFile, size: int, form: str):
-    """(image, what is stored of it, colour products, sha256, reason): all but the digest, or the reason, are None."""
+class Prepared(NamedTuple):
+    """What became of a file: an image, or the reason why not."""
+
+    sha256: str | None
+    reason: str | None = None
+    image: np.ndarray | None = None
+    products: np.ndarray | None = None  # of its colours
+    stored: bytes | memoryview = b""  # of the image
+    check: int = 0  # of these bytes
+
+
+def _prepare_file(file: SourceFile, size: int, form: str) -> Prepared:
     if file.size > LARGEST_FILE:
-        return None, None, None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
+        return Prepared(None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}")
     data = file.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     try:
         image = fit(decode(data), size).numpy()
     except ValueError as error:
-        return None, None, None, digest, str(error)
+        return Prepared(digest, str(error))
     stored = encode(image) if form == "jpeg" else image.reshape(-1).data
-    return image, stored, colour_products(image), digest, None
+    return Prepared(digest, None, image, colour_products(image), stored, word_sum(stored))
 
 
 @contextmanager
@@ -155,25 +178,31 @@ def prepare_files(
     if form not in FORMS:
         raise ValueError(f"form = {form!r}; accepted are {', '.join(FORMS)}")
     about, refused = about or {}, refused or []
-    listing = _listing_hash(files, size, form)
+    listing = listing_hash(files, size, form)
     if destination.exists():
         return _already_prepared(destination, listing)
     with alone_at(destination):
         if destination.exists():
             return _already_prepared(destination, listing)
         work = destination.with_name(f".{destination.name}.partial")
-        state = _State.load(work, listing, len(files), size, form)
-        bar = progress_bar(len(files), f"preparing {about.get('source', '')}", "file", progress, initial=state.files)
-        keep_memory()
-        with bar, _single_threads(workers or cores()) as pool:
-            chunks = [files[start : start + CHUNK] for start in range(state.files, len(files), CHUNK)]
-            ahead = [_begin(pool, chunk, size, form) for chunk in chunks[:1]]
-            for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):
-                done = [row for group in ahead.pop() for row in group]
-                ahead.append(_begin(pool, following, size, form))  # the cores go on while a chunk is written
-                state.append(chunk, done)
-                bar.update(len(chunk))
-        return _finish(state, destination, classes, about | {"listing": listing}, refused)
+        with room_for(work, "what is prepared so far is kept there"):
+            state = Unfinished.load(work, listing, len(files), size, form)
+            _append_all(state, files, workers, progress, f"preparing {about.get('source', '')}")
+            return _finish(state, destination, classes, about | {"listing": listing}, refused)
+
+
+def _append_all(state: Unfinished, files: list[SourceFile], workers, progress, title: str) -> None:
+    """Prepare the files that the state lacks."""
+    keep_memory()
+    bar = progress_bar(len(files), title, "file", progress, initial=state.files)
+    with bar, _single_threads(workers or cores()) as pool:
+        chunks = [files[start : start + CHUNK] for start in range(state.files, len(files), CHUNK)]
+        ahead = [_begin(pool, chunk, state.size, state.form) for chunk in chunks[:1]]
+        for chunk, following in zip_longest(chunks, chunks[1:], fillvalue=[]):
+            done = [row for group in ahead.pop() for row in group]
+            ahead.append(_begin(pool, following, state.size, state.form))  # the cores go on while a chunk is written
+            state.append(chunk, done)
+            bar.update(len(chunk))
 
 
 def alone_at(destination: Path) -> FileLock:
@@ -182,7 +211,7 @@ def alone_at(destination: Path) -> FileLock:
     return FileLock(destination.with_name(f".{destination.name}.lock"))
 
 
-def _listing_hash(files: list[SourceFile], size: int, form: str) -> str:
+def listing_hash(files: list[SourceFile], size: int, form: str) -> str:
     """Which files at which sizes: what decides whether a preparation goes on or is already done."""
     digest = hashlib.sha256(f"{size}{'' if form == 'raw' else form}".encode())
     for file in files:
@@ -191,84 +220,15 @@ def _listing_hash(files: list[SourceFile], size: int, form: str) -> str:
 
 
 def _already_prepared(destination: Path, listing: str) -> Path:
-    meta = destination / "meta.json"
-    if meta.is_file() and json.loads(meta.read_text()).get("listing") == listing:
+    if (destination / "meta.json").is_file() and read_meta(destination).get("listing") == listing:
+        tidy(destination)
         return destination
     raise FileExistsError(
         f"{destination} exists and was not prepared from these files at this size; remove it or name another folder"
     )
 
 
-class _State:
-    """An unfinished store: images and records on disk, and how much of them counts."""
-
-    def __init__(self, folder: Path, listing: str, count: int, size: int, form: str):
-        self.folder, self.listing, self.size, self.form = folder, listing, size, form
-        self.files = self.rows = self.record_bytes = 0
-        self.sum = np.zeros((size, size, 3), np.int64)
-        self.products = np.zeros((3, 3))
-        self.header = _npy_header((count, size, size, 3)) if form == "raw" else b""
-        self.images, self.image_bytes = folder / ("images.npy" if form == "raw" else IMAGES), len(self.header)
-
-    @classmethod
-    def load(cls, folder: Path, listing: str, count: int, size: int, form: str) -> "_State":
-        """What an earlier run left for these very files, or a fresh start."""
-        state = cls(folder, listing, count, size, form)
-        saved = folder / "state.npz"
-        if saved.is_file():
-            with np.load(saved) as values:
-                if str(values["listing"]) == listing and "products" in values:
-                    for name in COUNTS:
-                        setattr(state, name, int(values[name]))
-                    state.sum, state.products = values["sum"], values["products"]
-                    return state
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        state.images.write_bytes(state.header)
-        (folder / "records.jsonl").touch()
-        return state
-
-    def append(self, chunk: list, done: list) -> None:
-        """Add one chunk: data first, then the note that it counts."""
-        with open(self.images, "r+b") as file:
-            file.seek(self.image_bytes)
-            file.truncate()
-            for _, stored, *_ in done:
-                file.write(stored or b"")
-            self.image_bytes = file.tell()
-            _sync(file)
-        with open(self.folder / "records.jsonl", "r+b") as file:
-            file.seek(self.record_bytes)
-            file.truncate()
-            for source, (_, stored, _, digest, reason) in zip(chunk, done, strict=True):
-                record = {"file": source.name, "label": source.label, "sha256": digest, "reason": reason}
-                file.write(json.dumps(record | {"bytes": len(stored or b"")}).encode() + b"\n")
-            self.record_bytes = file.tell()
-            _sync(file)
-        total = np.zeros_like(self.sum, np.uint16)  # holds a chunk: 256 times 255 is less than 2¹⁶
-        for image, _, products, *_ in done:
-            if image is not None:
-                total += image
-                self.products += products
-                self.rows += 1
-        self.sum += total
-        self.files += len(chunk)
-        self._save()
-
-    def _save(self) -> None:
-        temporary = self.folder / "state.tmp"
-        with open(temporary, "wb") as file:
-            numbers = {name: getattr(self, name) for name in (*COUNTS, "listing")}
-            np.savez(file, sum=self.sum, products=self.products, **numbers)
-            _sync(file)
-        os.replace(temporary, self.folder / "state.npz")
-
-    def records(self) -> list[dict]:
-        lines = (self.folder / "records.jsonl").read_bytes()[: self.record_bytes].splitlines()
-        return [json.loads(line) for line in lines]
-
-
-def _finish(state: _State, destination: Path, classes: list[str], meta: dict, refused: list[dict]) -> Path:
+def _finish(state: Unfinished, destination: Path, classes: list[str], meta: dict, refused: list[dict]) -> Path:
     """Write what follows from the images and give the store its name."""
     records = state.records()
     accepted = [r for r in records if r["reason"] is None]
@@ -278,22 +238,18 @@ def _finish(state: _State, destination: Path, classes: list[str], meta: dict, re
         empty = classes[int(counts.argmin())]
         why = next((f"; {r['file']}: {r['reason']}" for r in rejected if r["file"].startswith(f"{empty}/")), "")
         raise ValueError(f"class {empty!r} is left without an image{why}")
-    if state.form == "raw":
-        with open(state.images, "r+b") as file:
-            file.write(_npy_header((state.rows, *state.sum.shape)))
-            _sync(file)
-    else:
-        np.save(state.folder / OFFSETS, np.cumsum([0, *(r["bytes"] for r in accepted)]))
+    state.write_count()
+    if state.form == "jpeg":
+        offsets = np.cumsum([0, *(r["bytes"] for r in accepted)])
+        write_file(state.folder / OFFSETS, npy_bytes(offsets))
         meta = meta | {"form": state.form, "quality": QUALITY}
     lines = ["file,class,sha256"]
     lines += [f"{_quoted(r['file'])},{_quoted(classes[r['label']])},{r['sha256']}" for r in accepted]
-    (state.folder / "index.csv").write_text("\n".join(lines) + "\n")
+    write_file(state.folder / "index.csv", ("\n".join(lines) + "\n").encode())
     fingerprint = hashlib.sha256("\n".join(lines).encode() + str(state.size).encode()).hexdigest()
     meta = meta | {"files": len(records) + len(refused), "rejected": rejected, "fingerprint": fingerprint}
     _write_statistics(state.folder, np.array([r["label"] for r in accepted]), classes, state.sum, state.products, meta)
-    for name in ("records.jsonl", "state.npz"):
-        (state.folder / name).unlink()
-    os.replace(state.folder, destination)
+    publish(state.folder, destination)
     return destination
 
 
@@ -303,24 +259,26 @@ def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, class
         if destination.exists():
             return destination
         work = destination.with_name(f".{destination.name}.partial")
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        np.save(work / "images.npy", images)
-        names = "".join(f"{i},{classes[label]},\n" for i, label in enumerate(labels))
-        (work / "index.csv").write_text(f"file,class,sha256\n{names}")
-        fingerprint = hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()
-        meta = meta | {"files": len(images), "rejected": [], "fingerprint": fingerprint}
-        products = sum(colour_products(image) for image in images)
-        _write_statistics(work, labels, classes, images.sum(0, dtype=np.int64), products, meta)
-        os.replace(work, destination)
+        if work.exists():
+            shutil.rmtree(work)  # of a run that was killed
+        with room_for(work, "nothing that counts is there"):
+            work.mkdir(parents=True)
+            write_file(work / "images.npy", npy_header(images.shape), np.ascontiguousarray(images).data)
+            names = "".join(f"{i},{classes[label]},\n" for i, label in enumerate(labels))
+            write_file(work / "index.csv", f"file,class,sha256\n{names}".encode())
+            fingerprint = hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()
+            meta = meta | {"files": len(images), "rejected": [], "fingerprint": fingerprint}
+            products = sum(colour_products(image) for image in images)
+            _write_statistics(work, labels, classes, images.sum(0, dtype=np.int64), products, meta)
+            publish(work, destination)
         return destination
 
 
 def _write_statistics(folder: Path, labels, classes, image_sum, products, meta: dict) -> None:
     """labels.npy, mean.npy and meta.json."""
     pca = pca_of_sums(products, image_sum.sum((0, 1)), len(labels) * image_sum[..., 0].size)
-    np.save(folder / "labels.npy", labels.astype(np.int64))
-    np.save(folder / "mean.npy", (image_sum / len(labels)).astype(np.float32))
+    write_file(folder / "labels.npy", npy_bytes(labels.astype(np.int64)))
+    write_file(folder / "mean.npy", npy_bytes((image_sum / len(labels)).astype(np.float32)))
     meta = meta | {
         "classes": classes,
         "images": len(labels),
@@ -328,23 +286,9 @@ def _write_statistics(folder: Path, labels, classes, image_sum, products, meta: 
         "colour_pca": {"eigenvalues": pca.eigenvalues.tolist(), "eigenvectors": pca.eigenvectors.tolist()},
         "versions": {"numpy": np.__version__, "pillow": PIL.__version__, "torch": torch.__version__},
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
-
-
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """The head of an .npy file of uint8 in a fixed 128 bytes, so that the count can be mended in place."""
-    file = BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    header = file.getvalue()
-    assert len(header) == 128, f"numpy wrote a header of {len(header)} bytes"
-    return header
+    write_file(folder / "meta.json", (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _quoted(text: str) -> str:
     """A csv field."""
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n\r') else text
-
-
-def _sync(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -13,7 +13,7 @@ import torch
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from . import inception
+from . import cores, inception
 from .architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, skeleton
 from .augmentation import AUGMENTATIONS
 from .cells import said
@@ -348,9 +348,9 @@ def share_out(run: TrainSettings) -> TrainSettings:
         raise ValueError(f"columns = 2; {run.net} is not divided into columns, as {two} are")
     if devices % columns:
         raise ValueError(f"devices = {devices}, which do not divide into {columns} columns")
-    cores = max(os.cpu_count() or 1, FEWEST_CORES)
-    if run.device == "cpu" and "WORLD_SIZE" not in os.environ and devices > cores:
-        raise ValueError(f"devices = {devices}; on this machine there are cores for {cores} processes")
+    fit = max(cores(), FEWEST_CORES)
+    if run.device == "cpu" and "WORLD_SIZE" not in os.environ and devices > fit:
+        raise ValueError(f"devices = {devices}; on this machine there are cores for {fit} processes")
     if devices > 1 and run.device == "mps" or gpus and "WORLD_SIZE" not in os.environ and devices > gpus:
         raise ValueError(f"devices = {devices}; on this machine there are {max(gpus, 1)} of kind {run.device}")
     return dataclasses.replace(run, devices=devices, columns=columns)
