@@ -324,7 +324,7 @@ def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.ablations", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m alexnet_lib.ablations", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("question", choices=list(QUESTIONS))
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=int, help="those of the recipe unless given")

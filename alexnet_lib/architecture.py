@@ -8,6 +8,7 @@ plain `nn.Sequential` whose children carry the paper's names: net.conv1, net.nor
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from math import prod
+from numbers import Integral, Real
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from .normalization import LocalResponseNorm, SpatialResponseNorm
 
 COLUMNS = 2
 RGB = 3
+LARGEST = {"num_classes": 10**6, "image_size": 10**4, "width": 100}
+MOST_WEIGHTS = 2 * 10**9  # 8 GB in float32
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,8 @@ def alexnet(name="paper", num_classes=1000, *, seed=None, **changes):
         to (N, num_classes) logits.
 
     Raises:
-        ValueError: an unknown name or change, or a combination with which no net can be built.
+        ValueError: an unknown name or change, a combination with which no net can be built, or a net of more than
+            MOST_WEIGHTS weights; before memory is asked for.
     """
     net = _with_memory(skeleton(name, num_classes, **changes))
     if name == "owt2014":
@@ -203,7 +207,7 @@ def skeleton(name="paper", num_classes=1000, **changes) -> nn.Sequential:
     """The net that `alexnet` builds, with its layers and shapes but without memory for its weights."""
     changes = _checked(name, num_classes, changes)
     with torch.device("meta"):
-        return _assemble(NETS[name], num_classes, changes)
+        return of_sensible_size(_assemble(NETS[name], num_classes, changes), num_classes, changes)
 
 
 def _checked(name: str, num_classes: int, changes: dict) -> Changes:
@@ -227,9 +231,27 @@ def _checked(name: str, num_classes: int, changes: dict) -> Changes:
             raise ValueError(f"{what} = {getattr(changes, what)!r}; accepted for {name} are {choices}")
     if changes.normalization == "lrn" and NETS[name].lrn is None:
         raise ValueError(f"normalization = 'lrn'; {name} has no such layers; accepted are own, None")
-    if num_classes < 1 or changes.width <= 0:
-        raise ValueError(f"num_classes = {num_classes} and width = {changes.width}; both must be above 0")
+    if not (isinstance(changes.dropout, Real) and 0 <= changes.dropout < 1):
+        raise ValueError(f"dropout = {changes.dropout!r}; accepted is a probability from 0 up to, but not including, 1")
+    check_sizes(num_classes, changes)
     return changes
+
+
+def check_sizes(num_classes: int, changes) -> None:
+    """Refuse, with a ValueError, sizes of which no layer can be made."""
+    for what, most in LARGEST.items():
+        size = num_classes if what == "num_classes" else getattr(changes, what)
+        kind, name = (Real, "numbers") if what == "width" else (Integral, "whole numbers")
+        if not (isinstance(size, kind) and 0 < size <= most):
+            raise ValueError(f"{what} = {size!r}; accepted are {name} above 0, up to {most:,}")
+
+
+def of_sensible_size(net: nn.Module, num_classes: int, changes) -> nn.Module:
+    """The skeleton as it is, if it has no more than MOST_WEIGHTS weights; otherwise a ValueError."""
+    if (weights := sum(p.numel() for p in net.parameters())) > MOST_WEIGHTS:
+        sizes = f"width = {changes.width}, image_size = {changes.image_size}, num_classes = {num_classes}"
+        raise ValueError(f"{sizes}: a net of {weights:.1e} weights; accepted are up to {MOST_WEIGHTS:.0e}")
+    return net
 
 
 def layer_order(spec: NamedNet, changes: Changes) -> list[str]:

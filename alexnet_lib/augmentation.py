@@ -105,7 +105,7 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
 def ten_views(images, size: int = 224):
     """The paper's test views (§4.1): four corners and the centre, then the mirror images of these five.
 
-    uint8 (N, H, W, 3) to uint8 (N, 10, size, size, 3).
+    uint8 (N, H, W, 3) to uint8 (N, 10, size, size, 3); ValueError for others, or smaller ones, as in `random_crops`.
     """
     pixels = _checked(images, size)
     bottom, right = pixels.shape[1] - size, pixels.shape[2] - size
@@ -115,7 +115,8 @@ def ten_views(images, size: int = 224):
 
 
 def centre_crops(images, size: int = 224):
-    """The central size × size pixels of each image, (N, size, size, 3); any dtype."""
+    """The central size × size pixels of images (N, H, W, 3) of any dtype: (N, size, size, 3)."""
+    _check_sizes(images, size)
     top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
     return images[:, top : top + size, left : left + size]
 
@@ -152,18 +153,28 @@ def add_colour_noise(images, pca, std: float = 0.1, units: str = "code2012", gen
     """Shift the colour of each image along the principal axes of RGB (§4.1).
 
     Args:
-        images: (N, H, W, 3) on the 0-255 scale, uint8 or float, with or without the mean subtracted.
+        images: (N, H, W, 3), or one picture (H, W, 3), on the 0-255 scale, uint8 or float, with or without the mean
+            subtracted.
         pca: what `colour_pca` returns.
         std: standard deviation of α; the paper's 0.1.
         units: which reading of λ, as in `colour_shifts`; "code2012" also divides the image by 1 + std.
         generator: a numpy or torch generator; a fresh one unless given.
 
     Returns:
-        float32 (N, H, W, 3).
+        float32, of the images' shape.
+
+    Raises:
+        ValueError: images of another shape, a `std` that is negative or not finite, or unknown `units`.
     """
-    normals = numpy_generator(generator).standard_normal((len(images), 3))
+    pixels = images.detach().float().cpu().numpy() if isinstance(images, torch.Tensor) else np.asarray(images)
+    if pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
+        raise ValueError(f"images are {pixels.shape}; accepted are (N, H, W, 3), and one picture (H, W, 3)")
+    if not 0 <= std < np.inf:
+        raise ValueError(f"std = {std}; accepted are finite numbers from 0 on")
+    normals = numpy_generator(generator).standard_normal((len(pixels) if pixels.ndim == 4 else 1, 3))
     shifts = colour_shifts(pca, normals, std, units)[:, None, None]
-    return _like(images, (np.asarray(images, np.float32) + shifts) / np.float32(noise_divisor(std, units)))
+    noisy = (pixels.astype(np.float32, copy=False) + shifts) / np.float32(noise_divisor(std, units))
+    return _like(images, noisy.reshape(pixels.shape))
 
 
 def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2012") -> np.ndarray:
@@ -171,8 +182,11 @@ def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2
 
     The mean is taken off, the noise added, the result divided as `units` says, and the mean put back.
     """
-    shifts = colour_shifts(pca, np.asarray(normals), std, units)[:, None, None]
-    noisy = (np.asarray(images, np.float32) - mean + shifts) / noise_divisor(std, units) + mean
+    images, normals = np.asarray(images, np.float32), np.asarray(normals)
+    if images.ndim != 4 or images.shape[3] != 3 or normals.shape != (len(images), 3):
+        raise ValueError(f"images {images.shape} with normals {normals.shape}; accepted are (N, H, W, 3) with (N, 3)")
+    shifts = colour_shifts(pca, normals, std, units)[:, None, None]
+    noisy = (images - mean + shifts) / noise_divisor(std, units) + mean
     return noisy.round().clip(0, 255).astype(np.uint8)
 
 
@@ -197,11 +211,17 @@ def numpy_generator(generator=None) -> np.random.Generator:
 def _checked(images, size: int) -> np.ndarray:
     """The images as a numpy array, if they are uint8 (N, H, W, 3) and no smaller than the crop."""
     pixels = images.cpu().numpy() if isinstance(images, torch.Tensor) else np.asarray(images)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+    if pixels.dtype != np.uint8:
         raise ValueError(f"images are {pixels.dtype} {pixels.shape}; accepted is uint8 (N, H, W, 3)")
-    if not 1 <= size <= min(pixels.shape[1:3]):
-        raise ValueError(f"size = {size} for images of {pixels.shape[1]} × {pixels.shape[2]} pixels")
+    _check_sizes(pixels, size)
     return pixels
+
+
+def _check_sizes(images, size: int) -> None:
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"images are {tuple(images.shape)}; accepted are (N, H, W, 3)")
+    if not 1 <= size <= min(images.shape[1:3]):
+        raise ValueError(f"size = {size} for images of {images.shape[1]} × {images.shape[2]} pixels")
 
 
 def _like(images, result: np.ndarray):

@@ -314,7 +314,7 @@ def summary(small: bool = False) -> None:
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.cifar_experiments", description=__doc__.splitlines()[0]
+        prog="python -m alexnet_lib.cifar_experiments", description=(__doc__ or " ").splitlines()[0]
     )
     parser.add_argument("command", choices=["figure1", "lrn", "summary"])
     words = [*NETS, *REGIMES, *ACTIVATIONS]

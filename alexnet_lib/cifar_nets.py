@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .architecture import LARGEST
 from .normalization import LocalResponseNorm, SpatialResponseNorm
 
 
@@ -174,8 +175,8 @@ def cifar_net(
     _check(name, activation, initialisation, normalization)
     spec, layers = NETS[name], OrderedDict()
     side, maps = spec.image_size if image_size is None else image_size, 3
-    if side < 8 or num_classes < 1:
-        raise ValueError(f"image_size = {side} and num_classes = {num_classes}; accepted are 8 and more, 1 and more")
+    if not (8 <= side <= 256 and 1 <= num_classes <= LARGEST["num_classes"]):
+        raise ValueError(f"image_size = {side} and num_classes = {num_classes}; accepted are 8 to 256, 1 to 1,000,000")
     for layer in _order(spec.order, activation, normalization):
         window = 5 if normalization == "lrn" else spec.window
         layers[layer] = _layer(layer, spec, maps, side, num_classes, activation, window, compiled)

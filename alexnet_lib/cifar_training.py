@@ -378,7 +378,9 @@ def _write_summary(run, stores, pictures, state: _State) -> None:
 
 def main(arguments=None) -> None:
     """Train from a configuration file, the same as a notebook's call."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.cifar_training", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m alexnet_lib.cifar_training", description=(__doc__ or " ").splitlines()[0]
+    )
     parser.add_argument("config", type=Path, help="a JSON file with the fields of CifarSettings")
     given = parser.parse_args(arguments)
     try:

@@ -176,7 +176,7 @@ def accepted_verdicts(path: Path = VERDICTS) -> dict[str, str]:
 
 def main(arguments=None) -> int:
     """Print the ledger, and write it or compare it where asked; 1 where a verdict has been lost."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.claims", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.claims", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--notebook", help="only the claims of this one, such as 03_lrn")
     parser.add_argument("--check", action="store_true", help="fail when a verdict is not the committed one")
     parser.add_argument("--accept", action="store_true", help="commit the verdicts as they are")

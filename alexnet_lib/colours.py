@@ -23,9 +23,14 @@ def colour_pca(images) -> ColourPCA:
     """The principal axes of colour over all pixels of `images`, (N, H, W, 3) on the 0-255 scale (§4.1).
 
     The covariance is accumulated image by image in float64.
+
+    Raises:
+        ValueError: no pixels, images of another shape, or values that are not finite.
     """
     products, sums, count = np.zeros((3, 3)), np.zeros(3), 0
     for image in map(np.array, images):
+        if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"an image of shape {image.shape}; accepted are (N, H, W, 3), each with pixels")
         products += colour_products(image)
         sums += image.sum((0, 1), dtype=np.float64)
         count += image.shape[0] * image.shape[1]
@@ -54,6 +59,8 @@ def colour_products(image: np.ndarray) -> np.ndarray:
 
 def pca_of_sums(products: np.ndarray, sums: np.ndarray, count: int) -> ColourPCA:
     """The axes from sums over `count` pixels: of the products of their channels (3, 3), and of the channels (3,)."""
+    if not count or not np.isfinite(products).all():
+        raise ValueError(f"the colours of {count} pixels; accepted are finite values of at least one")
     mean = sums / count
     covariance = products / count - np.outer(mean, mean)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)

@@ -279,7 +279,7 @@ def _difference(one: Tensor, other: Tensor) -> float:
 
 def main(arguments=None) -> None:
     """Compare the columns on their devices with the net on one, and print the differences."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.columns", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m alexnet_lib.columns", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--net", nargs="+", default=["paper"], help="which named nets, one after the other (paper)")
     parser.add_argument("--width", type=float, default=0.125, help="a factor on every layer (0.125)")
     parser.add_argument("--image-size", type=int, default=96, help="side of the input (96)")

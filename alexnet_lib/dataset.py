@@ -324,7 +324,7 @@ def _generate_small(destination: Path, split: str) -> Path:
 
 def main(arguments=None) -> None:
     """`python -m alexnet_lib.dataset prepare SOURCE DESTINATION`, `prepare NAME`, or `download NAME`."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.dataset", description=(__doc__ or " ").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", help="make a store from a folder of pictures, or those of a data set")
     command.add_argument("source", help="a folder with one sub-folder for each class; by itself, a data set's name")

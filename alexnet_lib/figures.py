@@ -38,7 +38,7 @@ def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     def drawn(*arguments, **options) -> Figure:
         with plt.rc_context(STYLE):
             figure = draw(*arguments, **options)
-        return described(figure, draw.__doc__)
+        return described(figure, draw.__doc__ or draw.__name__)  # `python -OO` has no documentation
 
     return drawn
 

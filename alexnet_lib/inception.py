@@ -13,7 +13,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from .architecture import RGB, _with_memory, scaled, shape_after
+from .architecture import RGB, _with_memory, check_sizes, of_sensible_size, scaled, shape_after
 from .dropout import Dropout
 from .learning import initialise
 from .normalization import LocalResponseNorm
@@ -139,7 +139,7 @@ def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = N
         reduced: False for naive modules, without the 1 × 1 convolutions that narrow (§4).
 
     Raises:
-        ValueError: an unknown change, or pictures too small for the net.
+        ValueError: an unknown change, pictures too small for the net, or sizes beyond those that `alexnet` accepts.
     """
     net = _with_memory(skeleton(num_classes, aux, **changes))
     seed = int(torch.randint(2**31, ())) if seed is None else seed
@@ -164,10 +164,9 @@ def skeleton(num_classes: int = 1000, aux: bool = True, **changes) -> GoogLeNet:
     changes = Changes(**changes)
     if changes.without not in (None, *POOLS):
         raise ValueError(f"without = {changes.without!r}; accepted for googlenet are None, {', '.join(POOLS)}")
-    if num_classes < 1 or changes.width <= 0:
-        raise ValueError(f"num_classes = {num_classes} and width = {changes.width}; both must be above 0")
+    check_sizes(num_classes, changes)
     with torch.device("meta"):
-        return _assemble(num_classes, aux, changes)
+        return of_sensible_size(_assemble(num_classes, aux, changes), num_classes, changes)
 
 
 def _assemble(num_classes: int, aux: bool, changes: Changes) -> GoogLeNet:

@@ -54,7 +54,7 @@ def _power(denominator: Tensor, beta: float) -> Tensor:
         return denominator.pow(-beta)
     root = denominator.rsqrt()
     power = root.sqrt()
-    return power * root if torch.is_grad_enabled() else power.mul_(root)
+    return power * root if torch.is_grad_enabled() or torch.jit.is_tracing() else power.mul_(root)
 
 
 def _watched(x: Tensor) -> bool:

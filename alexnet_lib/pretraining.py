@@ -137,7 +137,7 @@ def gain(against: str = "from scratch", folder: Path = KEPT) -> tuple[float, flo
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.pretraining", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m alexnet_lib.pretraining", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--many", help="a data set of many classes; eighteen of the built-in ones unless given")
     parser.add_argument("--few", default="ilsvrc2012", help="the data set that is meant, where --many is given")
     parser.add_argument("--epochs", type=int, nargs=2, default=[12, 60], help="on the many classes, and on the few")

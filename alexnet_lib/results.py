@@ -264,7 +264,7 @@ def fit_weights(nets: Sequence[np.ndarray], labels: np.ndarray, k: int = 5, step
 
 def main(arguments=None) -> None:
     """Print the errors of finished runs, and of the average of their probabilities."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.results", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.results", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--split", default="val", help="val, or test where the data set has one")
     given = parser.parse_args(arguments)

@@ -151,7 +151,7 @@ def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFER
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.sequel", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.sequel", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=int, default=45, help="of AlexNet (45)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -125,7 +125,7 @@ def stalled(folder: Path = KEPT) -> pd.DataFrame:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.stalls", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.stalls", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--datasets", nargs="+", default=["embedded", "imagenette73"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=STEPS)

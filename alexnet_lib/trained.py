@@ -273,7 +273,7 @@ def about(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> dict:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.trained", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.trained", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--dataset", default=PHOTOGRAPHS)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -306,7 +306,7 @@ def _write_summary(run, stores, state: RunState) -> None:
 
 def main(arguments=None) -> None:
     """Train from a configuration file, the same as a notebook's call."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.training", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m alexnet_lib.training", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument(
         "config", type=Path, help="a JSON file with the fields of TrainSettings; what is left out is auto"
     )

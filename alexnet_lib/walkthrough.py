@@ -342,7 +342,7 @@ def from_here(dataset):
 
 def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependencies=DEPENDENCIES) -> int:
     """The command; gives the exit code."""
-    parser = argparse.ArgumentParser("python -m alexnet_lib.walkthrough", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m alexnet_lib.walkthrough", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--profile", default="embedded", help="a name in alexnet_lib/profiles, or a .toml file")
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="these and what they build on")
     parser.add_argument("--jobs", type=int, help="notebooks at a time; the profile's unless given")

@@ -39,7 +39,7 @@ def main(arguments=None) -> None:
     from alexnet_lib.paths import REFERENCE
     from alexnet_lib.records import provenance, write_json, write_table
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--keep", action="store_true", help="write the reference")

@@ -121,7 +121,7 @@ def main(arguments=None) -> None:
     from alexnet_lib.paths import REFERENCE
     from alexnet_lib.records import provenance, write_json, write_table
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given, rows = parser.parse_args(arguments), []

@@ -243,7 +243,7 @@ def write(name: str, rows: list[dict], about: dict) -> None:
 def main(arguments=None) -> None:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, nargs="+", help=f"{BATCH}; on a GPU also 512 and 1024")
     parser.add_argument("--rounds", type=int, default=ROUNDS)

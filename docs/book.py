@@ -136,7 +136,7 @@ def broken_links(folder: Path) -> list[str]:
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser("python docs/book.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python docs/book.py", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--profile", default="embedded", help="whose executed notebooks are shown")
     parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the book")
     parser.add_argument("--work", type=Path, default=BUILD / "source", help="folder of the pages as they are gathered")

@@ -1,5 +1,8 @@
 """§3: shapes, parameters and arithmetic of the printed network, from the live model."""
 
+import re
+from math import inf, nan
+
 import pytest
 import torch
 
@@ -123,7 +126,16 @@ def test_other_sizes_run(width, image_size, classes):
         ({"image_size": 50}, "image_size = 50: only . × . pixels reach"),
         ({"width": 0}, "width = 0"),
         ({"num_classes": 0}, "num_classes = 0"),
-        ({"dropout": 1.0}, "p = 1.0"),
+        ({"num_classes": 2.5}, "num_classes = 2.5; accepted are whole numbers"),
+        ({"num_classes": 10**12}, "num_classes = 1000000000000; .* up to 1,000,000"),
+        ({"image_size": 0}, "image_size = 0"),
+        ({"image_size": 10**9}, "image_size = 1000000000; .* up to 10,000"),
+        ({"image_size": "224"}, "image_size = '224'"),
+        ({"image_size": 9999}, r"image_size = 9999, .*: a net of 1\.\de\+11 weights; accepted are up to 2e\+09"),
+        ({"width": 20}, r"width = 20, .*: a net of 2\.\de\+10 weights"),
+        *(({"width": w}, f"width = {re.escape(repr(w))}; .* up to 100") for w in (1e9, 1e300, inf, nan, -1, "1")),
+        ({"dropout": 1.0}, "dropout = 1.0"),
+        ({"dropout": nan, "name": "owt2014"}, "dropout = nan"),
     ],
 )
 def test_impossible_nets_are_refused(arguments, message):

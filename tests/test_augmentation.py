@@ -104,7 +104,7 @@ def test_seeds_and_generators_of_either_kind():
     ("images", "size", "offsets", "message"),
     [
         (numbered().astype(np.float32), 5, "code2012", "float32"),
-        (numbered()[0], 5, "code2012", r"\(9, 9, 3\); accepted is uint8 \(N, H, W, 3\)"),
+        (numbered()[0], 5, "code2012", r"\(9, 9, 3\); accepted are \(N, H, W, 3\)"),
         (numbered(), 10, "code2012", "size = 10 for images of 9 × 9"),
         (numbered(), 5, "torch", "offsets = 'torch'; accepted are code2012, printed"),
     ],
@@ -171,6 +171,49 @@ def test_noise_as_in_2012_has_a_tenth_of_the_deviation_of_the_pixels(coloured):
     images, pca = coloured
     shifts = colour_shifts(pca, np.random.default_rng(0).standard_normal((100_000, 3)), 0.1, "deviation")
     np.testing.assert_allclose(shifts.std(0), 0.1 * images.reshape(-1, 3).std(0), rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_noise_on_one_picture_is_that_of_a_batch_of_one(coloured, kind):
+    images, pca = coloured
+    alone, batch = (add_colour_noise(kind(x), pca, generator=np.random.default_rng(3)) for x in (images[0], images[:1]))
+    assert alone.shape == images[0].shape and type(alone) is type(batch)
+    np.testing.assert_array_equal(alone, batch[0])
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (2, 3, 9, 9), (2, 9, 9, 1), (2, 9, 9, 4), (1, 2, 9, 9, 3)])
+def test_images_of_other_shapes_are_refused(coloured, shape):
+    images = np.zeros(shape, np.uint8)
+    calls = [lambda: add_colour_noise(images, coloured[1]), lambda: centre_crops(images, 2)]
+    calls += [lambda: recoloured(images, 0.0, coloured[1], np.zeros((len(images), 3)))]
+    for call in calls + [lambda: colour_pca(images)] * (len(shape) != 3):
+        with pytest.raises(ValueError, match="accepted are"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (numbered()[0], r"shape \(9, 3\)"),
+        (numbered()[:0], "of 0 pixels"),
+        (numbered()[:, :0], r"shape \(0, 9, 3\)"),
+        (np.full((1, 4, 4, 3), np.nan), "finite"),
+    ],
+)
+def test_colours_of_nothing_or_of_one_picture_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        colour_pca(images)
+
+
+def test_the_centre_of_what_is_too_small_is_refused():
+    with pytest.raises(ValueError, match="size = 10 for images of 9 × 9"):
+        centre_crops(numbered(), 10)
+
+
+@pytest.mark.parametrize("std", [-1.0, np.nan, np.inf])
+def test_impossible_strengths_are_refused(coloured, std):
+    with pytest.raises(ValueError, match=f"std = {std}; accepted are finite"):
+        add_colour_noise(*coloured, std=std)
 
 
 def test_unknown_units_are_refused(coloured):

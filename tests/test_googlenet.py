@@ -167,7 +167,10 @@ def test_naive_modules_grow():
         ({"image_size": 64}, r"image_size = 64: 4 × 4 units reach an auxiliary classifier.*without = 'pool1'"),
         ({"without": "conv1"}, "without = 'conv1'; accepted for googlenet are None, pool1, pool2, pool3, pool4"),
         ({"widht": 1}, "unknown change 'widht'; accepted are width, image_size, without, reduced"),
-        ({"width": 0.0}, "both must be above 0"),
+        ({"width": float("inf")}, "width = inf; accepted are numbers above 0, up to 100"),
+        ({"image_size": 10**9}, "image_size = 1000000000; accepted are whole numbers above 0"),
+        ({"width": 50.0}, r"a net of \d\.\de\+10 weights"),
+        ({"width": 0.0}, "width = 0.0; accepted are numbers above 0"),
     ],
 )
 def test_impossible_nets_are_refused(changes, message):

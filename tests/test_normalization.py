@@ -126,6 +126,79 @@ def test_maps_that_do_not_divide_into_columns_are_refused():
         LocalResponseNorm(columns=2)(torch.zeros(1, 5, 2, 2))
 
 
+@pytest.mark.parametrize("way", ["products", "pooling", "compiled", "formula"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("convention", "n", "columns", "maps"), [("paper", 5, 2, 12), ("code2012", 4, 1, 80)])
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan"), 1e25])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_what_is_not_finite_stays_in_its_windows(way, dtype, convention, n, columns, maps, bad, monkeypatch):
+    """Image i has it in map i. Pooling is the way of a GPU; the formula that of whatever traces or transforms."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    monkeypatch.setattr(normalization, "_compiled_functions", normalization._compiled_functions.__wrapped__)
+    if way == "pooling":
+        monkeypatch.setattr(normalization, "_all_finite", lambda x: False)
+    if way == "formula":
+        monkeypatch.setattr(normalization, "_watched", lambda x: True)
+    clean = torch.from_numpy(np.random.default_rng(0).normal(0, 9, (1, maps, 1, 2))).to(dtype).repeat(maps, 1, 1, 1)
+    x = clean.clone()
+    x[range(maps), range(maps), 0, 1] = bad
+    norm = LocalResponseNorm(convention, n=n, columns=columns, alpha=0.01, compiled=way == "compiled")
+    (y, slope), (clean_y, clean_slope) = (
+        (y.detach(), torch.autograd.grad(y, x, torch.ones_like(x))[0])
+        for x in (x.requires_grad_(), clean.requires_grad_())
+        for y in [norm(x)]
+    )
+    expected = by_formula(x.detach().double(), convention, n, K_OF_CONVENTION[convention], 0.01, 0.75, columns)
+    close = {"rtol": 2.0 * torch.finfo(dtype).eps ** 0.9, "atol": 1e-6, "equal_nan": True}
+    torch.testing.assert_close(y.double(), expected, **close)
+    place, width = np.arange(maps), maps // columns
+    far = (abs(place[:, None] - place) > 2 * n) | (place[:, None] // width != place // width)
+    torch.testing.assert_close(slope[far], clean_slope[far], rtol=0, atol=2 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("norm", [LocalResponseNorm("code2012", columns=2), SpatialResponseNorm(3, 1e-3)])
+def test_float16_is_as_exact_as_it_can_be(norm, compiled, monkeypatch):
+    """Squares of more than 255 are beyond its range: they were infinite, and the outputs 0 or NaN."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    monkeypatch.setattr(norm, "compiled", compiled, raising=False)
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 2000, (2, 12, 5, 4))).half()
+    for way in (norm, lambda x: torch.func.vmap(norm)(x[:, None])[:, 0]):
+        half, exact = (x.clone().to(dtype).requires_grad_() for dtype in (torch.float16, torch.float64))
+        found, expected = way(half), norm(exact)
+        assert found.dtype == torch.float16 and (found != 0).all()
+        torch.testing.assert_close(found.double(), expected, rtol=2**-10, atol=0)
+        slopes = [torch.autograd.grad(y, z, torch.ones_like(y))[0] for y, z in ((found, half), (expected, exact))]
+        torch.testing.assert_close(slopes[0].double(), slopes[1], rtol=2**-10, atol=2**-20)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        LocalResponseNorm("paper", n=4, alpha=0.3, columns=2),
+        LocalResponseNorm("code2012", n=4, alpha=0.3, beta=0.5),
+        LocalResponseNorm("caffe", n=5, alpha=0.3, columns=2, compiled=True),
+        SpatialResponseNorm(3, 0.7),
+    ],
+)
+def test_second_derivatives_are_those_of_the_formula(norm, monkeypatch):
+    """They were zero, without a word."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 2, (2, 6, 2, 3))).requires_grad_()
+    assert torch.autograd.gradcheck(norm, x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(norm, x, fast_mode=True)
+    (slope,) = torch.autograd.grad(norm(x).pow(2).sum(), x, create_graph=True)
+    assert torch.autograd.grad(slope.sum(), x)[0].abs().min() > 0
+
+
+@pytest.mark.parametrize("constant", ["k", "alpha", "beta"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_constants_are_finite(constant, value):
+    for norm in (LocalResponseNorm, lambda **given: SpatialResponseNorm(3, **{"alpha": 1.0} | given)):
+        with pytest.raises(ValueError, match=f"{constant} = {value}"):
+            norm(**{constant: value})
+
+
 @given(size=st.sampled_from([1, 3, 5]), alpha=st.floats(0, 2), k=st.sampled_from([1.0, 2.0]), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_same_map_norm_is_its_formula(size, alpha, k, seed):
