@@ -78,8 +78,10 @@ def load_profile(profile: str) -> dict:
     if not found.keys() <= loaded.keys():
         raise ValueError(f"{path.name}: has {', '.join(found)}; known are {', '.join(loaded)}")
     loaded |= found
-    tables = [("parameters", loaded["parameters"]), ("notebooks", loaded["notebooks"])]
-    for name, table in tables + [(f"notebooks.{key}", each) for key, each in dict(tables[1][1] or {}).items()]:
+    tables = {name: loaded[name] for name in ("parameters", "notebooks")}
+    if isinstance(loaded["notebooks"], dict):
+        tables |= {f"notebooks.{name}": table for name, table in loaded["notebooks"].items()}
+    for name, table in tables.items():
         if not isinstance(table, dict):
             raise ValueError(f"{path.name}: {name} = {table!r}; it must be a table, [{name}]")
     return loaded
@@ -189,8 +191,9 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     try:
         with tempfile.TemporaryDirectory() as sockets, mock.patch.dict(os.environ, kernel_environment(), clear=True):
             options["config"] = Config(KernelManager=kernel_channels(sockets))
-            paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output, notebook.parent)]
-            papermill.execute_notebook(*paths[:2], parameters, cwd=paths[2], **options)  # it takes {x} for a parameter
+            # Papermill takes {x} in a path for a parameter
+            source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output))
+            papermill.execute_notebook(source, target, parameters, cwd=notebook.parent, **options)
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
         lines = f"{name}: {text}".strip().splitlines()
