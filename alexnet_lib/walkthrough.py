@@ -43,6 +43,9 @@ UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
 # each kernel would warn that this machine's users could listen to it
 QUIET = "--IPKernelApp.log_level=ERROR"
 LONGEST_SOCKET = 100  # bytes of a path, to which each channel adds two: macOS takes 103, Linux 107
+SHUTDOWN_SECONDS = (
+    2.0  # for a kernel to end by itself: with what follows, less than a process of `in_parallel` is given
+)
 BROKEN = ("failed", "skipped")
 LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
@@ -78,8 +81,10 @@ def load_profile(profile: str) -> dict:
     if not found.keys() <= loaded.keys():
         raise ValueError(f"{path.name}: has {', '.join(found)}; known are {', '.join(loaded)}")
     loaded |= found
-    tables = [("parameters", loaded["parameters"]), ("notebooks", loaded["notebooks"])]
-    for name, table in tables + [(f"notebooks.{key}", each) for key, each in dict(tables[1][1] or {}).items()]:
+    tables = {name: loaded[name] for name in ("parameters", "notebooks")}
+    if isinstance(loaded["notebooks"], dict):
+        tables |= {f"notebooks.{name}": table for name, table in loaded["notebooks"].items()}
+    for name, table in tables.items():
         if not isinstance(table, dict):
             raise ValueError(f"{path.name}: {name} = {table!r}; it must be a table, [{name}]")
     return loaded
@@ -188,9 +193,12 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     options |= {"on_cell_execute": watch.start, "stdout_file": watch, "progress_bar": bar}
     try:
         with tempfile.TemporaryDirectory() as sockets, mock.patch.dict(os.environ, kernel_environment(), clear=True):
-            options["config"] = Config(KernelManager=kernel_channels(sockets))
-            paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output, notebook.parent)]
-            papermill.execute_notebook(*paths[:2], parameters, cwd=paths[2], **options)  # it takes {x} for a parameter
+            options["config"] = Config(
+                KernelManager=kernel_channels(sockets) | {"shutdown_wait_time": SHUTDOWN_SECONDS}
+            )
+            # Papermill takes {x} in a path for a parameter
+            source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output))
+            papermill.execute_notebook(source, target, parameters, cwd=notebook.parent, **options)
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
         lines = f"{name}: {text}".strip().splitlines()
@@ -276,6 +284,7 @@ def in_parallel(steps, jobs: int) -> dict:
         try:
             return steps(pool=pool, jobs=jobs)
         except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)  # whose kernel has ended waits for no other notebook
             end(multiprocessing.active_children())
             raise
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lib import cores, launch, processes
+from alexnet_lib import cores, launch
 from alexnet_lib.launch import AtWork, at_work, in_work
 from alexnet_lib.records import Record
 from alexnet_lib.training import train
@@ -195,16 +195,20 @@ def test_who_looks_keeps_nobody_from_training(tmp_path):
     assert seen_before == {False}
 
 
-def test_one_lock_has_one_holder_when_the_file_is_removed_at_its_end(tmp_path):
-    """A file that was opened before it was removed is nobody's lock, or two would train."""
-    first = at_work(tmp_path)
-    first.__enter__()
-    opened = open(tmp_path / launch.AT_WORK, "a+")  # noqa: SIM115
-    first.__exit__(None, None, None)
-    assert processes.lock(opened)
-    with at_work(tmp_path), pytest.raises(AtWork), at_work(tmp_path):
-        pass
-    opened.close()
+def test_a_file_that_is_removed_before_it_is_locked_is_nobodys_lock(tmp_path, monkeypatch):
+    """The one before removes it at its end; a third would make another file, and two would train."""
+    flock, removed = fcntl.flock, []
+
+    def flock_late(*arguments):
+        if not removed:
+            removed.append((tmp_path / launch.AT_WORK).unlink())
+        return flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with at_work(tmp_path):
+        assert in_work(tmp_path)
+        with pytest.raises(AtWork, match=f"process {os.getpid()} on"), at_work(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -304,3 +304,49 @@ def test_a_kernel_starts_where_the_folder_for_its_channels_has_a_long_path(tmp_p
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     notebook = write_notebook(tmp_path / "a.ipynb", "print(6 * 7)")
     assert walkthrough.run_notebook(notebook, tmp_path / "out" / "a.ipynb", {}) is None
+
+
+def test_braces_and_spaces_in_paths_are_no_parameters(tmp_path):
+    notebook = write_notebook(tmp_path / "my {x} notes" / "a.ipynb", "from pathlib import Path", "Path('{y}').touch()")
+    executed = tmp_path / "runs {0} here" / "a.ipynb"
+    assert walkthrough.run_notebook(notebook, executed, {"x": 5}) is None
+    assert executed.exists() and (notebook.parent / "{y}").exists()
+
+
+def test_a_folder_of_pictures_is_looked_for_where_the_command_is_given(tmp_path, ran, monkeypatch):
+    write_notebook(tmp_path / "notebooks" / "a.ipynb", parameters='dataset = "auto"')
+    (tmp_path / "shots" / "one").mkdir(parents=True)
+    (tmp_path / "embedded").mkdir()  # a known name stays one
+    (tmp_path / "own.toml").write_text("[notebooks.a]\ndataset = 'shots'")
+    monkeypatch.chdir(tmp_path)
+    for given in (["-p", "dataset", "./shots"], ["-p", "dataset", "shots"], [], ["-p", "dataset", "embedded"]):
+        arguments = ["--profile", "own.toml", "--output", "out", "--force", *given]
+        assert walkthrough.main(arguments, tmp_path / "notebooks", {}) == 0
+    assert [parameters["dataset"] for _, parameters in ran] == [str(tmp_path / "shots")] * 3 + ["embedded"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "named"),
+    [
+        ("", ["--jobs", "0"], "jobs = 0; accepted are whole numbers from 1 on"),
+        ("jobs = 'two'", [], "jobs = 'two'; accepted are"),
+        ("parameters = 3", [], r"own\.toml: parameters = 3; it must be a table, \[parameters\]"),
+        ("notebooks = 3", [], r"own\.toml: notebooks = 3; it must be a table"),
+        ("[notebooks]\na = 3", [], r"own\.toml: notebooks\.a = 3; it must be a table, \[notebooks\.a\]"),
+        ("jobs = ", [], r"own\.toml: Invalid value"),
+    ],
+)
+def test_a_profile_of_other_types_is_refused_by_name(tmp_path, ran, capsys, profile, options, named):
+    write_notebook(tmp_path / "notebooks" / "a.ipynb")
+    (tmp_path / "own.toml").write_text(profile)
+    with pytest.raises(SystemExit):
+        walkthrough.main(["--profile", str(tmp_path / "own.toml"), *options], tmp_path / "notebooks", {})
+    assert re.search(named, capsys.readouterr().err) and ran == []
+
+
+@pytest.mark.parametrize("state", ["", "[]", "{", "null"])
+def test_a_state_that_cannot_be_read_runs_everything_again(place, ran, state):
+    place(only=["d_alone"])
+    (place.folder / "out" / "state.json").write_text(state)
+    assert place(only=["d_alone"]) == {"d_alone": "ok"}
+    assert place(only=["d_alone"]) == {"d_alone": "up to date"}
