@@ -120,16 +120,18 @@ def prepare(source, destination, size=256, workers=None, progress=True, part=Non
 
     Args:
         source: the folder; classes are its sub-folders in sorted order, files are taken from any depth below them.
+            Hidden files and folders, and those that systems leave behind, count as nothing.
         destination: the store's folder; it appears whole or not at all.
         size: side of the stored images in pixels.
         workers: threads that decode; one a core unless given.
         progress: whether to show a progress bar.
-        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names.
+        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names, but
+            at least one picture of each class.
         form: "raw", or "jpeg" for a tenth of the room and slower reading.
 
     Raises:
         FileNotFoundError: no source folder.
-        ValueError: no class folders, a class left without an image, or an impossible size.
+        ValueError: no class folders but perhaps splits, a class left without an image, or an impossible size.
         FileExistsError: the destination holds something else.
     """
     folders = Path(source), Path(destination)
@@ -171,7 +173,8 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     if fresh := not is_prepared(name, root):
         _prepare(name, root, prepared)
     stores = {split: open_store(prepared / split) for split in _splits(name, root)}
-    check_classes({split: store.classes for split, store in stores.items()}, prepared)
+    where = f"{prepared} (remove it to prepare anew)"
+    check_classes({split: store.classes for split, store in stores.items()}, where)
     require_one_size(stores)
     if not fresh:
         _require_unchanged(stores, name, root)

@@ -98,7 +98,9 @@ def list_split(name: str, folder: Path, split: str, destination: Path, progress=
     place = _place(contest, folder, split)
     about = {"source": place.name}
     if _is_by_class(place):
-        (classes, files), refused, wanted = list_files(place), [], {}
+        (classes, files), refused = list_files(place), []
+        kit = split == "train" and _kit(contest, folder)  # where there is one, it tells whether all was unpacked
+        wanted = read_devkit(contest, folder).train_counts if kit else {}
     else:
         devkit = read_devkit(contest, folder)
         classes, wanted = sorted(devkit.wnids.values()), devkit.train_counts
@@ -249,11 +251,15 @@ def read_devkit(contest: Contest, folder: Path) -> Devkit:
     return kit
 
 
+def _kit(contest: Contest, folder: Path) -> Path | None:
+    names = [contest.devkit, contest.devkit.removesuffix(".tar.gz"), contest.devkit_folder]
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
 def _devkit_place(contest: Contest, folder: Path) -> Path | None:
     """Where the development kit is; where there is only another's, the reason why it will not do."""
-    names = [contest.devkit, contest.devkit.removesuffix(".tar.gz"), contest.devkit_folder]
-    place = next((folder / name for name in names if (folder / name).exists()), None)
-    others = [] if place else sorted(folder.glob("*devkit*"))
+    place = _kit(contest, folder)
+    others = [] if place else sorted(path for path in folder.glob("*devkit*") if not is_junk(path.name))
     if others:
         raise ValueError(_wrong_devkit(contest, others[0], "its name is another's"))
     return place

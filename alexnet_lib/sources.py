@@ -98,7 +98,8 @@ def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[S
     files = []
     for label, folder in enumerate(folders):
         start = len(os.path.join(source, ""))
-        found = sorted((readable(entry.path[start:]), entry.path, entry.stat().st_size) for entry in _walk(folder))
+        walked = ((entry.path[start:].replace(os.sep, "/"), entry) for entry in _walk(folder))
+        found = sorted((readable(name), entry.path, entry.stat().st_size) for name, entry in walked)
         inner = {name.split("/", 2)[1] for name, *_ in found if name.count("/") > 1}
         if _are_splits(inner):
             raise ValueError(f"{folder} holds {_some(sorted(inner))}: that is a data set, not a class. Name it alone")
@@ -131,7 +132,9 @@ def _check_class(folder: Path) -> None:
             return
         first = first or entry.path
     name = readable(folder.name)
-    why = f"; {readable(os.path.relpath(first, folder.parent))}: not a picture" if first else ": its folder is empty"
+    why = (
+        f"; {readable(os.path.relpath(first, folder.parent))}: not a picture" if first else ": its folder holds no file"
+    )
     hint = f". {inner} has splits: is that the data set?" if (inner := _data_set_below(folder.parent)) else ""
     raise ValueError(
         f"class {name!r} is left without an image{why}. {folder.parent} should hold one folder of pictures for each "
@@ -249,8 +252,10 @@ def _data_set_below(folder: Path) -> Path | None:
 # ------------------------------------------------------------------------------------------------ classes of splits
 
 
-def check_classes(classes_of: dict[str, list[str]], where: Path) -> None:
+def check_classes(classes_of: dict[str, list[str]], where: Path | str) -> None:
     """Whether these are classes, and those of the other splits are those of "train" in the same order.
+
+    Labels count the classes of their own split, so a class more or less would shift all that follow.
 
     Raises:
         ValueError: they are not, with those that differ and the nearest spelling.
@@ -266,19 +271,22 @@ def check_classes(classes_of: dict[str, list[str]], where: Path) -> None:
     if len(set(train)) < len(train):
         raise ValueError(f"{where} has several classes of the name {max(train, key=train.count)!r}")
     for split, classes in classes_of.items():
-        missing = [name for name in train if name not in classes] if classes != train else []
-        more = [name for name in classes if name not in train] if classes != train else []
-        spelt = {_plain(name): name for name in missing}
-        pairs = [(name, near) for name in more if (near := _nearest(name, spelt))]
-        said = [f"{split} lacks {_some(missing)}"] if missing else []
-        said += [f"{split} has {_some(more)}, which train lacks"] if more else []
-        said += [
-            f"is {_shown(name, near)} in {split} the same as {_shown(near, name)} in train?" for name, near in pairs[:3]
-        ]
-        if not said and classes != train:
-            said = [f"they stand in another order, {_some(classes)} instead of {_some(train)}"]
-        if said:
-            raise ValueError(f"in {where} the classes of {split} are not those of train: {'; '.join(said)}")
+        if classes != train:
+            differ = "; ".join(_differences(train, classes, split))
+            raise ValueError(f"in {where} the classes of {split} are not those of train: {differ}")
+
+
+def _differences(train: list[str], classes: list[str], split: str) -> list[str]:
+    of_train, of_split = set(train), set(classes)
+    missing = [name for name in train if name not in of_split]
+    more = [name for name in classes if name not in of_train]
+    said = [f"{split} lacks {_some(missing)}"] if missing else []
+    said += [f"{split} has {_some(more)}, which train lacks"] if more else []
+    spelt = {_plain(name): name for name in missing}
+    for name in more[:5]:
+        if near := _nearest(name, spelt):
+            said.append(f"is {_shown(name, near)} in {split} the same as {_shown(near, name)} in train?")
+    return said or [f"they stand in another order, {_some(classes)} instead of {_some(train)}"]
 
 
 def _plain(name: str) -> str:

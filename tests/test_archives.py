@@ -27,7 +27,7 @@ def test_a_changed_archive_is_listed_anew(tmp_path):
         assert len(list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)[0]) == 4 * pictures
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"stamp": 0}', "null"])
+@pytest.mark.parametrize("damage", ["{", "[]", "null"])
 def test_a_damaged_list_is_made_anew(tmp_path, damage):
     (tmp_path / "x.tar").write_bytes(tar(train()))
     whole = list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)

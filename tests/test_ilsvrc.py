@@ -348,6 +348,11 @@ def test_as_many_pictures_as_the_contest_has(of2012):
     next((tree / "val" / wnids()[1]).iterdir()).unlink()
     with pytest.raises(ValueError, match=f"val has 1 files of class {wnids()[1]}, a whole copy 2"):
         listed(tree, "val")
+    next((tree / "train" / wnids()[2]).iterdir()).unlink()
+    assert len(listed(tree)[0]) == 2 * FEW - 1  # without a kit nobody can tell
+    (of2012 / f"{KIT2012}.tar.gz").rename(tree / f"{KIT2012}.tar.gz")
+    with pytest.raises(ValueError, match=f"train has 1 files of class {wnids()[2]}, a whole copy 2"):
+        listed(tree)
 
 
 def test_other_classes_are_refused(of2012, monkeypatch):
