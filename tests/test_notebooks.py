@@ -54,9 +54,14 @@ def test_most_of_its_cells_are_checked(code):
 @pytest.mark.parametrize(
     ("notebook", "parameters", "message"),
     [
-        ("07_train", {"epohcs": 3}, "unknown parameter 'epohcs'; accepted are dataset, net, width"),
+        (
+            "07_train",
+            {"epohcs": 3},
+            "unknown parameter 'epohcs'; did you mean 'epochs'? accepted are dataset, net, width",
+        ),
         ("07_train", {"dataset": "imagenet"}, "dataset = 'imagenet'; accepted are auto, embedded"),
         ("07_train", {"epochs": 0}, "epochs = 0; accepted is 'auto', or greater than or equal to 1"),
+        ("01_architecture", {"image_size": 20}, "image_size = 20; accepted is greater than or equal to 64"),
         ("02_relu_vs_tanh", {"target": 1.5}, "target = 1.5; accepted is 'auto', or less than 1"),
         ("03_lrn", {"dataset": "embedded"}, "dataset = 'embedded'; accepted is 'auto', or 'embedded32' or 'cifar10'"),
     ],
