@@ -87,14 +87,6 @@ def test_models_and_training_belong_to_the_library(code):
                 assert not {"backward", "zero_grad"} & called, f"cell {cell.id!r} has a training loop"
 
 
-def test_the_architecture_notebook_shows_any_net(tmp_path, monkeypatch):
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    parameters = {"net": "owt2014", "width": 0.1, "num_classes": 10}
-    papermill.execute_notebook(
-        NOTEBOOKS / "01_architecture.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False, cwd=tmp_path
-    )
-
-
 def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
     """The times are the contract's, not a measurement: a minute, and two for the notebook that trains for itself."""
     opening = nbformat.read(path, 4).cells[0].source
