@@ -32,7 +32,8 @@ FEW_EPOCHS = 45
 SMALL = 128  # pixels
 SPEEDS = ("repeatable", "fast")
 LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
-OF_NO_NOTEBOOK = ("experiment", "name")  # no parameters cell has them, though Papermill may inject them
+# what no parameters cell has to begin with, though a reader may add it, and Papermill inject it
+OF_NO_NOTEBOOK = ("augmentation", "experiment", "geometry", "name")
 FEWEST_CORES = 4  # processes that a machine with fewer cores may start nevertheless
 checked = dataclass(frozen=True, config=ConfigDict(strict=True))
 
@@ -152,7 +153,7 @@ class PoolingSettings:
     """Notebook 04."""
 
     dataset: Dataset = "auto"
-    epochs: Epochs = 3
+    epochs: Epochs = 4
     seed: Seed = 0
     device: str = "auto"
 
@@ -267,7 +268,7 @@ def parameters(kind: type, namespace: dict):
         ValueError: as `check`, and as `cells.said`.
     """
     names = [field.name for field in dataclasses.fields(kind) if field.name not in OF_NO_NOTEBOOK]
-    values = said(namespace.get("In", []), names, namespace)
+    values = said(namespace.get("In", []), names, namespace, OF_NO_NOTEBOOK)
     if values is None:  # a script, or %run, which keep no history
         values = {name: namespace[name] for name in names if name in namespace}
     return check(kind, values)

@@ -1,6 +1,7 @@
 """What every notebook keeps to, read from the files; `make test` runs them afterwards."""
 
 import ast
+import dataclasses
 import re
 import statistics
 import time
@@ -10,6 +11,7 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from alexnet_lib import settings
 from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.walkthrough import declared_parameters
 from tests.baseline import problems, text_of
@@ -38,8 +40,10 @@ def test_it_is_in_the_committed_form(path):
     assert text.splitlines() == text_of(nbformat.reads(text, 4)).splitlines(), f"make baseline, or {path}"
 
 
-def test_its_parameters_are_plain(path):
-    assert declared_parameters(path)
+def test_its_parameters_are_those_of_its_settings(path):
+    kind = getattr(settings, re.search(r"parameters\((\w+), globals", path.read_text(encoding="utf-8"))[1])
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    assert declared_parameters(path) == {n: v for n, v in defaults.items() if n not in settings.OF_NO_NOTEBOOK}
 
 
 def test_its_cells_are_short(code):

@@ -6,6 +6,7 @@ import pytest
 
 from alexnet_lib.cifar_training import CifarSettings
 from alexnet_lib.settings import (
+    OF_NO_NOTEBOOK,
     ArchitectureSettings,
     AugmentationSettings,
     PoolingSettings,
@@ -213,10 +214,23 @@ def test_what_a_parameters_cell_must_not_say_is_an_error(cells, message):
     assert message in str(error.value)
 
 
-def test_the_run_of_notebook_07_is_not_named_by_a_loop():
-    cell = "\n".join(f"{name} = {getattr(TrainSettings, name)!r}" for name in list(TrainSettings.__annotations__)[:-2])
-    settings = asked(cell, "for name in ('run 145 in thirty',):\n    pass", CALL, kind=TrainSettings, experiment="x")
-    assert (settings.name, settings.experiment) == ("auto", "train")
+CELL_07 = "\n".join(
+    f"{n} = {getattr(TrainSettings, n)!r}" for n in TrainSettings.__annotations__ if n not in OF_NO_NOTEBOOK
+)
+
+
+@pytest.mark.parametrize(
+    ("cells", "name", "augmentation"),
+    [
+        ([CELL_07, "for name in ('run 145 in thirty',):\n    pass", "augmentation = 'colour'", CALL], "auto", "all"),
+        (["name = 'mine'", CELL_07, "experiment = 'mine'", CALL], "auto", "all"),
+        ([CELL_07 + "\nname = f'run {seed}'\naugmentation = 'crops'", CALL], "run 0", "crops"),
+        ([CELL_07, "# Parameters\nname = 'mine'", CALL], "mine", "all"),
+    ],
+)
+def test_the_run_of_notebook_07_is_named_where_its_settings_are(cells, name, augmentation):
+    settings = asked(*cells, kind=TrainSettings, experiment="leaked", name="leaked")
+    assert (settings.name, settings.augmentation, settings.experiment) == (name, augmentation, "train")
 
 
 def test_a_script_has_no_history():
