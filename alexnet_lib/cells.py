@@ -9,13 +9,14 @@ from collections.abc import Iterable
 INJECTED = "# Parameters"  # how the cell begins that Papermill adds
 
 
-def said(cells: list[str], names: Iterable[str], namespace: dict) -> dict | None:
+def said(cells: list[str], names: Iterable[str], namespace: dict, also: Iterable[str] = ()) -> dict | None:
     """What the parameters cell says as it last ran, and what the one says that Papermill injected after it.
 
     Args:
         cells: the sources in the order in which they ran; IPython's `In`.
-        names: of the parameters.
+        names: of the parameters, by which their cell is told from others.
         namespace: where a value is worked out that is not a literal.
+        also: further names that it may assign.
 
     Returns:
         The values by name, misspelt names among them; None where no parameters cell has run.
@@ -34,7 +35,7 @@ def said(cells: list[str], names: Iterable[str], namespace: dict) -> dict | None
         if hidden & names:
             raise ValueError(f"{', '.join(sorted(hidden & names))}: accepted is a plain assignment, `name = value`")
         for name, value in values.items():
-            if name in names or number in injected or _is_constant(value):
+            if name in names.union(also) or number in injected or _is_constant(value):
                 found[name] = _worked_out(name, value, namespace | found)
     return found if chosen else None
 

@@ -108,7 +108,13 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
         ValueError: names the row, what was found there and what is accepted.
     """
     found: dict[str, Claim] = {}
-    for row in tomllib.loads(path.read_text())["claim"]:
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("claim")
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path.name}: accepted are tables [[claim]]")
+    for row in rows:
         name = row.get("id", "a row without an id")
         try:
             claim = check(Claim, row)
@@ -128,9 +134,13 @@ def measure(claim: Claim) -> tuple[float, float, int]:
     """
     if claim.measure is None:
         return math.nan, math.nan, 0
-    module, function = claim.measure.rsplit(".", 1)
+    module, _, function = claim.measure.rpartition(".")
     try:
-        value = getattr(import_module(f".{module}", __package__), function)(*claim.arguments)
+        measured = getattr(import_module(f".{module}", __package__), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{claim.id}: measure = {claim.measure!r}: {error}") from None
+    try:
+        value = measured(*claim.arguments)
     except FileNotFoundError:
         return math.nan, math.nan, 0
     return (float(value), math.nan, 1) if isinstance(value, Real) else value
@@ -170,8 +180,20 @@ def changes(table: pd.DataFrame, accepted: dict[str, str]) -> pd.DataFrame:
 
 
 def accepted_verdicts(path: Path = VERDICTS) -> dict[str, str]:
-    """The committed verdicts by the ids of their claims."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """The committed verdicts by the ids of their claims.
+
+    Raises:
+        FileNotFoundError, ValueError: they are not there, or are no verdicts.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {path.parent}; `python -m alexnet_lib.claims --accept` writes it")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(verdict, str) for verdict in found.values()):
+        raise ValueError(f"{path.name}: accepted is an object of claims' ids and their verdicts")
+    return found
 
 
 def main(arguments=None) -> int:
@@ -191,10 +213,13 @@ def main(arguments=None) -> int:
     print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
     print("\n" + table["verdict"].value_counts().to_string(header=False))
     export(table, given.csv, given.json)
-    if given.accept:
-        kept = accepted_verdicts() if given.notebook else {}
-        write_json(VERDICTS, kept | dict(zip(table["id"], table["verdict"], strict=True)))
-    accepted = accepted_verdicts()
+    try:
+        if given.accept:
+            kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
+            write_json(VERDICTS, kept | dict(zip(table["id"], table["verdict"], strict=True)))
+        accepted = accepted_verdicts() if given.check else {}
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     if given.notebook:
         accepted = {name: verdict for name, verdict in accepted.items() if name in set(table["id"])}
     found = changes(table, accepted) if given.check else changes(table, {}).iloc[:0]

@@ -124,7 +124,12 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
     """Copy a finished run's tables, without its weights, to where they are committed, with how to repeat it.
 
     kernels: and the weights of its first layer, in float16, as conv1.npy.
+
+    Raises:
+        ValueError: a name that leads elsewhere.
     """
+    if Path(name).name != name or name in ("", ".."):
+        raise ValueError(f"name = {name!r}; accepted is the name of one folder, without a path")
     record, kept = Record.open(run), folder / name
     kept.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "history.csv", "timing.csv"):

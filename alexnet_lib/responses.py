@@ -97,13 +97,14 @@ def kept(x: Tensor, norm: LocalResponseNorm) -> Tensor:
 def competition(x: Tensor, norm: LocalResponseNorm) -> pd.DataFrame:
     """Who inhibits whom at one place: the activations x of all maps there, (C,); one row a map.
 
-    Columns: before, after, kept; rival, the map with most of the window's energy, perhaps the map itself; share, the
-    rival's part of that energy (NaN in a silent window).
+    Columns: before, after, kept; rival, the map with most of the window's energy, perhaps the map itself, as always in
+    a silent window; share, the rival's part of that energy (NaN in a silent window).
     """
     x = x.double()
     energy = (x * x)[:, None] * window_band(len(x), norm.n, norm.convention)  # (of, on)
     table = pd.DataFrame({"before": x.numpy(), "after": norm(x[None])[0].numpy()}).rename_axis("map")
-    table["kept"], table["rival"] = kept(x[None], norm)[0].numpy(), energy.argmax(0).numpy()
+    loudest = torch.where(energy.sum(0) > 0, energy.argmax(0), torch.arange(len(x)))
+    table["kept"], table["rival"] = kept(x[None], norm)[0].numpy(), loudest.numpy()
     return table.assign(share=(energy.amax(0) / energy.sum(0)).numpy())
 
 

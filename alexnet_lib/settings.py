@@ -32,7 +32,8 @@ FEW_EPOCHS = 45
 SMALL = 128  # pixels
 SPEEDS = ("repeatable", "fast")
 LAYOUT = ("devices", "columns")  # how the work is shared out, which does not change what is computed
-OF_NO_NOTEBOOK = ("experiment", "name")  # no parameters cell has them, though Papermill may inject them
+# what no parameters cell has to begin with, though a reader may add it, and Papermill inject it
+OF_NO_NOTEBOOK = ("augmentation", "experiment", "geometry", "name")
 FEWEST_CORES = 4  # processes that a machine with fewer cores may start nevertheless
 checked = dataclass(frozen=True, config=ConfigDict(strict=True))
 
@@ -153,7 +154,7 @@ class PoolingSettings:
     """Notebook 04."""
 
     dataset: Dataset = "auto"
-    epochs: Epochs = 3
+    epochs: Epochs = 4
     seed: Seed = 0
     device: str = "auto"
 
@@ -164,7 +165,7 @@ class AugmentationSettings:
 
     dataset: Dataset = "auto"
     epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
-    noise_std: Annotated[float, Field(gt=0, le=100)] = 0.1
+    noise_std: Annotated[float, Field(ge=0.0001, le=100)] = 0.1
     steps: Annotated[int, Field(ge=1, le=100)] = 2
     seed: Seed = 0
     device: str = "auto"
@@ -220,9 +221,9 @@ def check(kind: type, values: dict):
     """
     fields = {field.name: field.type for field in dataclasses.fields(kind)}
     if unknown := sorted(values.keys() - fields):
-        close = {name: difflib.get_close_matches(name, fields, 1) for name in unknown}
-        lines = [f"unknown parameter {n!r}" + (f"; did you mean {c[0]!r}?" if c else "") for n, c in close.items()]
-        raise ValueError("\n".join([*lines, f"accepted are {', '.join(fields)}"]))
+        close = [repr(name) for word in unknown for name in difflib.get_close_matches(word, fields, 1)]
+        meant = f"did you mean {', '.join(close)}? " if close else ""
+        raise ValueError(f"unknown parameter {', '.join(map(repr, unknown))}; {meant}accepted are {', '.join(fields)}")
     optional = {name for name, annotation in fields.items() if type(None) in get_args(annotation)}
     wanted = {name: [] for name in sorted(optional & values.keys()) if values[name] in ("None", "none", "null")}
     try:
@@ -246,7 +247,9 @@ def _hint(value, accepted: str) -> str:
     if value in ("None", "none", "null"):
         return f" (not the word {value!r}: None in Python and after Papermill's -p, null in YAML and JSON)"
     if "string" in accepted and isinstance(value, int | float):
-        return f" (Papermill takes {value} for a number after -p; after -r it stays a word)"
+        return (
+            f" (a word, not a number: after Papermill's -p {value} is a number, after -r a word; elsewhere quotes help)"
+        )
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(e[-+]?\d+)?", value, re.IGNORECASE):
         return f" (a number, not a word: {re.sub('e', '.0e', value, flags=re.IGNORECASE)} in YAML)"
     return ""
@@ -266,7 +269,7 @@ def parameters(kind: type, namespace: dict):
         ValueError: as `check`, and as `cells.said`.
     """
     names = [field.name for field in dataclasses.fields(kind) if field.name not in OF_NO_NOTEBOOK]
-    values = said(namespace.get("In", []), names, namespace)
+    values = said(namespace.get("In", []), names, namespace, OF_NO_NOTEBOOK)
     if values is None:  # a script, or %run, which keep no history
         values = {name: namespace[name] for name in names if name in namespace}
     return check(kind, values)

@@ -49,8 +49,8 @@ def failures(notebook: Path, parameters: dict) -> list[str]:
         with mock.patch.dict(os.environ, variables, clear=True):
             options = {"resources": {"metadata": {"path": str(notebook.parent)}}, "timeout": None}
             options["config"] = Config(KernelManager=kernel_channels(folder))
-            client = NotebookClient(filled, allow_errors=True, kernel_name="python3", **options)
-            client.execute(extra_arguments=[QUIET])
+            options |= {"allow_errors": True, "kernel_name": "python3", "extra_arguments": [QUIET]}
+            NotebookClient(filled, **options).execute()
     errors = [(c, o) for c in filled.cells for o in c.get("outputs", []) if o.output_type == "error"]
     return [f"{cell.id}: {error.ename}: {error.evalue}" for cell, error in errors]
 

@@ -179,6 +179,32 @@ def test_the_command_fails_when_a_verdict_is_lost(table, monkeypatch, tmp_path, 
     assert "parameters" in capsys.readouterr().out.split("other verdicts than the committed ones")[1]
 
 
+@pytest.mark.parametrize("text", [None, "[]", "null", "3", '{"a": 1}', "{", "[" * 100_000])
+def test_without_committed_verdicts_nothing_is_compared(table, monkeypatch, tmp_path, capsys, text):
+    path = tmp_path / "verdicts.json"
+    monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
+    monkeypatch.setattr(claims.accepted_verdicts, "__defaults__", (path,))
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit) as end:
+        main(["--check"])
+    assert end.value.code == 2 and "verdicts.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "claim = 3", "[claim]\nid = 'a'", "claim = [3]", "[[claim"])
+def test_a_file_without_claims_is_an_error(tmp_path, text):
+    path = tmp_path / "claims.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="claims.toml: "):
+        claims.read_claims(path)
+
+
+@pytest.mark.parametrize("measure", ["nowhere", "no_module.count", "budget.no_function", "."])
+def test_a_claim_that_nothing_measures_is_an_error(measure):
+    with pytest.raises(ValueError, match="measure = "):
+        claims.measure(claim(measure=measure))
+
+
 def test_the_ledger_is_exported(table, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
     main(["--csv", str(tmp_path / "a.csv"), "--json", str(tmp_path / "a.json")])

@@ -52,6 +52,12 @@ def test_a_kept_run_says_how_to_repeat_it(finished, tmp_path):
     assert again.startswith("python -m alexnet_lib.cifar_training results/")
 
 
+@pytest.mark.parametrize("name", ["../../../x", "a/b", "..", "."])
+def test_a_run_is_kept_nowhere_else(tmp_path, name):
+    with pytest.raises(ValueError, match="accepted is the name of one folder"):
+        keep(tmp_path, name, tmp_path / "reference")
+
+
 def test_the_first_layer_is_kept_when_asked_for(finished, tmp_path):
     weights = torch.arange(6.0).reshape(1, 6) / 8
     save_checkpoint(finished, {"net": {"conv1.weight": weights, "fc8.weight": weights}})

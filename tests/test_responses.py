@@ -84,6 +84,11 @@ def test_what_is_kept_is_the_response_over_that_in_silence():
     torch.testing.assert_close(x * kept(x, norm) * 3.0**-0.75, norm(x), rtol=1e-12, atol=0)
 
 
+def test_in_a_silent_window_nobody_is_a_rival():
+    table = competition(torch.tensor([5.0, 0, 0, 0, 0, 0, 0, 0]), LocalResponseNorm("code2012"))
+    assert table["rival"].tolist() == [0, 0, 0, 3, 4, 5, 6, 7] and table["share"].notna().sum() == 3
+
+
 def test_a_loud_map_is_the_rival_of_its_neighbours():
     x = torch.ones(9)
     x[4] = 500.0

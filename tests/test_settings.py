@@ -6,6 +6,7 @@ import pytest
 
 from alexnet_lib.cifar_training import CifarSettings
 from alexnet_lib.settings import (
+    OF_NO_NOTEBOOK,
     ArchitectureSettings,
     AugmentationSettings,
     PoolingSettings,
@@ -26,8 +27,8 @@ def test_defaults_are_accepted():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epohcs": 3}, "unknown parameter 'epohcs'; did you mean 'epochs'?\naccepted are dataset, net, width"),
-        ({"xyz": 3}, "unknown parameter 'xyz'\naccepted are dataset, net, width"),
+        ({"epohcs": 3}, "unknown parameter 'epohcs'; did you mean 'epochs'? accepted are dataset, net, width"),
+        ({"xyz": 3}, "unknown parameter 'xyz'; accepted are dataset, net, width"),
         ({"epochs": 0}, "epochs = 0; accepted is 'auto', or greater than or equal to 1"),
         ({"epochs": "90"}, "epochs = '90'"),
         ({"epochs": 1.5}, "epochs = 1.5"),
@@ -97,6 +98,7 @@ def test_whole_numbers_are_rates_too():
         (ReluSettings, {"target": math.nan}, "target = nan"),
         (AugmentationSettings, {"steps": 10**30}, "less than or equal to 100"),
         (AugmentationSettings, {"noise_std": math.inf}, "noise_std = inf"),
+        (AugmentationSettings, {"noise_std": 1e-300}, "greater than or equal to 0.0001"),
         (AugmentationSettings, {"epochs": 10**30}, "less than or equal to 10000"),
         (ArchitectureSettings, {"image_size": 20}, "image_size = 20; accepted is greater than or equal to 64"),
         (ArchitectureSettings, {"image_size": 10**30}, "less than or equal to 1024"),
@@ -113,8 +115,8 @@ def test_absurd_values_are_refused_with_what_is_accepted(kind, values, message):
 @pytest.mark.parametrize(
     ("values", "hint"),
     [
-        ({"name": 2012}, "Papermill takes 2012 for a number after -p; after -r it stays a word"),
-        ({"dataset": 2012}, "after -r it stays a word"),
+        ({"name": 2012}, "a word, not a number: after Papermill's -p 2012 is a number, after -r a word"),
+        ({"dataset": 2012}, "after -r a word"),
         ({"learning_rate": "1e-3"}, "a number, not a word: 1.0e-3 in YAML"),
         ({"epochs": "90"}, "a number, not a word: 90 in YAML"),
         ({"without": "None"}, "without = 'None'; accepted is None (not the word 'None': None in Python"),
@@ -212,10 +214,23 @@ def test_what_a_parameters_cell_must_not_say_is_an_error(cells, message):
     assert message in str(error.value)
 
 
-def test_the_run_of_notebook_07_is_not_named_by_a_loop():
-    cell = "\n".join(f"{name} = {getattr(TrainSettings, name)!r}" for name in list(TrainSettings.__annotations__)[:-2])
-    settings = asked(cell, "for name in ('run 145 in thirty',):\n    pass", CALL, kind=TrainSettings, experiment="x")
-    assert (settings.name, settings.experiment) == ("auto", "train")
+CELL_07 = "\n".join(
+    f"{n} = {getattr(TrainSettings, n)!r}" for n in TrainSettings.__annotations__ if n not in OF_NO_NOTEBOOK
+)
+
+
+@pytest.mark.parametrize(
+    ("cells", "name", "augmentation"),
+    [
+        ([CELL_07, "for name in ('run 145 in thirty',):\n    pass", "augmentation = 'colour'", CALL], "auto", "all"),
+        (["name = 'mine'", CELL_07, "experiment = 'mine'", CALL], "auto", "all"),
+        ([CELL_07 + "\nname = f'run {seed}'\naugmentation = 'crops'", CALL], "run 0", "crops"),
+        ([CELL_07, "# Parameters\nname = 'mine'", CALL], "mine", "all"),
+    ],
+)
+def test_the_run_of_notebook_07_is_named_where_its_settings_are(cells, name, augmentation):
+    settings = asked(*cells, kind=TrainSettings, experiment="leaked", name="leaked")
+    assert (settings.name, settings.augmentation, settings.experiment) == (name, augmentation, "train")
 
 
 def test_a_script_has_no_history():
