@@ -4,6 +4,7 @@ What is generated is sorted by class, as everything that is prepared from folder
 built-in pictures, so that the nets are small too.
 """
 
+import io
 import os
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from alexnet_lib import walkthrough
 from alexnet_lib.paths import NOTEBOOKS
-from tests.small_ilsvrc import KIT2012, flat, kit2012, tar, train, truth
+from tests.small_ilsvrc import KIT2012, flat, kit2012, tar, truth, wnids
 
 CLASSES = 10
 SMALL = """
@@ -24,21 +25,28 @@ _ilsvrc.CLASSES, _ilsvrc.PER_CLASS, _ilsvrc.CLASSES_SHA256 = 10, {"val": 3}, {}
 SHORT = {"epochs": 1, "many_epochs": 1, "few_epochs": 1, "steps": 1, "pictures": 4, "batch_size": 64, "target": 0.99}
 
 
+def picture(label, seed=0):
+    """A JPEG of soft patches; how bright it is tells the class."""
+    coarse = np.random.default_rng([label, seed]).integers(0, 60, (6, 6, 3), np.uint8) + np.uint8(15 * label)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize((100, 90 + seed), Image.Resampling.BICUBIC).save(file, "JPEG")
+    return file.getvalue()
+
+
 def make_imagenette(folder):
-    generator = np.random.default_rng(0)
     for split, each in (("train", 8), ("val", 3)):
         for label in range(CLASSES):
-            place = folder / split / f"n{label:08d}"
-            place.mkdir(parents=True)
+            (folder / split / f"n{label:08d}").mkdir(parents=True)
             for i in range(each):
-                coarse = generator.integers(0, 60, (6, 6, 3), np.uint8) + np.uint8(15 * label)
-                Image.fromarray(coarse).resize((100, 90 + 3 * i), Image.Resampling.BICUBIC).save(place / f"{i}.jpg")
+                (folder / split / f"n{label:08d}" / f"{i}.jpg").write_bytes(picture(label, i))
 
 
 def make_ilsvrc2012(folder):
     folder.mkdir(parents=True)
-    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar(train(CLASSES, 8)))
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar(flat(2012, "val", truth(CLASSES, 3)[0])))
+    kinds = [picture(label, 20) for label in range(CLASSES)]
+    members = [(f"{w}.tar", tar([(f"{w}_{i}.JPEG", picture(k, i)) for i in range(8)])) for k, w in enumerate(wnids(10))]
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar(members))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar(flat(2012, "val", truth(CLASSES, 3)[0], kinds)))
     (folder / f"{KIT2012}.tar.gz").write_bytes(kit2012(CLASSES, 3, 8))
 
 
