@@ -31,7 +31,8 @@ def colour_features(images, levels: int = 4) -> np.ndarray:
 
 def _colour_features(images: np.ndarray, levels: int) -> np.ndarray:
     pixels = images.reshape(len(images), -1, 3)
-    cells = (pixels.astype(np.int64) * levels // 256) @ [levels**2, levels, 1]
+    cell = np.arange(256) * levels // 256  # of a value from 0 to 255, in one channel
+    cells = cell[pixels[..., 0]] * levels**2 + cell[pixels[..., 1]] * levels + cell[pixels[..., 2]]
     cube = np.stack([np.bincount(row, minlength=levels**3) / len(row) for row in cells])
     return np.concatenate([cube, pixels.mean(1) / 255, pixels.std(1) / 255], axis=1)
 

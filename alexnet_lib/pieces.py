@@ -46,5 +46,10 @@ class Rows:
 
 def in_pieces(function: Callable[[np.ndarray], np.ndarray], images, size: int = PIECE) -> np.ndarray:
     """What a function makes of pictures (N, S, S, 3), one row for each, asked of `size` pictures at a time."""
-    parts = range(0, len(images), size)
-    return np.concatenate([function(np.asarray(images[start : start + size])) for start in parts])
+    first = function(np.asarray(images[:size]))
+    # made at once: what is kept between the pieces would keep their memory from being used again
+    found = np.empty((len(images), *first.shape[1:]), first.dtype)
+    found[:size] = first
+    for start in range(size, len(images), size):
+        found[start : start + size] = function(np.asarray(images[start : start + size]))
+    return found

@@ -1,6 +1,7 @@
 """§5, looking at a net before it is trained: its first batch, how its signal spreads, how fast its steps are."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,7 @@ def timeline(run: TrainSettings, net: nn.Module, store: Store, steps: int = 3, i
             yield item
             began = time.perf_counter()
 
-    made = timed(make_batches(run, store, mean_of(store, run.image_size), 0))
+    made = timed(_epochs(run, store))
     data, optimizer = ahead(made) if in_thread else made, PaperSGD(net.parameters(), lr=0.0001)
     for _ in range(steps + 1):
         images, labels = next(data)
@@ -106,10 +107,16 @@ def timeline(run: TrainSettings, net: nn.Module, store: Store, steps: int = 3, i
     return table[table["end"] > zero].assign(start=lambda t: t["start"] - zero, end=lambda t: t["end"] - zero)
 
 
+def _epochs(run: TrainSettings, store: Store) -> Iterator:
+    """The batches of one epoch after the other: a small collection has only one or two in each."""
+    for epoch in itertools.count():
+        yield from make_batches(run, store, mean_of(store, run.image_size), epoch)
+
+
 def batch_seconds(run: TrainSettings, store: Store, augmentation: str, count: int = 5) -> float:
     """Seconds to make a batch of a run with this augmentation: the median of `count`, without the first."""
     run, times = dataclasses.replace(run, augmentation=augmentation), []
-    data = make_batches(run, store, mean_of(store, run.image_size), 0)
+    data = _epochs(run, store)
     for _ in range(count + 1):
         began = time.perf_counter()
         next(data)[0][0, 0, 0, 0].item()  # waits for the device

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .augmentation import centre_crops
 from .evaluation import to_input
 from .learning import without_compiler
+from .pieces import in_pieces
 
 LAST_HIDDEN = "relu7"
 BITS_OF_A_NUMBER = 32
@@ -78,20 +79,20 @@ def plausibility(probabilities: np.ndarray, labels: np.ndarray, classes: list[st
 
 
 @torch.no_grad()
-def hidden_features(net: nn.Sequential, images: np.ndarray, mean: Tensor, layer: str = LAST_HIDDEN) -> np.ndarray:
+def hidden_features(net: nn.Sequential, images, mean: Tensor, layer: str = LAST_HIDDEN) -> np.ndarray:
     """What a layer answers to the centre crops of images (N, S, S, 3): (N, units) float32, after its ReLU."""
     net.eval()
-    device, rows = next(net.parameters()).device, []
-    for start in range(0, len(images), 128):
-        x = to_input(np.ascontiguousarray(centre_crops(images[start : start + 128], mean.shape[1])), mean, device)
+    device = next(net.parameters()).device
+
+    def answers(few: np.ndarray) -> np.ndarray:
+        x = to_input(np.ascontiguousarray(centre_crops(few, mean.shape[1])), mean, device)
         for name, module in net.named_children():
             x = module(x)
             if name == layer:
-                rows.append(x.flatten(1).cpu())
-                break
-        else:
-            raise ValueError(f"layer = {layer!r}; the net has {', '.join(n for n, _ in net.named_children())}")
-    return torch.cat(rows).numpy()
+                return x.flatten(1).cpu().numpy()
+        raise ValueError(f"layer = {layer!r}; the net has {', '.join(n for n, _ in net.named_children())}")
+
+    return in_pieces(answers, images, 128)
 
 
 def pixel_features(images: np.ndarray, crop: int) -> np.ndarray:
@@ -104,17 +105,19 @@ def neighbours(queries, known, count: int = 6, features: Callable | None = None)
 
     features: what makes features of a part of either, where they are too large to be kept, such as all pixels.
     """
-    nearest = []
-    for asked in _parts(queries, features):
-        distances = [(part**2).sum(1) - 2 * asked @ part.T for part in _parts(known, features)]
-        nearest.append(torch.cat(distances, dim=1).topk(count, largest=False).indices)
-    return torch.cat(nearest).numpy()
+    nearest = np.empty((len(queries), count), np.int64)
+    for rows, asked in _parts(queries, features, AT_ONCE):
+        distances = torch.empty(len(asked), len(known))
+        for columns, part in _parts(known, features, AT_ONCE // 4):
+            distances[:, columns] = (part**2).sum(1) - 2 * asked @ part.T
+        nearest[rows] = distances.topk(count, largest=False).indices
+    return nearest
 
 
-def _parts(of, features: Callable | None) -> Iterator[Tensor]:
-    for start in range(0, len(of), AT_ONCE):
-        part = of[start : start + AT_ONCE]
-        yield torch.from_numpy(np.ascontiguousarray(part if features is None else features(part), np.float32))
+def _parts(of, features: Callable | None, size: int) -> Iterator[tuple[slice, Tensor]]:
+    for start in range(0, len(of), size):
+        rows = slice(start, min(start + size, len(of)))
+        yield rows, torch.from_numpy(np.ascontiguousarray(features(of[rows]) if features else of[rows], np.float32))
 
 
 def precision(found: np.ndarray, labels: np.ndarray, known_labels: np.ndarray) -> float:

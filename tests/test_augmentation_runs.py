@@ -77,9 +77,10 @@ def test_one_view_has_one_average_and_others_are_refused(place):
         predict(net, store.images, mean, average="votes")
 
 
-@pytest.mark.parametrize("in_thread", [False, True])
-def test_a_timeline_has_every_step_and_its_batch(in_thread):
-    store = random_store(60, 73, classes=3)
+@pytest.mark.parametrize(("in_thread", "images"), [(False, 60), (True, 60), (False, 7), (True, 7)])
+def test_a_timeline_has_every_step_and_its_batch(in_thread, images):
+    """Of the smaller collection an epoch has two batches only."""
+    store = random_store(images, 73, classes=3)
     run = resolve(settings(batch_size=6), store)
     spans = timeline(run, build_net(run, 3), store, steps=3, in_thread=in_thread)
     assert (spans["what"] == "step").sum() == 3 and (spans["end"] >= spans["start"]).all()
