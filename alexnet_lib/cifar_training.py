@@ -25,6 +25,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from . import keep_memory
+from .ablations import crossing
 from .cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from .cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
 from .dataset import Store, is_prepared, load_dataset
@@ -34,6 +35,7 @@ from .learning import PaperSGD
 from .paths import runs_dir
 from .progress import progress_bar
 from .records import (
+    TIMED,
     DamagedCheckpoint,
     Record,
     are_finite,
@@ -44,21 +46,21 @@ from .records import (
     read_timing,
     refuse_differences,
     save_checkpoint,
-    whereabouts,
     write_json,
-    write_table,
+    write_tables,
 )
 from .run_folder import data_differences, fingerprints, follow, require_fit, require_same, sole
+from .run_state import velocity_of
 from .settings import Auto, Count, Positive, check, checked, find_device
-from .training import BURST, NonFiniteLoss, warn_of_burst
+from .training import BURST, numberless, warn_of_burst
 
 CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 LIKE_A_GUESS, PLATEAU = 0.95, 3  # so close to a guess's error a run is given three times as long
+PLAIN_STATE = ("epoch", "ended", "history", "data")
 LOOKED_AT = 512  # training images whose hidden units are looked at for saturation
 
 
-def _as_tuples(stages):
-    """JSON knows lists only."""
+def _as_tuples(stages):  # JSON knows lists only
     return tuple(tuple(stage) for stage in stages) if isinstance(stages, list) else stages
 
 
@@ -218,27 +220,21 @@ class _State:
         saved = load_checkpoint(run.folder)
         if saved is not None:
             self._load(saved, run.folder)
-            rows = read_timing(run.folder).to_dict("records")
-            self.timing = [row for row in rows if row["epoch"] <= self.epoch]
+            self.timing = read_timing(run.folder, self.epoch).to_dict("records")
 
     def save(self, folder: Path) -> None:
-        velocity = {
-            name: self.optimizer.state[p]["momentum_buffer"]
-            for name, p in self.net.named_parameters()
-            if p in self.optimizer.state
-        }
+        tensors = {"net": self.net.state_dict(), "velocity": velocity_of(self.net, self.optimizer)}
         rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
-        plain = {"epoch": self.epoch, "ended": self.ended, "history": self.history, "data": self.data}
-        progress = json.dumps(plain | {"rates": rates})
-        save_checkpoint(folder, {"net": self.net.state_dict(), "velocity": velocity, "progress": progress})
+        progress = json.dumps({name: getattr(self, name) for name in PLAIN_STATE} | {"rates": rates})
+        save_checkpoint(folder, tensors | {"progress": progress})
 
     def _load(self, saved: dict, folder: Path) -> None:
         progress = json.loads(saved.get("progress", "{}"))
-        if not {"epoch", "ended", "history", "rates"} <= progress.keys() or not {"net", "velocity"} <= saved.keys():
+        if not {*PLAIN_STATE[:3], "rates"} <= progress.keys() or not {"net", "velocity"} <= saved.keys():
             raise DamagedCheckpoint(f"the checkpoint in {folder} is no CIFAR run's; move or delete the folder")
         refuse_differences(folder, data_differences(progress.get("data"), self.data))
-        require_fit(folder, saved["net"], self.net.state_dict())
-        require_fit(folder, saved["velocity"], self.net.state_dict(), every=False)
+        for kind in ("net", "velocity"):
+            require_fit(folder, saved[kind], self.net.state_dict(), every=kind == "net")
         self.net.load_state_dict(saved["net"])
         for name, p in self.net.named_parameters():
             if name in saved["velocity"]:
@@ -257,7 +253,7 @@ def _train_epochs(run, pictures, state: _State, on_epoch) -> None:
     with progress_bar(run.epochs * steps, "training", "step", initial=state.epoch * steps) as bar:
         while state.epoch < run.epochs and not state.ended:
             began = time.perf_counter()
-            trained = _train_epoch(run, pictures["train"], state, bar)
+            trained = _train_epoch(run, pictures["train"], state, bar, steps)
             seconds = time.perf_counter() - began
             # the last update may have been one too many
             _require_finite(run, state, steps, *state.net.parameters(), state.net(looked_at))
@@ -265,23 +261,23 @@ def _train_epochs(run, pictures, state: _State, on_epoch) -> None:
             try:
                 errors = evaluate(state.net, pictures["val"])
             except NotNumbers as error:
-                raise _numberless(run, state, steps, str(error)) from None
+                raise numberless(run, f"{error}, after epoch {state.epoch + 1}") from None
             _end_epoch(run, state, trained | shares, errors)
             state.timing.append({"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds})
-            _write_tables(run, state)
+            write_tables(run.folder, state)
             state.save(run.folder)
             bar.set_postfix_str(f"epoch {state.epoch}: training error {trained['top1']:.1%}", refresh=False)
             if on_epoch is not None:
                 on_epoch(pd.DataFrame(state.history))
 
 
-def _train_epoch(run, pictures: Pictures, state: _State, bar) -> dict[str, float]:
+def _train_epoch(run, pictures: Pictures, state: _State, bar, steps: int) -> dict[str, float]:
     """One epoch; returns loss, top-1 and top-5 error over it, as the weights were at each batch."""
     for group in state.optimizer.param_groups:
         group["lr"] = run.bias_rate if group["layer"] == "biases" else run.rate(state.epoch)
     state.net.train()
     data = batches(pictures, run.batch_size, run.seed, state.epoch, run.augmentation)
-    pending, sums, steps = [], torch.zeros(3, dtype=torch.float64), math.ceil(len(pictures.labels) / run.batch_size)
+    pending, sums = [], torch.zeros(3, dtype=torch.float64)
     for number, (x, labels) in enumerate(data, 1):
         pending.append(training_step(state.net, state.optimizer, x, labels, run.precision))
         bar.update(1)
@@ -310,14 +306,7 @@ def training_step(net: nn.Module, optimizer, x: Tensor, labels: Tensor, precisio
 
 def _require_finite(run, state: _State, step: int, *values: Tensor) -> None:
     if not are_finite(values):
-        raise _numberless(run, state, step, "the loss or the weights are not finite any more")
-
-
-def _numberless(run, state: _State, step: int, what: str) -> NonFiniteLoss:
-    return NonFiniteLoss(
-        f"{what}, by step {step} of epoch {state.epoch + 1}; a lower learning_rate than {run.learning_rate:g} may "
-        f"help; {whereabouts(run.folder)}"
-    )
+        raise numberless(run, f"the loss or weights are not finite any more by step {step} of epoch {state.epoch + 1}")
 
 
 def _end_epoch(run, state: _State, trained: dict, validated: dict) -> None:
@@ -358,18 +347,7 @@ def epochs_to(history: pd.DataFrame, error: float) -> float:
     The training error of an epoch is that of its batches as they came.
     """
     rows = history.query("split == 'train'")
-    below = np.flatnonzero(rows["top1"].to_numpy() <= error)
-    if not len(below):
-        return math.nan
-    i, errors, epochs = below[0], rows["top1"].to_numpy(), rows["epoch"].to_numpy()
-    if i == 0:
-        return float(epochs[0])
-    return float(epochs[i - 1] + (errors[i - 1] - error) / (errors[i - 1] - errors[i]))
-
-
-def _write_tables(run, state: _State) -> None:
-    write_table(run.folder / "timing.csv", state.timing)
-    write_table(run.folder / "history.csv", state.history)
+    return float(crossing(rows["epoch"], rows["top1"], error))
 
 
 def _write_summary(run, stores, pictures, state: _State) -> None:
@@ -382,8 +360,8 @@ def _write_summary(run, stores, pictures, state: _State) -> None:
     }
     if not state.ended:
         warn_of_burst(metrics["val"]["1 view"]["loss"], state.classes)
-    _write_tables(run, state)  # those of a run that was taken up at its end may be damaged
-    timing = read_timing(run.folder)
+    write_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
+    timing = pd.DataFrame(state.timing, columns=list(TIMED))
     write_json(
         run.folder / "summary.json",
         {

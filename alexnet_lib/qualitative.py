@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augmentation import centre_crops
-from .evaluation import to_input
+from .evaluation import in_evaluation, to_input
 from .learning import without_compiler
 
 LAST_HIDDEN = "relu7"
@@ -77,17 +77,17 @@ def plausibility(probabilities: np.ndarray, labels: np.ndarray, classes: list[st
 @torch.no_grad()
 def hidden_features(net: nn.Sequential, images: np.ndarray, mean: Tensor, layer: str = LAST_HIDDEN) -> np.ndarray:
     """What a layer answers to the centre crops of images (N, S, S, 3): (N, units) float32, after its ReLU."""
-    net.eval()
     device, rows = next(net.parameters()).device, []
-    for start in range(0, len(images), 128):
-        x = to_input(np.ascontiguousarray(centre_crops(images[start : start + 128], mean.shape[1])), mean, device)
-        for name, module in net.named_children():
-            x = module(x)
-            if name == layer:
-                rows.append(x.flatten(1).cpu())
-                break
-        else:
-            raise ValueError(f"layer = {layer!r}; the net has {', '.join(n for n, _ in net.named_children())}")
+    with in_evaluation(net):
+        for start in range(0, len(images), 128):
+            x = to_input(np.ascontiguousarray(centre_crops(images[start : start + 128], mean.shape[1])), mean, device)
+            for name, module in net.named_children():
+                x = module(x)
+                if name == layer:
+                    rows.append(x.flatten(1).cpu())
+                    break
+            else:
+                raise ValueError(f"layer = {layer!r}; the net has {', '.join(n for n, _ in net.named_children())}")
     return torch.cat(rows).numpy()
 
 

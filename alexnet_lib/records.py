@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -51,7 +52,7 @@ class Record:
 
         Raises:
             FileNotFoundError: no finished run there.
-            ValueError: a file that is damaged; timing.csv may be, or missing: then `timing` has no rows.
+            ValueError: a file that is damaged; timing.csv may be, or be missing: then `timing` has no rows.
         """
         folder = Path(folder)
         if not (folder / "summary.json").is_file():
@@ -59,8 +60,9 @@ class Record:
         config, summary = (read_json(folder / name) for name in ("config.json", "summary.json"))
         try:
             history = pd.read_csv(folder / "history.csv")
-            history[["epoch", "split", "loss", "top1", "top5"]]
-        except (OSError, ValueError, KeyError) as error:
+            if len(history) != 2 * summary.get("epochs", len(history) / 2):
+                raise ValueError(f"{len(history)} rows of {summary['epochs']} epochs")
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"{folder / 'history.csv'} is missing or damaged ({error}); where the checkpoint is whole, remove "
                 "summary.json there and give the run's command again, which writes both anew"
@@ -118,10 +120,10 @@ def read_json(path: Path) -> dict:
     return values
 
 
-def read_timing(folder: Path) -> pd.DataFrame:
-    """timing.csv, or no rows where it is missing or damaged: what it tells is not worth a run."""
+def read_timing(folder: Path, until: float = math.inf) -> pd.DataFrame:
+    """timing.csv up to an epoch, or no rows where it is missing or damaged: what it tells is not worth a run."""
     try:
-        return pd.read_csv(folder / "timing.csv").astype(TIMED)
+        return pd.read_csv(folder / "timing.csv").astype(TIMED).query("epoch <= @until")
     except (OSError, ValueError, KeyError):
         return pd.DataFrame(columns=list(TIMED))
 
@@ -146,6 +148,12 @@ def write_json(path: Path, values: dict) -> None:
 
 def write_table(path: Path, rows: list[dict]) -> None:
     write_atomically(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
+
+
+def write_tables(folder: Path, state) -> None:
+    """history.csv and timing.csv of a run, from where it is."""
+    write_table(folder / "timing.csv", state.timing)
+    write_table(folder / "history.csv", state.history)
 
 
 # ------------------------------------------------------------------------------------------------------- checkpoints
@@ -250,7 +258,7 @@ def load_checkpoint(folder: Path) -> dict | None:
 def _time_of(state: dict) -> str:
     """The epoch and step of a checkpoint, for people."""
     progress = json.loads(state.get("progress", "{}"))
-    epoch, step = progress.get("epoch", "an unknown one"), progress.get("step", 0)
+    epoch, step = progress.get("epoch", 0), progress.get("step", 0)
     return f"epoch {epoch + 1}, step {step}" if step else f"the end of epoch {epoch}"
 
 

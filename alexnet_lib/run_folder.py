@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from . import launch
-from .dataset import Store
+from .dataset import Store, load_dataset
 from .launch import ALONE, Job
 from .records import DamagedCheckpoint, Record, differences, read_json, refuse_differences
 
@@ -42,6 +42,17 @@ def data_differences(found: dict | None, asked: dict[str, str]) -> dict[str, tup
     """The splits whose pictures differ, as far as both are known, {"data of <split>": (found, asked)}."""
     found = found if isinstance(found, dict) else {}
     return {f"data of {k}": (found[k], asked[k]) for k in asked if k in found and found[k] != asked[k]}
+
+
+def data_of(record: Record) -> dict[str, Store]:
+    """The splits that a finished run was trained and tested on.
+
+    Raises:
+        ValueError: what is prepared under that name now are other pictures.
+    """
+    stores = load_dataset(record.config["dataset"])
+    refuse_differences(record.folder, data_differences(record.summary.get("dataset"), fingerprints(stores)))
+    return stores
 
 
 @contextmanager

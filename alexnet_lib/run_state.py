@@ -44,6 +44,11 @@ def has_finite_weights(net: nn.Module, job: Job = ALONE) -> bool:
     return bool(finite)
 
 
+def velocity_of(net: nn.Module, optimizer: PaperSGD) -> dict[str, Tensor]:
+    """The optimiser's buffers by the names of the net's parameters."""
+    return {name: optimizer.state[p]["momentum_buffer"] for name, p in net.named_parameters() if p in optimizer.state}
+
+
 class RunState:
     """Where a run is: its weights, velocities and rule, the epoch and step, and the history that it leaves.
 
@@ -79,8 +84,8 @@ class RunState:
                 for kind in saved.keys() - {"progress"}:
                     require_fit(run.folder, saved[kind], whole_net, every=kind == "net")
             self._load(progress, saved)
-            rows = read_timing(run.folder).to_dict("records") if job.leader else []
-            self.timing = [row for row in rows if row["epoch"] <= self.epoch]
+            if job.leader:
+                self.timing = read_timing(run.folder, self.epoch).to_dict("records")
         self.forward = job.synchronised(self.net)
 
     @property
@@ -108,16 +113,12 @@ class RunState:
         more["data"] = self.data
         progress = json.dumps(plain | more)
         if self.job.replica == 0:
-            tensors = {"net": self.net.state_dict(), "velocity": self._velocity()}
+            tensors = {"net": self.net.state_dict(), "velocity": velocity_of(self.net, self.optimizer)}
             if self.answering is not self.net:
                 tensors["averaged"] = self.answering.state_dict()
             tensors = {kind: whole(own, self.job) for kind, own in tensors.items()}
             if self.job.leader:
                 save_checkpoint(folder, {**tensors, "progress": progress})
-
-    def _velocity(self) -> dict[str, Tensor]:
-        named, kept = self.net.named_parameters(), self.optimizer.state
-        return {name: kept[p]["momentum_buffer"] for name, p in named if p in kept}
 
     def _load(self, progress: str, saved: dict | None) -> None:
         """Take one's part of a checkpoint that only the first process has read."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .architecture import kind_of
 from .dropout import Dropout
+from .evaluation import in_evaluation
 
 MOST_UNITS = 16  # 65,536 sub-networks
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the hidden units, silenced
@@ -136,10 +137,11 @@ def hidden_layers(net: nn.Sequential, features: Tensor, mask) -> Tensor:
 @torch.no_grad()
 def features_of(net: nn.Sequential, inputs: Tensor) -> Tensor:
     """What the first fully connected layer is given, (N, units)."""
-    for name, layer in net.eval().named_children():
-        inputs = layer(inputs)
-        if name == "flatten":
-            return inputs
+    with in_evaluation(net):
+        for name, layer in net.named_children():
+            inputs = layer(inputs)
+            if name == "flatten":
+                return inputs
     raise ValueError("the net has no layer called flatten")
 
 

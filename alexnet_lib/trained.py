@@ -156,13 +156,17 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
 
     Raises:
         FileNotFoundError: no finished run of that name.
+        ValueError: it is of another data set.
     """
     if name != "auto":
-        return Record.open(runs_dir() / "train" / name)
+        record = Record.open(runs_dir() / "train" / name)
+        if dataset not in ("auto", record.config["dataset"]):
+            raise ValueError(f"the run {name} is of {record.config['dataset']!r}, and dataset = {dataset!r}")
+        return record
     settings = TrainSettings(dataset=dataset, seed=seed, device=device)
     run = resolve(settings, load_dataset(dataset)["train"])
     if (run.folder / "summary.json").is_file():
-        return Record.open(run.folder)
+        return train(settings)
     return train(dataclasses.replace(settings, epochs=epochs))
 
 

@@ -38,7 +38,7 @@ from .learning import (
 )
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
-from .records import Record, final_weights, provenance, read_json, read_timing, whereabouts, write_json, write_table
+from .records import Record, final_weights, provenance, read_json, read_timing, whereabouts, write_json, write_tables
 from .run_folder import fingerprints, follow, require_fit, require_same, sole
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .settings import TrainSettings, check, net_skeleton, resolve
@@ -164,7 +164,7 @@ def _train_epochs(run, stores, state: RunState, on_epoch) -> None:
                 | {"waiting_for_data": waited / seconds}
             )
             if job.leader:
-                _write_tables(run, state)
+                write_tables(run.folder, state)
             state.save(run.folder)
             bar.set_postfix_str(_status(state), refresh=False)
             if on_epoch is not None and job.leader:
@@ -274,9 +274,13 @@ def _named_by_step(run, state: RunState):
 
 
 def _numberless(run, state: RunState, what: str) -> NonFiniteLoss:
-    left = f"; {whereabouts(run.folder)}" if state.job.leader else ""
-    advice = f"a lower learning_rate than {run.learning_rate:g} may help"
-    return NonFiniteLoss(f"{what} of epoch {state.epoch + 1}; {advice}{left}")
+    return numberless(run, f"{what} of epoch {state.epoch + 1}", state.job.leader)
+
+
+def numberless(run, what: str, leader: bool = True) -> NonFiniteLoss:
+    """The error of a run that has diverged, with what is left of it; the other processes of a job do not know that."""
+    left = f"; {whereabouts(run.folder)}" if leader else ""
+    return NonFiniteLoss(f"{what}; a lower learning_rate than {run.learning_rate:g} may help{left}")
 
 
 def _warn_of_stall(state: RunState, step: int, classes: int) -> None:
@@ -309,11 +313,6 @@ def warn_of_burst(loss: float, classes: int) -> None:
 # -------------------------------------------------------------------------------------------------- the results
 
 
-def _write_tables(run, state: RunState) -> None:
-    write_table(run.folder / "timing.csv", state.timing)
-    write_table(run.folder / "history.csv", state.history)
-
-
 def _status(state: RunState) -> str:
     """The epoch in a line."""
     val, timing = state.history[-1], state.timing[-1]
@@ -336,7 +335,7 @@ def _write_summary(run, stores, state: RunState) -> None:
         }
     if not state.job.leader:
         return
-    _write_tables(run, state)  # those of a run that was taken up at its end may be damaged
+    write_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
     timing, classes = read_timing(run.folder), len(stores["train"].classes)
     warn_of_burst(metrics["val"]["1 view"]["loss"], classes)
     median = {name: column.median() for name, column in timing.items() if len(timing)}
