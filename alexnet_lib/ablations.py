@@ -35,6 +35,7 @@ from .evaluation import evaluate, mean_of, predict, to_input, top_k_error
 from .learning import RECIPES
 from .paths import REFERENCE
 from .records import Record, keep, load_checkpoint, write_table
+from .run_folder import data_of, require_same
 from .settings import SPEEDS, TrainSettings, resolve
 from .sub_networks import features_of, silenced
 from .training import build_net, load_net, train
@@ -92,10 +93,15 @@ def name_of(variant: str, dataset: str, seed: int) -> str:
 
 def run_variant(settings: TrainSettings, variant: str) -> Record:
     """Train one variant, test it on training images after every epoch, and return its record."""
-    stores = load_dataset(settings.dataset)
-    epochs = resolve(settings, stores["train"]).epochs
-    run = resolve(dataclasses.replace(settings, **changes(variant, epochs)), stores["train"])
-    return train(run, on_epoch=tester(run, stores["train"]))
+    store = load_dataset(settings.dataset)["train"]
+    run = variant_of(settings, variant, store)
+    return train(run, on_epoch=tester(run, store))
+
+
+def variant_of(settings: TrainSettings, variant: str, store: Store) -> TrainSettings:
+    """The resolved settings of a variant."""
+    epochs = resolve(settings, store).epochs
+    return resolve(dataclasses.replace(settings, **changes(variant, epochs)), store)
 
 
 def changes(variant: str, epochs: int) -> dict:
@@ -122,14 +128,24 @@ def tester(run: TrainSettings, store: Store) -> Callable[[pd.DataFrame], None]:
 
 
 def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path = REFERENCE) -> None:
-    """Every variant of a question with every seed, kept as records."""
+    """Every variant of a question with every seed, kept as records.
+
+    Raises:
+        ValueError: a run is kept already that has other settings.
+    """
     for seed in seeds:
         for variant in QUESTIONS[question]:
             kept = folder / name_of(variant, settings.dataset, seed)
             last = AVERAGED if question == "augmentation" else SILENCED
-            if (kept / last).is_file() or only and variant not in only:
+            if only and variant not in only:
                 continue
-            record = run_variant(dataclasses.replace(settings, seed=seed, experiment="ablations"), variant)
+            asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
+            if (kept / "config.json").is_file():
+                stores = load_dataset(settings.dataset)
+                require_same(variant_of(asked, variant, stores["train"]), stores, kept)
+            if (kept / last).is_file():
+                continue
+            record = run_variant(asked, variant)
             keep(record.folder, kept.name, folder)
             write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
             write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
@@ -142,7 +158,7 @@ def inputs_of(record: Record, count: int | None = None) -> tuple[Tensor, Tensor]
 
     count: of so many evenly spaced images, where all do not fit into memory: 0.6 MB each at 224 pixels.
     """
-    stores, crop = load_dataset(record.config["dataset"]), record.config["image_size"]
+    stores, crop = data_of(record), record.config["image_size"]
     val = stores["val"].spread(count or len(stores["val"]))
     inputs = to_input(np.ascontiguousarray(centre_crops(val.images, crop)), mean_of(stores["train"], crop))
     return inputs, torch.from_numpy(val.labels)
@@ -156,7 +172,7 @@ def silencing(record: Record) -> pd.DataFrame:
 
 def averaging(record: Record) -> list[dict]:
     """The validation errors of a finished run with one view, and with ten by what of them is averaged."""
-    stores, net = load_dataset(record.config["dataset"]), load_net(record)
+    stores, net = data_of(record), load_net(record)
     mean, labels = mean_of(stores["train"], record.config["image_size"]), stores["val"].labels
     rows = []
     for views, average in ((1, "probabilities"), (10, "probabilities"), (10, "logits")):
@@ -292,10 +308,11 @@ def epochs_to(table: pd.DataFrame, column: str, level: float) -> pd.Series:
 
     Between two epochs by a straight line; NaN where the level is not reached.
     """
-    return pd.Series({seed: _crossing(rows["epoch"], rows[column], level) for seed, rows in table.groupby("seed")})
+    return pd.Series({seed: crossing(rows["epoch"], rows[column], level) for seed, rows in table.groupby("seed")})
 
 
-def _crossing(epochs, values, level: float) -> float:
+def crossing(epochs, values, level: float) -> float:
+    """The epoch at which values first fall to a level, by a straight line between epochs; NaN if they do not."""
     epochs, values = np.asarray(epochs, float), np.asarray(values, float)
     below = np.flatnonzero(values <= level)
     if not len(below):

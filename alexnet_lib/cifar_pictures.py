@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .augmentation import draw_views
 from .dataset import Store
-from .evaluation import mean_of, top_k_error
+from .evaluation import in_evaluation, mean_of, top_k_error
 
 EVALUATED_AT_ONCE = 500
 # where a view begins, in widths of the border, and whether it is mirrored: one; nine as in convdata_cifar.py of 2012;
@@ -100,16 +100,16 @@ def evaluate(net: nn.Module, pictures: Pictures, views: str = "1 view") -> dict[
     """Loss, top-1 and top-5 error of a net; the probabilities of an image's classes are averaged over its views.
 
     Raises:
-        ValueError: unknown views.
+        ValueError: unknown views, labels that are no classes, or a net whose answers are not numbers.
     """
     if views not in VIEWS:
         raise ValueError(f"views = {views!r}; accepted are {', '.join(VIEWS)}")
-    net.eval()
     probabilities = []
-    for rows in torch.arange(len(pictures.labels), device=pictures.labels.device).split(EVALUATED_AT_ONCE):
-        seen = (cut(pictures, rows, same_view(pictures, rows, view)) for view in VIEWS[views])
-        probabilities.append(sum(net(x).softmax(1) for x in seen) / len(VIEWS[views]))
-    scores = torch.cat(probabilities)
-    errors = top_k_error(scores, pictures.labels)
-    loss = -scores.gather(1, pictures.labels[:, None]).double().clamp(min=1e-30).log().mean().item()
+    with in_evaluation(net):
+        for rows in torch.arange(len(pictures.labels), device=pictures.labels.device).split(EVALUATED_AT_ONCE):
+            seen = (cut(pictures, rows, same_view(pictures, rows, view)) for view in VIEWS[views])
+            probabilities.append(sum(net(x).softmax(1) for x in seen) / len(VIEWS[views]))
+    scores, labels = torch.cat(probabilities).cpu(), pictures.labels.cpu()
+    errors = top_k_error(scores, labels)
+    loss = -scores.gather(1, labels.long()[:, None]).double().clamp(min=1e-30).log().mean().item()
     return {"loss": loss, "top1": errors[1], "top5": errors[5]}

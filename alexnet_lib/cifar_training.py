@@ -25,14 +25,32 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from . import keep_memory
+from .ablations import crossing
 from .cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from .cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
 from .dataset import Store, is_prepared, load_dataset
-from .evaluation import top_k_credit
+from .evaluation import NotNumbers, rank_credit
+from .launch import JobFailed
 from .learning import PaperSGD
 from .paths import runs_dir
 from .progress import progress_bar
-from .records import Record, load_checkpoint, provenance, save_checkpoint, write_json, write_table
+from .records import (
+    TIMED,
+    DamagedCheckpoint,
+    Record,
+    are_finite,
+    final_weights,
+    load_checkpoint,
+    provenance,
+    read_json,
+    read_timing,
+    refuse_differences,
+    save_checkpoint,
+    write_json,
+    write_tables,
+)
+from .run_folder import data_differences, fingerprints, follow, require_fit, require_same, sole
+from .run_state import velocity_of
 from .settings import (
     Auto,
     Count,
@@ -47,16 +65,15 @@ from .settings import (
     checked,
     find_device,
 )
-from .training import NonFiniteLoss
+from .training import BURST, numberless, warn_of_burst
 
 CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
 LIKE_A_GUESS, PLATEAU = 0.95, 3  # so close to a guess's error a run is given three times as long
-BURST = 3.0  # times the loss of a guess; a net that is that sure of wrong answers has weights that are far too large
+PLAIN_STATE = ("epoch", "ended", "history", "data")
 LOOKED_AT = 512  # training images whose hidden units are looked at for saturation
 
 
-def _as_tuples(stages):
-    """JSON knows lists only."""
+def _as_tuples(stages):  # JSON knows lists only
     return tuple(tuple(stage) for stage in stages) if isinstance(stages, list) else stages
 
 
@@ -167,21 +184,24 @@ def train_cifar(settings: CifarSettings, on_epoch: Callable[[pd.DataFrame], None
         on_epoch: called after every epoch with the history so far.
 
     Raises:
-        ValueError: settings that do not belong together.
-        NonFiniteLoss: names the step and the rate.
+        ValueError: settings that do not belong together, a folder that holds another run, or damaged checkpoints.
+        NonFiniteLoss: names the step, the rate and the last whole checkpoint.
     """
     keep_memory()
     stores = load_dataset(choose_pictures(settings.dataset))
     run = resolve(settings, stores["train"])
+    require_same(run, stores)
     if (run.folder / "summary.json").is_file():
         return Record.open(run.folder)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    write_json(run.folder / "config.json", dataclasses.asdict(run))
-    state = _State(run, len(stores["train"].classes))
-    pictures = load_pictures(stores, run.image_size, run.input_divisor, run.device)
-    _train_epochs(run, pictures, state, on_epoch)
-    _write_summary(run, stores, pictures, state)
-    return Record.open(run.folder)
+    with sole(run.folder) as mine:
+        if mine:
+            require_same(run, stores)  # again: nobody else can write there now
+            state = _State(run, len(stores["train"].classes), fingerprints(stores))
+            write_json(run.folder / "config.json", dataclasses.asdict(run))
+            pictures = load_pictures(stores, run.image_size, run.input_divisor, run.device)
+            _train_epochs(run, pictures, state, on_epoch)
+            _write_summary(run, stores, pictures, state)
+    return Record.open(run.folder) if mine else follow(run, stores, on_epoch)
 
 
 def build_net(run: CifarSettings, classes: int) -> nn.Sequential:
@@ -193,46 +213,45 @@ def build_net(run: CifarSettings, classes: int) -> nn.Sequential:
 
 def load_net(record: Record) -> nn.Sequential:
     """The trained net of a finished run, on the CPU, in evaluation mode."""
-    state = load_checkpoint(record.folder)
-    if state is None:
-        raise FileNotFoundError(f"no checkpoint in {record.folder}")
+    weights = final_weights(record)
     net = build_net(check(CifarSettings, record.config | {"device": "cpu"}), record.summary["classes"])
-    net.load_state_dict(state["net"])
+    require_fit(record.folder, weights, net.state_dict())
+    net.load_state_dict(weights)
     return net.eval()
 
 
 class _State:
     """Where a run is: its weights, velocities and rates, the epoch, and the history that it leaves."""
 
-    def __init__(self, run: CifarSettings, classes: int):
+    def __init__(self, run: CifarSettings, classes: int, data: dict[str, str] | None = None):
         self.net = build_net(run, classes)
         groups = cifar_parameter_groups(self.net, run.net, run.learning_rate, run.bias_rate, run.weight_decay)
         self.optimizer = PaperSGD(groups, run.learning_rate)
-        self.classes, self.epoch, self.ended = classes, 0, ""
+        self.classes, self.epoch, self.ended, self.data = classes, 0, "", data or {}
         self.history: list[dict] = []
         self.timing: list[dict] = []
         saved = load_checkpoint(run.folder)
         if saved is not None:
-            self._load(saved)
-            rows = pd.read_csv(run.folder / "timing.csv").to_dict("records")
-            self.timing = [row for row in rows if row["epoch"] <= self.epoch]
+            self._load(saved, run.folder)
+            self.timing = read_timing(run.folder, self.epoch).to_dict("records")
 
     def save(self, folder: Path) -> None:
-        velocity = {
-            name: self.optimizer.state[p]["momentum_buffer"]
-            for name, p in self.net.named_parameters()
-            if p in self.optimizer.state
-        }
+        tensors = {"net": self.net.state_dict(), "velocity": velocity_of(self.net, self.optimizer)}
         rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
-        progress = json.dumps({"epoch": self.epoch, "ended": self.ended, "history": self.history, "rates": rates})
-        save_checkpoint(folder, {"net": self.net.state_dict(), "velocity": velocity, "progress": progress})
+        progress = json.dumps({name: getattr(self, name) for name in PLAIN_STATE} | {"rates": rates})
+        save_checkpoint(folder, tensors | {"progress": progress})
 
-    def _load(self, saved: dict) -> None:
+    def _load(self, saved: dict, folder: Path) -> None:
+        progress = json.loads(saved.get("progress", "{}"))
+        if not {*PLAIN_STATE[:3], "rates"} <= progress.keys() or not {"net", "velocity"} <= saved.keys():
+            raise DamagedCheckpoint(f"the checkpoint in {folder} is no CIFAR run's; move or delete the folder")
+        refuse_differences(folder, data_differences(progress.get("data"), self.data))
+        for kind in ("net", "velocity"):
+            require_fit(folder, saved[kind], self.net.state_dict(), every=kind == "net")
         self.net.load_state_dict(saved["net"])
         for name, p in self.net.named_parameters():
             if name in saved["velocity"]:
                 self.optimizer.state[p]["momentum_buffer"] = saved["velocity"][name].to(p.device)
-        progress = json.loads(saved["progress"])
         for group, rates in zip(self.optimizer.param_groups, progress["rates"], strict=True):
             group.update(rates)
         self.epoch, self.ended, self.history = progress["epoch"], progress["ended"], progress["history"]
@@ -247,31 +266,38 @@ def _train_epochs(run, pictures, state: _State, on_epoch) -> None:
     with progress_bar(run.epochs * steps, "training", "step", initial=state.epoch * steps) as bar:
         while state.epoch < run.epochs and not state.ended:
             began = time.perf_counter()
-            trained = _train_epoch(run, pictures["train"], state, bar)
+            trained = _train_epoch(run, pictures["train"], state, bar, steps)
             seconds = time.perf_counter() - began
-            _require_finite(run, state, steps, state.net(looked_at))  # the last update may have been one too many
+            # the last update may have been one too many
+            _require_finite(run, state, steps, *state.net.parameters(), state.net(looked_at))
             shares = saturation(state.net, looked_at, run.activation)
-            _end_epoch(run, state, trained | shares, evaluate(state.net, pictures["val"]))
+            try:
+                errors = evaluate(state.net, pictures["val"])
+            except NotNumbers as error:
+                raise numberless(run, f"{error}, after epoch {state.epoch + 1}") from None
+            _end_epoch(run, state, trained | shares, errors)
             state.timing.append({"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds})
-            write_table(run.folder / "timing.csv", state.timing)
-            write_table(run.folder / "history.csv", state.history)
+            write_tables(run.folder, state)
             state.save(run.folder)
             bar.set_postfix_str(f"epoch {state.epoch}: training error {trained['top1']:.1%}", refresh=False)
             if on_epoch is not None:
                 on_epoch(pd.DataFrame(state.history))
 
 
-def _train_epoch(run, pictures: Pictures, state: _State, bar) -> dict[str, float]:
+def _train_epoch(run, pictures: Pictures, state: _State, bar, steps: int) -> dict[str, float]:
     """One epoch; returns loss, top-1 and top-5 error over it, as the weights were at each batch."""
     for group in state.optimizer.param_groups:
         group["lr"] = run.bias_rate if group["layer"] == "biases" else run.rate(state.epoch)
     state.net.train()
     data = batches(pictures, run.batch_size, run.seed, state.epoch, run.augmentation)
-    sums = torch.zeros(3, dtype=torch.float64, device=run.device)
+    pending, sums = [], torch.zeros(3, dtype=torch.float64)
     for number, (x, labels) in enumerate(data, 1):
-        sums += training_step(state.net, state.optimizer, x, labels, run.precision)
+        pending.append(training_step(state.net, state.optimizer, x, labels, run.precision))
         bar.update(1)
-        if number % CHECK_EVERY == 0:
+        if number % CHECK_EVERY == 0 or number == steps:
+            for row in torch.stack(pending).cpu().double():  # not every device has float64
+                sums += row
+            pending = []
             _require_finite(run, state, number, sums)
     loss, top1, top5 = (sums / len(pictures.labels)).tolist()
     return {"loss": loss, "top1": 1 - top1, "top5": 1 - top5}
@@ -287,16 +313,13 @@ def training_step(net: nn.Module, optimizer, x: Tensor, labels: Tensor, precisio
     loss.backward()
     optimizer.step()
     with torch.no_grad():
-        credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
-        return torch.stack([loss.detach() * len(labels), *credit]).double()
+        credit = [rank_credit(logits, labels, k).sum() for k in (1, 5)]
+        return torch.stack([loss.detach() * len(labels), *credit])
 
 
-def _require_finite(run, state: _State, step: int, values: Tensor) -> None:
-    if not values.isfinite().all():
-        raise NonFiniteLoss(
-            f"the loss is no number any more by step {step} of epoch {state.epoch + 1}; a lower learning_rate than "
-            f"{run.learning_rate:g} may help"
-        )
+def _require_finite(run, state: _State, step: int, *values: Tensor) -> None:
+    if not are_finite(values):
+        raise numberless(run, f"the loss or weights are not finite any more by step {step} of epoch {state.epoch + 1}")
 
 
 def _end_epoch(run, state: _State, trained: dict, validated: dict) -> None:
@@ -337,13 +360,7 @@ def epochs_to(history: pd.DataFrame, error: float) -> float:
     The training error of an epoch is that of its batches as they came.
     """
     rows = history.query("split == 'train'")
-    below = np.flatnonzero(rows["top1"].to_numpy() <= error)
-    if not len(below):
-        return math.nan
-    i, errors, epochs = below[0], rows["top1"].to_numpy(), rows["epoch"].to_numpy()
-    if i == 0:
-        return float(epochs[0])
-    return float(epochs[i - 1] + (errors[i - 1] - error) / (errors[i - 1] - errors[i]))
+    return float(crossing(rows["epoch"], rows["top1"], error))
 
 
 def _write_summary(run, stores, pictures, state: _State) -> None:
@@ -354,7 +371,10 @@ def _write_summary(run, stores, pictures, state: _State) -> None:
         "train": {"as trained": {k: last[k] for k in ("loss", "top1", "top5")}},
         "val": {name: evaluate(state.net, pictures["val"], name) for name in names},
     }
-    timing = pd.DataFrame(state.timing)
+    if not state.ended:
+        warn_of_burst(metrics["val"]["1 view"]["loss"], state.classes)
+    write_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
+    timing = pd.DataFrame(state.timing, columns=list(TIMED))
     write_json(
         run.folder / "summary.json",
         {
@@ -365,10 +385,10 @@ def _write_summary(run, stores, pictures, state: _State) -> None:
             "classes": state.classes,
             "parameters": sum(p.numel() for p in state.net.parameters()),
             "seconds": timing["seconds"].sum(),
-            "images_per_second": timing["images_per_second"].median(),
+            "images_per_second": timing["images_per_second"].median() if len(timing) else None,
             "seed": run.seed,
             "device": run.device,
-            "dataset": {split: store.meta["fingerprint"] for split, store in stores.items()},
+            "dataset": fingerprints(stores),
             "lossy_pictures": stores["train"].meta.get("lossy", False),
             "module": "alexnet_lib.cifar_training",
             **provenance(),
@@ -384,8 +404,8 @@ def main(arguments=None) -> None:
     parser.add_argument("config", type=Path, help="a JSON file with the fields of CifarSettings")
     given = parser.parse_args(arguments)
     try:
-        record = train_cifar(check(CifarSettings, json.loads(given.config.read_text())))
-    except (ValueError, OSError, ArithmeticError) as error:
+        record = train_cifar(check(CifarSettings, read_json(given.config)))
+    except (ValueError, OSError, ArithmeticError, JobFailed) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(json.dumps(record.summary["metrics"], indent=1))
     print(record.folder)

@@ -1,5 +1,8 @@
 """§6, results: error rates as they were counted in 2012, from one view of each image or ten."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,16 +16,46 @@ AVERAGES = ("probabilities", "logits")
 IN_CACHE = 16  # images of 224 × 224 that stay in the cache, as float numbers, from one pass over them to the next
 
 
+class NotNumbers(ValueError, ArithmeticError):
+    """Scores hold NaN, which has no rank."""
+
+
+def rank_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """`top_k_credit` unchecked: a training step must not wait for the device, and its loss is looked at later."""
+    of_label = scores.gather(1, labels[:, None])
+    above = (scores > of_label).sum(1)
+    level = (scores == of_label).sum(1).clamp(min=1)
+    return ((k - above) / level).clamp(0, 1)
+
+
 def top_k_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
     """How far each label is among the k highest scores: (N,) from 0 to 1.
 
     A label that ties with others for the last places gets the fraction of the places that are left for them, as in
     the 2012 program (src/layer_kernels.cu), so that a net that says nothing scores as chance does.
+
+    Raises:
+        ValueError: as `top_k_error`.
     """
-    of_label = scores.gather(1, labels[:, None])
-    above = (scores > of_label).sum(1)
-    level = (scores == of_label).sum(1).clamp(min=1)
-    return ((k - above) / level).clamp(0, 1)
+    return rank_credit(scores, as_labels(scores, labels), k)
+
+
+def as_labels(scores: Tensor, labels: Tensor) -> Tensor:
+    """Labels (N,) as int64, after a look at whether they and the scores (N, classes) can be ranked.
+
+    Raises:
+        ValueError: shapes that do not belong together, labels that are no classes, scores that hold NaN.
+    """
+    if scores.dim() != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}; wants (N, C) and (N,)")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are {labels.dtype}; accepted are whole numbers")
+    labels, classes = labels.long(), scores.shape[1]
+    if (wrong := (labels < 0) | (labels >= classes)).any():
+        raise ValueError(f"labels hold {labels[wrong][0].item()}; accepted are the classes 0 to {classes - 1}")
+    if scores.isnan().any():
+        raise NotNumbers("scores hold NaN, which has no rank: the net's weights have grown beyond all numbers")
+    return labels
 
 
 def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
@@ -30,18 +63,18 @@ def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
 
     Args:
         scores: (N, classes), logits or probabilities; a tensor or array.
-        labels: (N,) whole numbers.
+        labels: (N,) whole numbers from 0 to classes - 1.
 
     Raises:
-        ValueError: shapes that do not belong together, or scores that are not numbers.
+        ValueError: shapes that do not belong together, labels that are no classes, or scores that are not numbers.
     """
     # arrays are copied: torch warns of those that cannot be written to, such as pandas gives
     scores, labels = (x if isinstance(x, Tensor) else torch.from_numpy(np.array(x)) for x in (scores, labels))
-    if scores.dim() != 2 or labels.shape != scores.shape[:1] or not len(labels):
-        raise ValueError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}; wants (N, C) and (N,)")
-    if scores.isnan().any():
-        raise ValueError("scores hold NaN, which has no rank")
-    return {k: 1 - top_k_credit(scores, labels, k).double().mean().item() for k in ks}
+    if not len(scores):
+        raise ValueError(f"scores {tuple(scores.shape)}; an error rate wants images")
+    labels = as_labels(scores, labels)
+    # on the CPU before float64, which not every device has
+    return {k: 1 - rank_credit(scores, labels, k).cpu().double().mean().item() for k in ks}
 
 
 def to_input(crops_nhwc: np.ndarray, mean: Tensor, device="cpu", shifts: Tensor | None = None, divisor=1.0) -> Tensor:
@@ -81,6 +114,18 @@ def mean_of_views(logits: Tensor, average: str = "probabilities") -> Tensor:
     return logits.mean(1).softmax(1) if average == "logits" else logits.softmax(2).mean(1)
 
 
+@contextmanager
+def in_evaluation(net: nn.Module) -> Iterator[nn.Module]:
+    """A net in evaluation mode; afterwards each of its layers is in the mode that it was in."""
+    modes = [(layer, layer.training) for layer in net.modules()]
+    net.eval()
+    try:
+        yield net
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
 @torch.no_grad()
 def predict(
     net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: int = 128, average: str = "probabilities"
@@ -94,6 +139,9 @@ def predict(
         mean: (3, crop, crop), what `mean_of` gives for the training store.
         views: 1, the centre, 10, the corners and centre and their reflections, or 144, `distortions.many_views`.
         average: of the "probabilities" of the views, as in 2012, or of their "logits", before the softmax.
+
+    Raises:
+        ValueError: unknown views or average, or a net whose answers are not numbers.
     """
     if views not in (1, 10, 144):
         raise ValueError(f"views = {views}; accepted are 1, 10 and 144")
@@ -101,14 +149,17 @@ def predict(
         raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
     keep_memory()
     device, crop, batch_size = next(net.parameters()).device, mean.shape[1], max(1, batch_size // views)
-    net.eval()
     probabilities = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        crops = views_of(batch, crop, views)
-        x = to_input(np.ascontiguousarray(crops).reshape(-1, crop, crop, 3), mean, device)
-        probabilities.append(mean_of_views(net(x).unflatten(0, (len(batch), views)), average).cpu())
-    return torch.cat(probabilities) if probabilities else torch.empty(0, 1)
+    with in_evaluation(net):
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            crops = views_of(batch, crop, views)
+            x = to_input(np.ascontiguousarray(crops).reshape(-1, crop, crop, 3), mean, device)
+            probabilities.append(mean_of_views(net(x).unflatten(0, (len(batch), views)), average).cpu())
+    probabilities = torch.cat(probabilities) if probabilities else torch.empty(0, 1)
+    if probabilities.isnan().any():
+        raise NotNumbers("the net's answers hold NaN: its weights have grown beyond all numbers")
+    return probabilities
 
 
 def views_of(images, crop: int, views: int) -> np.ndarray:
@@ -122,8 +173,8 @@ def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALO
     """Loss (the mean negative log-probability), top-1 and top-5 error of a net on a store; a job shares the images."""
     rows = job.share(len(store))
     probabilities = predict(net, store.images[rows], mean, views)
-    labels = torch.from_numpy(store.labels[rows])
+    labels = as_labels(probabilities, torch.from_numpy(np.array(store.labels[rows])))
     loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().sum()
-    wrong = [(1 - top_k_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]
-    sums = job.sum(torch.stack([loss, *wrong]).to(job.device, torch.float64)).tolist()
+    wrong = [(1 - rank_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]
+    sums = job.sum(torch.stack([loss, *wrong])).tolist()  # on the CPU: float64, which not every device has
     return {name: total / len(store) for name, total in zip(("loss", "top1", "top5"), sums, strict=True)}

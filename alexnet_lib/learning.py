@@ -100,44 +100,64 @@ class PaperSGD(without_compiler(torch.optim.SGD)):
     `torch.optim.SGD` keeps its buffer without the rate, b = −v/ε. The two take the same path while ε stays, and part
     when it changes: torch's next step shrinks at once with the rate, the paper's velocity lives on and decays. This
     rides on torch's fused kernel and rescales the buffer whenever a group's rate has changed. A group whose rate is 0
-    is left alone altogether, decay and momentum included, as in the 2012 program (src/weights.cu).
+    is left alone altogether, decay and momentum included, as in the 2012 program (src/weights.cu). A rate may be a
+    tensor of one number, too.
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=5e-4):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+    def add_param_group(self, param_group: dict) -> None:
+        super().add_param_group(param_group)
+        self._complete(self.param_groups[-1])
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
         for group in self.param_groups:
-            group["fused"] = all(p.device.type in ("cpu", "cuda") for p in group["params"])
-            group["buffer_lr"] = group["lr"]
+            self._complete(group)
+
+    @staticmethod
+    def _complete(group: dict) -> None:
+        group["fused"] = all(p.device.type in ("cpu", "cuda") for p in group["params"])
+        group.setdefault("buffer_lr", float(group["lr"]))  # of torch.optim.SGD's state, the rate that it was saved with
 
     @torch.no_grad()
     def step(self, closure=None):
-        held = []
+        held, loss = [], None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             if group["lr"] == 0:
                 held += [(p, p.grad) for p in group["params"]]
                 for p in group["params"]:
                     p.grad = None
-            elif group["lr"] != group["buffer_lr"]:
+            elif float(group["lr"]) != group["buffer_lr"]:
                 self._rescale(group)
-        loss = super().step(closure)
+        for group in self.param_groups:  # torch keeps no buffer without momentum, where v is the update alone
+            for p in group["params"] if not group["momentum"] else ():
+                if p.grad is not None:
+                    self.state[p]["momentum_buffer"] = p.grad.add(p, alpha=group["weight_decay"])
+        super().step()
         for p, grad in held:
             p.grad = grad
         return loss
 
     def _rescale(self, group: dict) -> None:
         """Express the velocity of a group in its new rate."""
+        rate = float(group["lr"])  # a tensor would follow when the rate is changed in place
         if group["buffer_lr"]:
             for p in group["params"]:
                 buffer = self.state[p].get("momentum_buffer")
                 if buffer is not None:
-                    buffer.mul_(group["buffer_lr"] / group["lr"])
-        group["buffer_lr"] = group["lr"]
+                    buffer.mul_(group["buffer_lr"] / rate)
+        group["buffer_lr"] = rate
 
     def velocity(self, p: torch.Tensor) -> torch.Tensor:
         """v of one parameter, in units of its weights."""
         for group in self.param_groups:
             if any(p is other for other in group["params"]):
-                buffer = self.state[p].get("momentum_buffer")
+                buffer = self.state.get(p, {}).get("momentum_buffer")
                 return torch.zeros_like(p) if buffer is None else buffer * -group["buffer_lr"]
         raise ValueError("the parameter is in none of the optimiser's groups")
 

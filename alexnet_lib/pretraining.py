@@ -27,8 +27,9 @@ from .learning import PaperSGD, rate_factor, recipe
 from .loader import batches
 from .paths import REFERENCE
 from .records import provenance, write_json, write_table
+from .run_state import has_finite_weights
 from .settings import TrainSettings, resolve
-from .training import build_net
+from .training import NonFiniteLoss, build_net
 
 KEPT = REFERENCE / "pretraining-embedded"
 FIRST_LAYER_RATE = 0.1  # of the others', in fine-tuning (layer-params-146-2012.cfg)
@@ -56,7 +57,11 @@ def divided(stores: dict[str, Store], few: int = FEW_CLASSES, images: int | None
 
 
 def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rate: float = 1.0) -> nn.Module:
-    """Train a net in place, by the recipe of a run; the first layer at `first_rate` times the rate."""
+    """Train a net in place, by the recipe of a run; the first layer at `first_rate` times the rate.
+
+    Raises:
+        NonFiniteLoss: names the epoch after which the weights are not finite any more.
+    """
     named, mean = recipe(run.recipe), mean_of(store, run.image_size)
     steps = math.ceil(len(store) / run.batch_size)
     first = list(net.conv1.parameters())
@@ -75,6 +80,8 @@ def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rat
                 optimizer.zero_grad()
                 F.cross_entropy(net(x), labels).backward()
                 optimizer.step()
+            if not has_finite_weights(net):
+                raise NonFiniteLoss(f"the weights are not finite any more after epoch {epoch + 1} of {epochs}")
     return net
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .anatomy import trace
 from .colours import ColourPCA
 from .dataset import Store
-from .evaluation import mean_of
+from .evaluation import in_evaluation, mean_of
 from .learning import PaperSGD
 from .loader import ahead, batches, make_batches
 from .paths import REFERENCE
@@ -30,7 +30,8 @@ def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
 
 def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
     """After each learned layer, how much a unit differs between images: the mean over units of its deviation."""
-    outputs = trace(net.eval(), images)
+    with in_evaluation(net):
+        outputs = trace(net, images)
     learned = [name for name, layer in net.named_children() if hasattr(layer, "weight")]
     return pd.Series({name: outputs[name].std(0).mean().item() for name in learned})
 

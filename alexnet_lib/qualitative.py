@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augmentation import centre_crops
-from .evaluation import to_input
+from .evaluation import in_evaluation, to_input
 from .learning import without_compiler
 from .pieces import in_pieces
 
@@ -81,7 +81,6 @@ def plausibility(probabilities: np.ndarray, labels: np.ndarray, classes: list[st
 @torch.no_grad()
 def hidden_features(net: nn.Sequential, images, mean: Tensor, layer: str = LAST_HIDDEN) -> np.ndarray:
     """What a layer answers to the centre crops of images (N, S, S, 3): (N, units) float32, after its ReLU."""
-    net.eval()
     device = next(net.parameters()).device
 
     def answers(few: np.ndarray) -> np.ndarray:
@@ -92,7 +91,8 @@ def hidden_features(net: nn.Sequential, images, mean: Tensor, layer: str = LAST_
                 return x.flatten(1).cpu().numpy()
         raise ValueError(f"layer = {layer!r}; the net has {', '.join(n for n, _ in net.named_children())}")
 
-    return in_pieces(answers, images, 128)
+    with in_evaluation(net):
+        return in_pieces(answers, images, 128)
 
 
 def pixel_features(images: np.ndarray, crop: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from .dataset import load_dataset
 from .evaluation import mean_of, predict, top_k_error
 from .paths import runs_dir
 from .records import Record
+from .run_folder import data_of
 from .training import load_net
 
 VALIDATION_2012, TEST_2010 = 50_000, 150_000  # images
@@ -188,9 +189,9 @@ def probabilities(record: Record, split: str = "val", views: int = 10) -> np.nda
     """The probabilities that a finished run's net gives the images of a split, (N, classes) float32.
 
     Raises:
-        ValueError: the data set has no such split.
+        ValueError: the data set has no such split, or is not the one that the run was trained on.
     """
-    stores = load_dataset(record.config["dataset"])
+    stores = data_of(record)
     if split not in stores:
         raise ValueError(f"split = {split!r}; {record.config['dataset']} has {', '.join(stores)}")
     mean = mean_of(stores["train"], record.config["image_size"])
@@ -202,6 +203,8 @@ def averaged(nets: Sequence[np.ndarray], weights: Sequence[float] | None = None)
     weights = np.ones(len(nets)) if weights is None else np.asarray(weights, float)
     if weights.sum() <= 0:
         raise ValueError("the weights of the nets sum to nothing")
+    if not all(np.isfinite(net).all() for net in nets):
+        raise ValueError("probabilities hold NaN or infinities; they would spoil the average")
     return np.tensordot(weights / weights.sum(), np.asarray(nets), axes=1)
 
 
@@ -270,6 +273,8 @@ def main(arguments=None) -> None:
     given = parser.parse_args(arguments)
     try:
         records = [Record.open(run) for run in given.runs]
+        if len({record.config["dataset"] for record in records}) > 1:
+            raise ValueError("the runs are of different data sets; an average wants nets that answer the same question")
         labels = load_dataset(records[0].config["dataset"])[given.split].labels
         for views in (1, 10):
             nets = [(record.folder.name, probabilities(record, given.split, views)) for record in records]

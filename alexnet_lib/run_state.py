@@ -5,8 +5,8 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from .architecture import alexnet
@@ -15,8 +15,9 @@ from .inception import googlenet
 from .launch import ALONE, Job
 from .learning import PaperSGD, PlateauRule, averaging, initialise, parameter_groups, patience_for, recipe
 from .normalization import LocalResponseNorm
-from .records import load_checkpoint, save_checkpoint
-from .settings import TrainSettings, net_changes
+from .records import are_finite, load_checkpoint, read_timing, refuse_differences, save_checkpoint
+from .run_folder import data_differences, require_fit
+from .settings import TrainSettings, net_changes, net_skeleton
 
 STALL_WINDOW = 50
 FORMAT = 2  # of checkpoints; those of another cannot be gone on with
@@ -34,15 +35,29 @@ def build_net(run: TrainSettings, classes: int) -> nn.Module:
     return net.to(run.device, memory_format=torch.channels_last)
 
 
+def has_finite_weights(net: nn.Module, job: Job = ALONE) -> bool:
+    """Whether all weights of a net are numbers, those of the job's other processes included."""
+    finite = are_finite(net.parameters())
+    if job.mesh is not None:
+        finite = finite.int()
+        dist.all_reduce(finite, dist.ReduceOp.MIN)
+    return bool(finite)
+
+
+def velocity_of(net: nn.Module, optimizer: PaperSGD) -> dict[str, Tensor]:
+    """The optimiser's buffers by the names of the net's parameters."""
+    return {name: optimizer.state[p]["momentum_buffer"] for name, p in net.named_parameters() if p in optimizer.state}
+
+
 class RunState:
     """Where a run is: its weights, velocities and rule, the epoch and step, and the history that it leaves.
 
     Each process of a job has its column's part of the tensors. A checkpoint holds the whole ones, and is written and
-    read by the first process, so that it goes on in any layout.
+    read by the first process, so that it goes on in any layout. data: the fingerprints of its pictures by split.
     """
 
-    def __init__(self, run: TrainSettings, classes: int, job: Job = ALONE):
-        self.job, self.net = job, own_column(build_net(run, classes), job)
+    def __init__(self, run: TrainSettings, classes: int, job: Job = ALONE, data: dict[str, str] | None = None):
+        self.job, self.net, self.data = job, own_column(build_net(run, classes), job), data or {}
         named = recipe(run.recipe)
         self.optimizer = PaperSGD(parameter_groups(self.net, named), run.learning_rate, named.momentum)
         self.schedule = named.schedule
@@ -55,17 +70,22 @@ class RunState:
         self.history: list[dict] = []
         self.timing: list[dict] = []
         saved = load_checkpoint(run.folder) if job.leader else None
-        progress = job.as_leader_says(None if saved is None else saved["progress"])
+        progress = job.as_leader_says(None if saved is None else saved.get("progress", "{}"))
         if progress is not None:
-            if json.loads(progress).get("format") != FORMAT:
+            known = json.loads(progress)
+            if known.get("format") != FORMAT or not {*PLAIN_STATE, "rates", "rule"} <= known.keys():
                 raise ValueError(
                     f"the checkpoint in {run.folder} was written by another version of this library, which alone can "
                     "go on with it; remove that folder to begin anew"
                 )
+            refuse_differences(run.folder, data_differences(known.get("data"), self.data))
+            if job.leader:
+                whole_net = net_skeleton(run, classes).state_dict()
+                for kind in saved.keys() - {"progress"}:
+                    require_fit(run.folder, saved[kind], whole_net, every=kind == "net")
             self._load(progress, saved)
-            timing = run.folder / "timing.csv"
-            rows = pd.read_csv(timing).to_dict("records") if job.leader and timing.is_file() else []
-            self.timing = [row for row in rows if row["epoch"] <= self.epoch]
+            if job.leader:
+                self.timing = read_timing(run.folder, self.epoch).to_dict("records")
         self.forward = job.synchronised(self.net)
 
     @property
@@ -90,18 +110,15 @@ class RunState:
         rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
         averaged = 0 if self.average is None else int(self.average.n_averaged)
         more = {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged, "format": FORMAT}
+        more["data"] = self.data
         progress = json.dumps(plain | more)
         if self.job.replica == 0:
-            tensors = {"net": self.net.state_dict(), "velocity": self._velocity()}
+            tensors = {"net": self.net.state_dict(), "velocity": velocity_of(self.net, self.optimizer)}
             if self.answering is not self.net:
                 tensors["averaged"] = self.answering.state_dict()
             tensors = {kind: whole(own, self.job) for kind, own in tensors.items()}
             if self.job.leader:
                 save_checkpoint(folder, {**tensors, "progress": progress})
-
-    def _velocity(self) -> dict[str, Tensor]:
-        named, kept = self.net.named_parameters(), self.optimizer.state
-        return {name: kept[p]["momentum_buffer"] for name, p in named if p in kept}
 
     def _load(self, progress: str, saved: dict | None) -> None:
         """Take one's part of a checkpoint that only the first process has read."""

@@ -27,6 +27,7 @@ from .googlenet_tables import modules
 from .inception import skeleton
 from .paths import REFERENCE
 from .records import Record, keep
+from .run_folder import require_same
 from .settings import TrainSettings, resolve
 from .training import train
 
@@ -69,12 +70,17 @@ def folder_of(run: str, dataset: str, seed: int, folder: Path = REFERENCE) -> Pa
 
 
 def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = REFERENCE) -> None:
-    """Every run with every seed, kept as records."""
+    """Every run with every seed, kept as records.
+
+    Raises:
+        ValueError: a run is kept already that has other settings.
+    """
     for seed in seeds:
         for run in only:
-            kept = folder_of(run, dataset, seed, folder)
+            kept, stores = folder_of(run, dataset, seed, folder), load_dataset(dataset)
+            settings = resolve(settings_of(run, dataset, epochs, seed), stores["train"])
+            require_same(settings, stores, kept)
             if not (kept / "summary.json").is_file():
-                settings = resolve(settings_of(run, dataset, epochs, seed), load_dataset(dataset)["train"])
                 keep(train(settings).folder, kept.name, folder)
 
 

@@ -29,9 +29,9 @@ from .learning import PaperSGD, parameter_groups, recipe, rescaling
 from .loader import make_batches
 from .paths import REFERENCE
 from .probes import update
-from .records import provenance, write_json, write_table
+from .records import differences, provenance, read_json, refuse_differences, write_json, write_table
 from .settings import TrainSettings, resolve
-from .training import build_net
+from .training import NonFiniteLoss, build_net
 
 RULES = ("printed", "code2012", "caffe")
 STEPS, WINDOW, LEFT = 2000, 50, 0.1
@@ -54,6 +54,9 @@ def first_losses(run: TrainSettings, store: Store, rescaled: bool, steps: int = 
 
     Args:
         run: resolved; decides net, batch, initial weights and seed.
+
+    Raises:
+        NonFiniteLoss: the net has diverged, which is not the same as a stall.
     """
     net = build_net(run, len(store.classes)).train()
     net = rescale(net) if rescaled else net
@@ -67,6 +70,8 @@ def first_losses(run: TrainSettings, store: Store, rescaled: bool, steps: int = 
         for x, labels in make_batches(run, store, mean, epoch):
             with torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16"):
                 losses.append(update(net, optimizer, x, labels))
+            if not math.isfinite(losses[-1]):
+                raise NonFiniteLoss(f"the loss is {losses[-1]} at step {len(means) * WINDOW + len(losses)}")
             if len(losses) == WINDOW:
                 means.append(sum(losses) / WINDOW)
                 losses = []
@@ -77,9 +82,15 @@ def first_losses(run: TrainSettings, store: Store, rescaled: bool, steps: int = 
 
 
 def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Path = KEPT) -> None:
-    """Every rule, as it is and for narrow nets rescaled, on each data set and from each seed that is not kept yet."""
+    """Every rule, as it is and for narrow nets rescaled, on each data set and from each seed that is not kept yet.
+
+    Raises:
+        ValueError: what is kept was given another number of steps.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "losses.csv"
+    path, summary = folder / "losses.csv", folder / "summary.json"
+    if summary.is_file():
+        refuse_differences(folder, differences({"steps": read_json(summary).get("steps", "auto")}, {"steps": steps}))
     full = width == FULL
     for rescaled, seed, dataset, rule in itertools.product((False,) if full else (True, False), seeds, datasets, rules):
         rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
@@ -135,7 +146,10 @@ def main(arguments=None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     keep_memory()
-    run_all(given.datasets, given.seeds, steps=given.steps, width=given.width, folder=given.folder)
+    try:
+        run_all(given.datasets, given.seeds, steps=given.steps, width=given.width, folder=given.folder)
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .architecture import kind_of
 from .dropout import Dropout
+from .evaluation import in_evaluation
 
 MOST_UNITS = 16  # 65,536 sub-networks
 AT_ONCE = 128  # images that a trained net sees at a time
@@ -140,8 +141,9 @@ def features_of(net: nn.Sequential, inputs: Tensor) -> Tensor:
     names = [name for name, _ in net.named_children()]
     if "flatten" not in names:
         raise ValueError("the net has no layer called flatten")
-    before = nn.Sequential(*list(net.eval().children())[: names.index("flatten") + 1])
-    return torch.cat([before(part) for part in inputs.split(AT_ONCE)])
+    before = nn.Sequential(*list(net.children())[: names.index("flatten") + 1])
+    with in_evaluation(net):
+        return torch.cat([before(part) for part in inputs.split(AT_ONCE)])
 
 
 def sampled_sub_networks(net: nn.Sequential, features: Tensor, count=100, seed=0) -> Tensor:

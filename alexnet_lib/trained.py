@@ -159,13 +159,17 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
 
     Raises:
         FileNotFoundError: no finished run of that name.
+        ValueError: it is of another data set.
     """
     if name != "auto":
-        return Record.open(runs_dir() / "train" / name)
+        record = Record.open(runs_dir() / "train" / name)
+        if dataset not in ("auto", record.config["dataset"]):
+            raise ValueError(f"the run {name} is of {record.config['dataset']!r}, and dataset = {dataset!r}")
+        return record
     settings, store = TrainSettings(dataset=dataset, seed=seed, device=device), load_dataset(dataset)["train"]
     run = resolve(settings, store)
     if (run.folder / "summary.json").is_file():
-        return Record.open(run.folder)
+        return train(settings)  # which looks whether it is what it is called
     finished = [Record.open(path.parent) for path in sorted(run.folder.parent.glob("*/summary.json"))]
     others = [r for r in finished if r.summary["dataset"]["train"] == store.meta["fingerprint"]]
     others = [r for r in others if r.config["net"] in NETS and r.config["epochs"] >= epochs]

@@ -8,6 +8,7 @@ velocities and where it is; a run that is killed at any moment and started again
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from . import keep_memory, launch
 from .dataset import Store, load_dataset
-from .evaluation import evaluate, mean_of, top_k_credit
+from .evaluation import NotNumbers, evaluate, mean_of, rank_credit
 from .inception import HEAD_WEIGHT, each_output
 from .launch import Job, JobFailed, inside_job
 from .learning import (
@@ -37,22 +38,24 @@ from .learning import (
 )
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
-from .records import Record, load_checkpoint, provenance, write_json, write_table
-from .run_state import STALL_WINDOW, RunState, build_net
+from .records import Record, final_weights, provenance, read_json, read_timing, whereabouts, write_json, write_tables
+from .run_folder import fingerprints, follow, require_fit, require_same, sole
+from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .settings import TrainSettings, check, net_skeleton, resolve
 
 CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
 CHECKPOINT_SECONDS = 600
 STALL_STEPS = 500  # by then a net that learns has left the start
 STALL_MARGIN = 0.02
+BURST = 3.0  # times the loss of a guess; a net that is that sure of wrong answers has weights that are far too large
 
 
 class StallWarning(UserWarning):
-    """The loss sits at ln(classes), that of a net that knows nothing."""
+    """The net has learned nothing: the loss sits at ln(classes), that of a guess, or far above it."""
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss is not a number any more."""
+    """The loss or the weights are not finite any more."""
 
 
 def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
@@ -67,8 +70,8 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
         on_epoch: called after every epoch with the history so far.
 
     Raises:
-        ValueError: settings that do not belong together.
-        NonFiniteLoss: names the step and the last good checkpoint.
+        ValueError: settings that do not belong together, a folder that holds another run, or damaged checkpoints.
+        NonFiniteLoss: names the step and the last whole checkpoint.
         JobFailed: a process of several ended before its work was done; says which, and its last lines.
     """
     keep_memory()
@@ -77,51 +80,61 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
     run = resolve(settings, stores["train"])
     if not inside_job():
         if launch.in_work(run.folder):
-            return launch.follow(run, on_epoch)
+            return follow(run, stores, on_epoch)
+        require_same(run, stores)
         if run.devices > 1 or run.speed == "fast" and not launch.has_allocator():
-            return launch.train_on_devices(run, on_epoch, StallWarning)
+            return _train_on_devices(run, stores, on_epoch)
     with launch.join(run.columns, run.device) as job:
         run = dataclasses.replace(run, device=job.device)
-        try:
-            if not job.as_leader_says((run.folder / "summary.json").is_file()):
-                _train_here(run, stores, job, on_epoch)
-        except launch.AtWork:  # two began at once
-            return launch.follow(run, on_epoch)
+        if job.leader:
+            require_same(run, stores)
+        finished = job.as_leader_says((run.folder / "summary.json").is_file())
+        if not finished and not _train_here(run, stores, job, on_epoch):
+            return follow(run, stores, on_epoch)
         return Record.open(run.folder) if job.leader else None
 
 
-def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch) -> None:
-    """This process's part of a run."""
+def _train_on_devices(run: TrainSettings, stores: dict[str, Store], on_epoch) -> Record:
+    """Train in processes of their own; where another call began at the same time, it is followed."""
+    record = launch.train_on_devices(run, on_epoch, StallWarning)
+    require_same(run, stores)
+    return record
+
+
+def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch) -> bool:
+    """This process's part of a run; False, and nothing done, where another began it at the same time."""
     torch.backends.cudnn.benchmark = run.speed == "fast"
     try:
         with (
-            launch.at_work(run.folder, job),
+            sole(run.folder, job) as mine,
             torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []),
         ):
+            if not mine:
+                return False
             if job.as_leader_says((run.folder / "summary.json").is_file()):
-                return  # finished since we looked
+                return True  # finished since we looked
+            if job.leader:
+                require_same(run, stores)  # again: nobody else can write there now
+            state = RunState(run, len(stores["train"].classes), job, fingerprints(stores))
             if job.leader:
                 write_json(run.folder / "config.json", dataclasses.asdict(run))
-            state = RunState(run, len(stores["train"].classes), job)
             _train_epochs(run, stores, state, on_epoch)
             _write_summary(run, stores, state)
+            return True
     except RuntimeError as error:
         if job.mesh is None:
             raise
-        raise JobFailed(
-            f"{error}\nAnother process of the job has ended, or this one failed. The last checkpoint is in "
-            f"{run.folder}; the same command goes on from it"
-        ) from error
+        left = f"; {whereabouts(run.folder)}" if job.leader else ""
+        raise JobFailed(f"{error}\nAnother process of the job has ended, or this one failed{left}") from error
 
 
 def load_net(record: Record) -> nn.Module:
     """The trained net of a finished run, on the CPU, in evaluation mode."""
-    state = load_checkpoint(record.folder)
-    if state is None:
-        raise FileNotFoundError(f"no checkpoint in {record.folder}")
+    weights = final_weights(record)
     run = check(TrainSettings, record.config | {"device": "cpu", "speed": "repeatable"})
     net = build_net(run, record.summary["classes"])
-    net.load_state_dict(state.get("averaged", state["net"]))
+    require_fit(record.folder, weights, net.state_dict())
+    net.load_state_dict(weights)
     return net.eval()
 
 
@@ -139,15 +152,16 @@ def _train_epochs(run, stores, state: RunState, on_epoch) -> None:
             waited = _train_epoch(run, stores["train"], mean, state, bar)
             seconds = time.perf_counter() - began
             images = len(stores["train"]) - first_step * run.batch_size
-            errors = evaluate(state.answering, stores["val"], mean, job=job)
+            _require_finite(run, state, state.answering)
+            with _named_by_step(run, state):
+                errors = evaluate(state.answering, stores["val"], mean, job=job)
             state.end_epoch(len(stores["train"]), errors)
             state.timing.append(
                 {"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds}
                 | {"waiting_for_data": waited / seconds}
             )
             if job.leader:
-                write_table(run.folder / "timing.csv", state.timing)
-                write_table(run.folder / "history.csv", state.history)
+                write_tables(run.folder, state)
             state.save(run.folder)
             bar.set_postfix_str(_status(state), refresh=False)
             if on_epoch is not None and job.leader:
@@ -194,7 +208,7 @@ def _step(run, state: RunState, x: Tensor, labels: Tensor) -> Tensor:
     (sum(extra, total) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
     state.optimizer.step()
     with torch.no_grad():
-        credit = [top_k_credit(logits, labels, k).sum() for k in (1, 5)]
+        credit = [rank_credit(logits, labels, k).sum() for k in (1, 5)]
         return torch.stack([total.detach(), *credit, total.new_tensor(len(labels))])
 
 
@@ -232,12 +246,38 @@ def _count(run, state: RunState, pending: list[Tensor]) -> None:
     losses = (rows[:, 0] / rows[:, 3]).tolist()
     for i, loss in enumerate(losses):
         if not math.isfinite(loss):
-            raise NonFiniteLoss(
-                f"the loss is {loss} at step {state.step - len(losses) + i + 1} of epoch {state.epoch + 1}; a lower "
-                f"learning_rate than {run.learning_rate:g} may help. The last good checkpoint is in {run.folder}"
-            )
+            raise _numberless(run, state, f"the loss is {loss} at step {state.step - len(losses) + i + 1}")
+    _require_finite(run, state, state.net)  # the last update may have been one too many
     state.sums = [total + value for total, value in zip(state.sums, rows[:, :3].sum(0).tolist(), strict=True)]
     state.recent.extend(losses)
+
+
+def _require_finite(run, state: RunState, net: nn.Module) -> None:
+    """
+    Raises:
+        NonFiniteLoss: before such weights are tested or saved.
+    """
+    if not has_finite_weights(net, state.job):
+        raise _numberless(run, state, f"the weights are not finite any more after step {state.step}")
+
+
+@contextlib.contextmanager
+def _named_by_step(run, state: RunState):
+    """What finite weights answer may still be beyond all numbers."""
+    try:
+        yield
+    except NotNumbers as error:
+        raise _numberless(run, state, f"{error}, after step {state.step}") from None
+
+
+def _numberless(run, state: RunState, what: str) -> NonFiniteLoss:
+    return numberless(run, f"{what} of epoch {state.epoch + 1}", state.job.leader)
+
+
+def numberless(run, what: str, leader: bool = True) -> NonFiniteLoss:
+    """The error of a run that has diverged, with what is left of it; the other processes of a job do not know that."""
+    left = f"; {whereabouts(run.folder)}" if leader else ""
+    return NonFiniteLoss(f"{what}; a lower learning_rate than {run.learning_rate:g} may help{left}")
 
 
 def _warn_of_stall(state: RunState, step: int, classes: int) -> None:
@@ -251,6 +291,17 @@ def _warn_of_stall(state: RunState, step: int, classes: int) -> None:
             f"after {step} steps the loss is {recent:.3f}, still ln({classes}) = {math.log(classes):.3f}: the net has "
             'not begun to learn. Remedies: initialisation "code2012", "rescaled" or "fan_in" in place of "printed", '
             "another seed, a smaller batch, or patience",
+            StallWarning,
+            stacklevel=2,
+        )
+
+
+def warn_of_burst(loss: float, classes: int) -> None:
+    """Warn of a run that ends further from the truth than a guess would be."""
+    if loss > BURST * math.log(classes):
+        warnings.warn(
+            f"the run has ended at a validation loss of {loss:.3g}, far above the {math.log(classes):.3g} of a guess "
+            "among its classes: it has learned nothing. A lower learning_rate may help",
             StallWarning,
             stacklevel=2,
         )
@@ -281,7 +332,10 @@ def _write_summary(run, stores, state: RunState) -> None:
         }
     if not state.job.leader:
         return
-    timing, classes = pd.DataFrame(state.timing), len(stores["train"].classes)
+    write_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
+    timing, classes = read_timing(run.folder), len(stores["train"].classes)
+    warn_of_burst(metrics["val"]["1 view"]["loss"], classes)
+    median = {name: column.median() for name, column in timing.items() if len(timing)}
     images = {split: len(store) for split, store in stores.items()}
     write_json(
         run.folder / "summary.json",
@@ -292,13 +346,13 @@ def _write_summary(run, stores, state: RunState) -> None:
             "classes": classes,
             "parameters": sum(p.numel() for p in net_skeleton(run, classes).parameters()),
             "seconds": timing["seconds"].sum(),
-            "images_per_second": timing["images_per_second"].median(),
-            "waiting_for_data": timing["waiting_for_data"].median(),
+            "images_per_second": median.get("images_per_second"),
+            "waiting_for_data": median.get("waiting_for_data"),
             "seed": run.seed,
             "device": run.device,
             "devices": run.devices,
             "columns": run.columns,
-            "dataset": {split: store.meta["fingerprint"] for split, store in stores.items()},
+            "dataset": fingerprints(stores),
             **provenance(),
         },
     )
@@ -314,7 +368,7 @@ def main(arguments=None) -> None:
     if progress_style() == PIPE:
         warnings.showwarning = lambda message, *_: tell({"warning": str(message)})
     try:
-        settings = check(TrainSettings, json.loads(given.config.read_text()))
+        settings = check(TrainSettings, read_json(given.config))
         if settings.speed == "fast" and not launch.has_allocator():
             launch.with_allocator()
         record = train(settings)

@@ -63,6 +63,11 @@ def test_finished_runs_are_skipped(kept, monkeypatch):
     ablations.run_all("pooling", settings(epochs=2), seeds=(0,), only=("baseline",), folder=kept)
 
 
+def test_a_kept_run_of_other_settings_is_not_taken_for_the_one_that_is_asked_for(kept):
+    with pytest.raises(ValueError, match="epochs = 2 there, and 4 asked for"):
+        ablations.run_all("dropout", settings(epochs=4), seeds=(0,), folder=kept)
+
+
 def test_nets_without_a_part_are_trained_and_kept(kept, tmp_path):
     ablations.run_all("parts", settings(epochs=1), seeds=(0,), only=("one-gpu", "without-conv1"), folder=tmp_path)
     table = ablations.results(NAME, ("one-gpu", "without-conv1"), tmp_path)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alexnet_lib import top_k_error
-from alexnet_lib.evaluation import mean_of, predict, to_input
+from alexnet_lib.evaluation import evaluate, mean_of, predict, to_input, top_k_credit
 
 
 def test_top_1_and_top_5_by_hand():
@@ -36,11 +36,24 @@ def test_arrays_and_fewer_classes_than_k():
         (torch.zeros(2, 3), torch.zeros(3), r"scores \(2, 3\) and labels \(3,\)"),
         (torch.zeros(0, 3), torch.zeros(0), r"scores \(0, 3\)"),
         (torch.full((1, 3), torch.nan), torch.zeros(1, dtype=int), "NaN"),
+        (torch.tensor([[0.5, torch.nan, 0.1]]), torch.tensor([0]), "NaN"),
+        (torch.zeros(2, 3), torch.tensor([0, 3]), "labels hold 3; accepted are the classes 0 to 2"),
+        (torch.zeros(1, 3), torch.tensor([-1]), "labels hold -1"),
+        (torch.zeros(1, 3), torch.tensor([-100]), "labels hold -100"),
+        (torch.zeros(1, 3), torch.tensor([255], dtype=torch.uint8), "labels hold 255"),
+        (torch.zeros(1, 3), torch.tensor([1.0]), "labels are torch.float32"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(scores, labels, message):
-    with pytest.raises(ValueError, match=message):
-        top_k_error(scores, labels)
+@pytest.mark.parametrize("score", [top_k_error, lambda *both: top_k_credit(*both, 1)])
+def test_what_cannot_be_scored_is_refused(scores, labels, message, score):
+    if score is top_k_error or len(scores):  # no images have no error rate, but credit
+        with pytest.raises(ValueError, match=message):
+            score(scores, labels)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int32", "uint16", "int64"])
+def test_labels_may_be_whole_numbers_of_any_kind(kind):
+    assert top_k_error(np.eye(3), np.array([0, 1, 0], kind))[1] == pytest.approx(1 / 3)
 
 
 class Brightest(torch.nn.Module):
@@ -66,6 +79,34 @@ def test_ten_views_average_probabilities_not_logits():
     assert one[0, 0].item() == pytest.approx(torch.sigmoid(2 * logits[4]).item(), abs=1e-4)
     with pytest.raises(ValueError, match="views = 5; accepted are 1, 10 and 144"):
         predict(Brightest(), images, mean, 5)
+
+
+@pytest.mark.parametrize("labels", [[0, 2], [-1, 0], [0.0, 1.0]])
+def test_a_store_whose_labels_are_no_classes_is_not_scored(labels):
+    with pytest.raises(ValueError, match="labels (hold|are) "):
+        evaluate(Brightest(), Few(labels), torch.zeros(3, 3, 3))
+
+
+class Few:
+    """A store of black pictures."""
+
+    def __init__(self, labels):
+        self.labels, self.images = np.array(labels), np.zeros((len(labels), 6, 6, 3), np.uint8)
+
+    def __len__(self):
+        return len(self.labels)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_net_that_is_no_numbers_is_not_scored_and_keeps_its_mode(value):
+    net = torch.nn.Sequential(Brightest(), torch.nn.Dropout().eval()).train()
+    net[1].eval()
+    assert evaluate(net, Few([0, 1]), torch.zeros(3, 3, 3))["top1"] == 0.5
+    assert net.training and net[0].training and not net[1].training
+    net[0].scale.data.fill_(value)
+    with pytest.raises(ValueError, match="the net's answers hold NaN"):
+        evaluate(net, Few([0, 1]), torch.zeros(3, 3, 3))
+    assert net.training and not net[1].training
 
 
 def test_input_is_pixels_less_the_centre_of_the_mean_image():

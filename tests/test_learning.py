@@ -26,7 +26,7 @@ def printed_rule(w, gradients, rates, momentum=0.9, decay=5e-4):
 
 @given(
     rates=st.lists(st.sampled_from([0.1, 0.01, 0.001, 0.02]), min_size=1, max_size=12),
-    momentum=st.floats(0.1, 0.95),
+    momentum=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
     decay=st.floats(0, 0.01),
     seed=st.integers(0, 999),
 )
@@ -43,6 +43,36 @@ def test_update_is_the_printed_rule_also_when_the_rate_changes(rates, momentum, 
     expected, velocity = printed_rule(start, gradients, rates, momentum, decay)
     np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(optimizer.velocity(w).numpy(), velocity, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_rate_may_be_a_tensor_that_is_changed_in_place(momentum):
+    w, rate = torch.nn.Parameter(torch.ones(1, dtype=torch.float64)), torch.tensor(0.1)
+    optimizer = PaperSGD([w], lr=rate, momentum=momentum)
+    for factor in (1, 0.1):
+        rate.mul_(factor)
+        w.grad = torch.ones_like(w)
+        optimizer.step()
+    expected, velocity = printed_rule(np.ones(1), [1.0, 1.0], [0.1, 0.01], momentum)
+    np.testing.assert_allclose([w.item(), optimizer.velocity(w).item()], [*expected, *velocity], rtol=1e-6)
+
+
+@pytest.mark.parametrize("other", [PaperSGD, torch.optim.SGD])
+def test_a_group_that_came_later_and_a_state_of_torchs_keep_the_velocity(other):
+    first, later = (torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2))
+    theirs = other([first], lr=0.1, momentum=0.9, weight_decay=5e-4)
+    theirs.add_param_group({"params": [later], "lr": 0.2})
+    first.grad, later.grad = torch.ones_like(first), torch.ones_like(later)
+    theirs.step()
+    ours = PaperSGD([first], lr=0.1)
+    ours.add_param_group({"params": [later], "lr": 0.2})
+    ours.load_state_dict(theirs.state_dict())
+    for group in ours.param_groups:
+        group["lr"] /= 10
+    ours.step()
+    for w, rate in ((first, 0.1), (later, 0.2)):
+        expected, velocity = printed_rule(np.ones(1), [1.0, 1.0], [rate, rate / 10])
+        np.testing.assert_allclose([w.item(), ours.velocity(w).item()], [*expected, *velocity], rtol=1e-9)
 
 
 def paths_after_a_drop(optimizer_class):

@@ -1,14 +1,28 @@
 """Run records: atomic, readable, and the committed ones repeatable."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alexnet_lib.cifar_training import CifarSettings
 from alexnet_lib.paths import REFERENCE
-from alexnet_lib.records import Record, keep, reference, save_checkpoint, write_atomically, write_json, write_table
+from alexnet_lib.records import (
+    DamagedCheckpoint,
+    Record,
+    keep,
+    load_checkpoint,
+    reference,
+    save_checkpoint,
+    write_atomically,
+    write_json,
+    write_table,
+)
 from alexnet_lib.settings import TrainSettings, check
 
 KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
@@ -64,6 +78,49 @@ def test_the_first_layer_is_kept_when_asked_for(finished, tmp_path):
     folder = keep(finished, "name", tmp_path / "reference", kernels=True).folder
     assert np.array_equal(np.load(folder / "conv1.npy"), weights.half().numpy())
     assert len(list(folder.iterdir())) == 5
+
+
+def test_a_kept_run_of_other_settings_is_not_overwritten(finished, tmp_path):
+    before = keep(finished, "name", tmp_path / "reference").folder / "config.json"
+    write_json(finished / "config.json", {"epochs": 2, "device": "mps"})
+    with pytest.raises(ValueError, match="name holds another run .*: epochs = 1 there, and 2 asked for"):
+        keep(finished, "name", tmp_path / "reference")
+    assert json.loads(before.read_text()) == {"epochs": 1}
+
+
+@pytest.mark.parametrize("weight", [float("nan"), 1e5])
+def test_kernels_that_float16_cannot_hold_are_not_kept(finished, tmp_path, weight):
+    torch.save({"net": {"conv1.weight": torch.full((2, 2), weight)}}, finished / "checkpoint.pt")
+    with pytest.raises(ValueError, match="not finite|float16 can't hold"):
+        keep(finished, "name", tmp_path / "reference", kernels=True)
+    assert not (tmp_path / "reference").exists()
+
+
+@given(at=st.integers(0, 4 * 300 - 1), bit=st.integers(0, 7), tensor=st.sampled_from(["net", "velocity"]))
+@settings(max_examples=40, deadline=None)
+def test_any_bit_that_flips_in_a_tensor_is_noticed(at, bit, tensor):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        weights = torch.arange(300.0).reshape(3, 100), -torch.arange(300.0)
+        save_checkpoint(folder, {"net": {"w": weights[0]}, "velocity": {"w": weights[1]}, "progress": "{}"})
+        assert load_checkpoint(folder)["net"]["w"][2, 99] == 299
+        path = folder / "checkpoint.pt"
+        data = bytearray(path.read_bytes())
+        data[data.index(weights[tensor == "velocity"].numpy().tobytes()) + at] ^= 1 << bit
+        path.write_bytes(data)
+        with pytest.raises(DamagedCheckpoint, match="content is not what was written"):
+            load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_checkpoints_from_before_there_were_digests_load_unless_they_hold_nan(tmp_path, value):
+    state = {"net": {"w": torch.ones(3), "count": torch.tensor(2)}, "progress": "{}"}
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert load_checkpoint(tmp_path).keys() == state.keys()
+    state["net"]["w"][1] = value
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(DamagedCheckpoint, match="weights that are not finite.*move or delete"):
+        load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -1,5 +1,7 @@
 """§6: the tables against the logs, averages of nets, weights fitted as in 2012, the reader's own runs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_runs import prepare_place, settings
@@ -75,6 +77,17 @@ def test_probabilities_of_a_run_give_its_errors(run):
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
     with pytest.raises(ValueError, match="split = 'test'; embedded has train, val"):
         results.probabilities(run, "test")
+
+
+def test_nets_that_answer_no_numbers_are_not_averaged():
+    with pytest.raises(ValueError, match="NaN or infinities"):
+        results.averaged([np.full((2, 3), 1 / 3), np.full((2, 3), np.nan)])
+
+
+def test_a_run_is_not_scored_on_other_pictures_than_it_was_trained_on(run):
+    other = dataclasses.replace(run, summary=run.summary | {"dataset": {"val": "others"}})
+    with pytest.raises(ValueError, match="data of val = 'others' there"):
+        results.probabilities(other)
 
 
 def test_the_readers_own_runs_are_found(run):

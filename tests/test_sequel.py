@@ -54,6 +54,11 @@ def test_runs_are_kept_once_and_read_again(kept, monkeypatch):
     assert sequel.compared(kept).keys() == {"built-in pictures"}
 
 
+def test_a_kept_run_of_other_settings_is_not_taken_for_the_one_that_is_asked_for(kept):
+    with pytest.raises(ValueError, match="epochs = 1 there, and . asked for"):
+        sequel.run_all(NAME, 20, (0,), ("GoogLeNet, fewer epochs",), kept)
+
+
 def test_errors_are_compared_by_seed(kept):
     runs = {name: list(by_seed.values()) for name, by_seed in sequel.kept_runs(NAME, kept).items()}
     points = [[100 * r.summary["metrics"]["val"]["1 view"]["top1"] for r in records] for records in runs.values()]

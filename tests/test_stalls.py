@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pandas as pd
+import pytest
 import torch
 
 from alexnet_lib import load_dataset, stalls
@@ -43,6 +44,19 @@ def test_only_what_is_missing_is_run(tmp_path, place, monkeypatch):
     table = pd.read_csv(tmp_path / "losses.csv")
     assert len(table) == 10 and set(table["step"]) == {WINDOW, 2 * WINDOW}
     assert table["rescaled"].groupby(table["width"]).nunique().to_dict() == {0.05: 2, 1.0: 1}
+
+
+def test_what_is_kept_answers_for_its_number_of_steps_alone(tmp_path, place, monkeypatch):
+    monkeypatch.setattr(stalls, "first_losses", lambda *_: [1.0])
+    run_all([NAME], [0], ("printed",), steps=50, width=0.05, folder=tmp_path)
+    with pytest.raises(ValueError, match="steps = 50 there, and 100 asked for"):
+        run_all([NAME], [0], ("printed",), steps=100, width=0.05, folder=tmp_path)
+
+
+def test_a_net_that_diverges_has_not_stalled(place):
+    run, store = a_run("fan_in")
+    with pytest.raises(ArithmeticError, match="the loss is nan at step "):
+        first_losses(dataclasses.replace(run, learning_rate=1e9), store, rescaled=False, steps=WINDOW)
 
 
 def test_outcomes(tmp_path):

@@ -121,6 +121,8 @@ def test_a_run_to_look_at_is_named_found_or_trained(place, record, monkeypatch):
     assert asked[0].epochs == 3 and asked[0].dataset == NAME
     with pytest.raises(FileNotFoundError, match="no finished run"):
         trained.run_to_look_at(NAME, "nowhere")
+    with pytest.raises(ValueError, match="is of 'embedded', and dataset = 'imagenette'"):
+        trained.run_to_look_at("imagenette", record.folder.name)
 
 
 def test_times_and_bytes_of_searches():

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from alexnet_lib import loader, progress, run_state, training
 from alexnet_lib.dataset import load_dataset
-from alexnet_lib.records import CHECKPOINTS, Record, load_checkpoint, save_checkpoint
+from alexnet_lib.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.run_state import RunState
 from alexnet_lib.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
@@ -140,9 +140,13 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(tmp_path):
     for epoch in (1, 2):
         save_checkpoint(tmp_path, {"epoch": epoch, "weights": torch.ones(100)})
     assert load_checkpoint(tmp_path)["epoch"] == 2
-    newest = tmp_path / CHECKPOINTS[0]
+    newest, previous = (tmp_path / name for name in CHECKPOINTS)
     newest.write_bytes(newest.read_bytes()[:-200])
-    assert load_checkpoint(tmp_path)["epoch"] == 1
+    with pytest.warns(UserWarning, match="checkpoint.pt is damaged: .* goes on from checkpoint.previous.pt"):
+        assert load_checkpoint(tmp_path)["epoch"] == 1
+    good = previous.read_bytes()
+    save_checkpoint(tmp_path, {"epoch": 3})
+    assert previous.read_bytes() == good and load_checkpoint(tmp_path) == {"epoch": 3}
     newest.unlink()
     assert load_checkpoint(tmp_path)["epoch"] == 1
     assert load_checkpoint(tmp_path / "nowhere") is None
@@ -164,12 +168,14 @@ def test_a_checkpoint_of_another_version_is_left_alone_and_named(place):
 def test_checkpoints_hold_no_code(tmp_path):
     """weights_only refuses pickled objects, so a checkpoint from a stranger is data."""
     torch.save({"epoch": 1, "hidden": Record}, tmp_path / CHECKPOINTS[0])
-    assert load_checkpoint(tmp_path) is None
+    with pytest.raises(DamagedCheckpoint, match=r"it can't be read \(UnpicklingError\)"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(place):
     with pytest.raises(
-        NonFiniteLoss, match=r"at step \d of epoch \d; a lower learning_rate than 1e\+06 .* checkpoint is in"
+        NonFiniteLoss,
+        match=r"step \d of epoch \d; a lower learning_rate than 1e\+06 may help; there is no checkpoint yet",
     ):
         train(settings(learning_rate=1e6, epochs=4))
 
