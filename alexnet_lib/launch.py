@@ -240,13 +240,16 @@ class _History:
     """A run's table of epochs, shown whenever it has grown."""
 
     def __init__(self, folder: Path, on_epoch: Callable[[pd.DataFrame], None] | None):
-        self.path, self.on_epoch, self.seen = folder / "history.csv", on_epoch, 0.0
+        self.path, self.on_epoch, self.changed, self.rows = folder / "history.csv", on_epoch, 0.0, 0
 
     def show(self) -> None:
-        if self.on_epoch is None or not self.path.is_file() or self.path.stat().st_mtime == self.seen:
+        if self.on_epoch is None or not self.path.is_file() or self.path.stat().st_mtime == self.changed:
             return
-        self.seen = self.path.stat().st_mtime
-        self.on_epoch(pd.read_csv(self.path))
+        self.changed = self.path.stat().st_mtime
+        history = pd.read_csv(self.path)
+        if len(history) != self.rows:  # a file can be written again as it was
+            self.rows = len(history)
+            self.on_epoch(history)
 
 
 def has_allocator() -> bool:
