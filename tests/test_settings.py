@@ -183,7 +183,7 @@ def asked(*cells, kind=PoolingSettings, **leaked):
         # everything in one cell
         ([CELL + "\nimport json\n" + CALL], 3, 1),
         # a line taken out: its default
-        ([CELL, CALL, "dataset = 'x'\nseed = 1\ndevice = 'cpu'", CALL], 3, 1),
+        ([CELL, CALL, "dataset = 'x'\nseed = 1\ndevice = 'cpu'", CALL], PoolingSettings.epochs, 1),
     ],
 )
 def test_settings_come_from_the_parameters_cell_as_it_last_ran(cells, epochs, seed):
