@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,12 +223,29 @@ def make_imagenet(folder, form, pictures):
     return folder
 
 
+@pytest.fixture(params=["as it is", "a tenth of the store"])
+def memory(request):
+    """What this process may map for itself, beyond what it has: a function of the size of a store."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+
+    def limit(size):
+        if request.param != "as it is" and sys.platform == "linux":
+            has = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_DATA, (has + size // 10, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
-def test_imagenet_opens_and_is_trained_on(tmp_path, form):
-    """252 GB and 27 GB that are mostly holes in the file: a tenth of that in memory would be much."""
+def test_imagenet_opens_and_is_trained_on(tmp_path, memory, form):
+    """252 GB and 27 GB that are mostly holes in the file."""
     order = np.random.default_rng([0, 0]).permutation(IMAGENET)[:12]  # as every epoch 0 of seed 0 draws it
     pictures = {int(row): np.full((256, 256, 3), 20 * place, np.uint8) for place, row in enumerate(order)}
-    store = open_store(make_imagenet(tmp_path / "store", form, pictures))
+    folder = make_imagenet(tmp_path / "store", form, pictures)
+    memory(max(path.stat().st_size for path in folder.iterdir()))
+    store = open_store(folder)
     assert isinstance(store, Store) and len(store) == IMAGENET and store.images.shape == (IMAGENET, 256, 256, 3)
     run = resolve(settings(image_size=64, batch_size=4, augmentation="crops"), store)
     net = build_net(run, 1000)
