@@ -22,7 +22,8 @@ import pandas as pd
 import torch
 
 from .cifar_nets import ACTIVATIONS, NETS
-from .cifar_training import CifarSettings, choose_pictures, epochs_to, published_stages, resolve, train_cifar
+from .cifar_settings import CifarSettings, choose_pictures, published_stages, resolve
+from .cifar_training import epochs_to, train_cifar
 from .dataset import load_dataset
 from .lrn_records import LRN_NETS, LRN_PAIRS
 from .paths import REFERENCE, runs_dir

@@ -100,8 +100,7 @@ class PaperSGD(without_compiler(torch.optim.SGD)):
     `torch.optim.SGD` keeps its buffer without the rate, b = −v/ε. The two take the same path while ε stays, and part
     when it changes: torch's next step shrinks at once with the rate, the paper's velocity lives on and decays. This
     rides on torch's fused kernel and rescales the buffer whenever a group's rate has changed. A group whose rate is 0
-    is left alone altogether, decay and momentum included, as in the 2012 program (src/weights.cu). A rate may be a
-    tensor of one number, too.
+    is left alone, decay and momentum included, as in the 2012 program (src/weights.cu). A rate may be a tensor.
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=5e-4):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_lib.cifar_training import CifarSettings
+from alexnet_lib.cifar_settings import CifarSettings
 from alexnet_lib.paths import REFERENCE
 from alexnet_lib.records import (
     DamagedCheckpoint,

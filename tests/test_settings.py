@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from alexnet_lib.cifar_training import CifarSettings
+from alexnet_lib.cifar_settings import CifarSettings
 from alexnet_lib.settings import (
     OF_NO_NOTEBOOK,
     ArchitectureSettings,
