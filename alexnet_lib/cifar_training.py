@@ -32,7 +32,6 @@ from .launch import JobFailed
 from .learning import PaperSGD
 from .progress import progress_bar
 from .records import (
-    TIMED,
     DamagedCheckpoint,
     Record,
     are_finite,
@@ -42,6 +41,7 @@ from .records import (
     read_json,
     read_timing,
     refuse_differences,
+    restore_tables,
     save_checkpoint,
     write_json,
     write_tables,
@@ -257,8 +257,8 @@ def _write_summary(run, stores, pictures, state: _State) -> None:
     }
     if not state.ended:
         warn_of_burst(metrics["val"]["1 view"]["loss"], state.classes)
-    write_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
-    timing = pd.DataFrame(state.timing, columns=list(TIMED))
+    restore_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
+    timing = pd.DataFrame(state.timing, columns=["seconds", "images_per_second"])
     write_json(
         run.folder / "summary.json",
         {

@@ -147,7 +147,18 @@ def write_json(path: Path, values: dict) -> None:
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
-    write_atomically(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
+    write_atomically(path, _as_csv(rows))
+
+
+def _as_csv(rows: list[dict]) -> bytes:
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+
+
+def restore_tables(folder: Path, state) -> None:
+    """`write_tables` where history.csv is not what it should be; else those who follow the run would see it twice."""
+    path = folder / "history.csv"
+    if not path.is_file() or path.read_bytes() != _as_csv(state.history):
+        write_tables(folder, state)
 
 
 def write_tables(folder: Path, state) -> None:

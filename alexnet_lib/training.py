@@ -30,15 +30,19 @@ from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, evaluate, mean_of, rank_credit
 from .inception import HEAD_WEIGHT, each_output
 from .launch import Job, JobFailed, inside_job
-from .learning import (
-    four_per_cent_less,
-    rate_factor,
-    recipe,
-    set_rates,
-)
+from .learning import four_per_cent_less, rate_factor, recipe, set_rates
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
-from .records import Record, final_weights, provenance, read_json, read_timing, whereabouts, write_json, write_tables
+from .records import (
+    Record,
+    final_weights,
+    provenance,
+    read_json,
+    restore_tables,
+    whereabouts,
+    write_json,
+    write_tables,
+)
 from .run_folder import fingerprints, follow, require_fit, require_same, sole
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .settings import TrainSettings, check, net_skeleton, resolve
@@ -332,8 +336,9 @@ def _write_summary(run, stores, state: RunState) -> None:
         }
     if not state.job.leader:
         return
-    write_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
-    timing, classes = read_timing(run.folder), len(stores["train"].classes)
+    restore_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
+    timing = pd.DataFrame(state.timing, columns=["seconds", "images_per_second", "waiting_for_data"])
+    classes = len(stores["train"].classes)
     warn_of_burst(metrics["val"]["1 view"]["loss"], classes)
     median = {name: column.median() for name, column in timing.items() if len(timing)}
     images = {split: len(store) for split, store in stores.items()}
