@@ -78,7 +78,7 @@ def train_cifar(settings: CifarSettings, on_epoch: Callable[[pd.DataFrame], None
     if (run.folder / "summary.json").is_file():
         return Record.open(run.folder)
     with sole(run.folder) as mine:
-        if mine:
+        if mine and not (run.folder / "summary.json").is_file():  # finished since we looked
             require_same(run, stores)  # again: nobody else can write there now
             state = _State(run, len(stores["train"].classes), fingerprints(stores))
             write_json(run.folder / "config.json", dataclasses.asdict(run))

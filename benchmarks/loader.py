@@ -109,7 +109,10 @@ def measure(folder: Path) -> list[dict]:
 
 
 def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
-    """Bytes of one picture in a JPEG store: the mean over evenly chosen files."""
+    """Bytes of one picture in a JPEG store: the mean over evenly chosen files.
+
+    Photographs that are smaller than the stored size are scaled up and compress better than larger ones would.
+    """
     from alexnet_lib.jpeg_store import encode
     from alexnet_lib.preparation import decode, fit
     from alexnet_lib.sources import list_files

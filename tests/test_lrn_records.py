@@ -25,6 +25,7 @@ def keep(folder, net, epochs, seed, error, fit=(1.0,)):
     write_json(place / "summary.json", about | {"metrics": {"val": errors}})
     write_json(place / "config.json", {"net": net, "dataset": "cifar10", "precision": "bf16"})
     top1 = [{"train": train, "val": error} for train in fit]
+    top1 += top1[-1:] * (epochs - len(top1))
     history = [{"epoch": i, "split": split, "top1": row[split]} for i, row in enumerate(top1, 1) for split in row]
     write_table(place / "history.csv", history)
     write_table(place / "timing.csv", [{"epoch": 1}])

@@ -52,7 +52,8 @@ def test_pictures_of_a_jpeg_store_are_chosen_as_well(tmp_path):
 
     pictures = [encode(np.full((16, 16, 3), 20 * i, np.uint8)) for i in range(10)]
     ends = np.cumsum([len(p) for p in pictures])
-    images = JpegImages(np.frombuffer(b"".join(pictures), np.uint8), np.r_[0, ends[:-1]], ends, 16)
+    content = np.frombuffer(b"".join(pictures), np.uint8)
+    images = JpegImages(tmp_path / "images.jpegs", content, np.r_[0, ends[:-1]], ends, 16)
     chosen = pieces.Rows(images, pieces.evenly(10, 4))
     levels = [0, 60, 120, 180]
     np.testing.assert_allclose(np.asarray(chosen)[:, 8, 8, 0], levels, atol=2)

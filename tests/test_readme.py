@@ -89,7 +89,7 @@ def test_what_imagenet_takes_is_from_the_records():
         *(f"{loader[way]:,.0f} {rest}" for way, rest in (("raw store", "images"), ("jpeg store", "from the JPEG"))),
         f"{loader['raw store'] / loader['ImageFolder, 0 workers']:.1f} times",
         f"{by_clock.loc['raw store', 'ratio']:.1f} times by the clock",
-        f"JPEG, {about['jpeg_gigabytes']:.0f} GB",
+        f"JPEG, at least {about['jpeg_gigabytes']:.0f} GB",
         f"raw pixels, {about['raw_gigabytes']:.0f} GB",
         f"{step['fast']:.1f} times as fast as the plain way",
         f"{1_281_167 * 90 / 1e6:.0f} million images",
