@@ -132,7 +132,8 @@ def _window_sum(x: Tensor, maps: int, n: int, convention: str, transposed: bool 
     else:
         band = _band(maps, n, convention, x.dtype)
         sums = _product(rows, band.T if transposed else band, n)
-        sums = sums if _all_finite(sums) else _pooled(rows, before, after)
+        # one product spoils the whole row, so that its first map tells
+        sums = sums if _all_finite(sums[:, 0] if maps <= 2 * BLOCK else sums) else _pooled(rows, before, after)
     return sums.reshape(places.shape).movedim(-1, 1)
 
 
@@ -208,7 +209,7 @@ class _NormaliseRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, band, compiled, before, after, k, scale, beta):
         response, denominator = compiled[0](rows, band, before, after, k, scale, beta)
-        if band is not None and not _all_finite(denominator):
+        if band is not None and not _all_finite(denominator[:, 0]):
             response, denominator = compiled[0](rows, None, before, after, k, scale, beta)
         ctx.save_for_backward(rows, denominator)
         ctx.choices = compiled, band, before, after, k, scale, beta
