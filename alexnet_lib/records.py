@@ -60,6 +60,8 @@ class Record:
         config, summary = (read_json(folder / name) for name in ("config.json", "summary.json"))
         try:
             history = pd.read_csv(folder / "history.csv")
+            if not (folder / "history.csv").read_bytes().endswith(b"\n"):
+                raise ValueError("its last row is cut off")
             if len(history) != 2 * summary.get("epochs", len(history) / 2):
                 raise ValueError(f"{len(history)} rows of {summary['epochs']} epochs")
         except (OSError, ValueError) as error:
