@@ -33,7 +33,7 @@ from .dataset import is_prepared
 from .processes import FOLDER, lock, take
 from .processes import command as job_command
 from .progress import PIPE, progress_bar
-from .records import Record, write_json
+from .records import Record, whereabouts, write_json
 
 PATIENCE = timedelta(minutes=5)  # a process that is silent for longer is taken for dead
 POLL_SECONDS = 0.2
@@ -379,8 +379,7 @@ def train_on_devices(run, on_epoch: Callable[[pd.DataFrame], None] | None, warni
         if in_work(run.folder):  # another process had begun before
             return follow(run, on_epoch)
         if not (run.folder / "summary.json").is_file():
-            where = f"The last checkpoint is in {run.folder}; the same call goes on from it"
-            raise JobFailed(f"{failure}\n{where}") from None
+            raise JobFailed(f"{failure}\n{whereabouts(run.folder)}") from None
     finally:
         close()
     history.show()
