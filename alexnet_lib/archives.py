@@ -39,13 +39,13 @@ def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile
     saved, status = lists / f"{place.name}.json", place.stat()
     stamp = [str(place), status.st_size, status.st_mtime_ns]
     with suppress(OSError, ValueError, KeyError, TypeError):  # no list yet, a damaged one, or another's
-        if (known := json.loads(saved.read_text()))["stamp"] == stamp:
+        if (known := json.loads(saved.read_text(encoding="utf-8")))["stamp"] == stamp:
             return [SourceFile(name, -1, place, size, start) for name, size, start in known["files"]], known["refused"]
     files, refused = _list_archive(place, progress)
     lists.mkdir(parents=True, exist_ok=True)
     listed = {"stamp": stamp, "refused": refused, "files": [(file.name, file.size, file.offset) for file in files]}
     temporary = saved.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(listed))
+    temporary.write_text(json.dumps(listed), encoding="utf-8")
     os.replace(temporary, saved)
     return files, refused
 

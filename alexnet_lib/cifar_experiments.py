@@ -152,7 +152,9 @@ def figure1_table(small: bool = False) -> pd.DataFrame:
     for folder in sorted((runs_dir() / experiment(small)).iterdir()):
         rows = []
         if (folder / "diverged.json").is_file():
-            rows = [json.loads((folder / "diverged.json").read_text()) | {"ended": "diverged", "epoch": 0}]
+            rows = [
+                json.loads((folder / "diverged.json").read_text(encoding="utf-8")) | {"ended": "diverged", "epoch": 0}
+            ]
         elif (folder / "summary.json").is_file():
             record = Record.open(folder)
             train, val = (record.history.query(f"split == '{split}'").set_index("epoch") for split in ("train", "val"))

@@ -291,6 +291,8 @@ def main(arguments=None) -> None:
         record = train_cifar(check(CifarSettings, read_json(given.config)))
     except (ValueError, OSError, ArithmeticError, JobFailed) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: stopped; the same command goes on from the last epoch\n")
     print(json.dumps(record.summary["metrics"], indent=1))
     print(record.folder)
 

@@ -12,7 +12,6 @@ A prepared store is a folder that `prepare` makes from a folder of pictures:
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 from contextlib import suppress
@@ -31,7 +30,7 @@ from .paths import REPOSITORY, data_dir
 from .pieces import Rows, evenly
 from .preparation import FORMS, prepare_files, prepare_folder, write_store
 from .sources import SourceFile, check_classes, find_splits, list_files
-from .store_files import read_store, require_one_size
+from .store_files import read_meta, read_store, require_one_size
 from .unchanged import require_unchanged
 
 SPLITS = ("train", "val")
@@ -223,9 +222,9 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
         return name, f"{name}, as asked"
     sizes = {}
     for known in HOW_TO_GET:
-        meta = _root(data_dir) / "prepared" / f"{known}-{STORE_SIZES.get(known, 256)}" / "train" / "meta.json"
-        if meta.is_file() and STORE_SIZES.get(known, 256) > 32:  # smaller than AlexNet's first layers can take
-            sizes[known] = json.loads(meta.read_text())["images"]
+        store = _root(data_dir) / "prepared" / f"{known}-{STORE_SIZES.get(known, 256)}" / "train"
+        if (store / "meta.json").is_file() and STORE_SIZES.get(known, 256) > 32:  # what AlexNet's first layers can take
+            sizes[known] = read_meta(store)["images"]
     largest = max(sizes, key=sizes.get, default="embedded")
     if largest == "embedded":
         return largest, "embedded, the built-in collection: no larger data set is prepared here"
@@ -348,6 +347,8 @@ def main(arguments=None) -> None:
             _print_store(prepare(given.source, given.destination, given.size, given.workers, form=given.form))
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: stopped; the same command goes on where it was\n")
 
 
 def _download_imagenette(folder: Path) -> None:

@@ -196,7 +196,7 @@ def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
     while (file := take(path)) is None:
         if time.monotonic() > until:  # it is nobody who only looks, see in_work
             with suppress(FileNotFoundError):
-                raise AtWork(f"another process is training this run: {path.read_text()}")
+                raise AtWork(f"another process is training this run: {path.read_text(encoding='utf-8')}")
         time.sleep(LOOK_SECONDS / 50)
     with file:
         file.truncate(0)
@@ -212,7 +212,7 @@ def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
 def in_work(folder: Path) -> bool:
     """Whether a process is at work in a run's folder. Where files cannot be locked, nobody can tell: False."""
     try:
-        with open(folder / AT_WORK, "r+") as file:
+        with open(folder / AT_WORK, "r+", encoding="utf-8") as file:
             return lock(file, shared=True) is False  # two who look at once do not take each other for one at work
     except FileNotFoundError:
         return False
@@ -299,7 +299,7 @@ def torchrun(
         threads = str(max(1, cores() // processes))
         environment = {"OMP_NUM_THREADS": threads} | ALLOCATOR | os.environ | {"ALEXNET_PROGRESS": PIPE}
         command = job_command(folder, processes, outlives, module, *arguments)
-        with open(folder / "log", "w+") as log:
+        with open(folder / "log", "w+", encoding="utf-8") as log:
             # a session of its own: Ctrl-C in a notebook's terminal and the end of its kernel do not reach the job
             options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
             job = subprocess.Popen(command, env=environment, **options)
@@ -310,7 +310,9 @@ def torchrun(
                     job.terminate()
                     job.wait()
         if job.returncode:
-            raise JobFailed((folder / "log").read_text().strip() or f"the job ended with code {job.returncode}")
+            raise JobFailed(
+                (folder / "log").read_text(encoding="utf-8").strip() or f"the job ended with code {job.returncode}"
+            )
         return printed
 
 

@@ -55,7 +55,7 @@ def interrupt_on_signals() -> None:
 
 def take(path: Path) -> TextIO | None:
     """The file, open and locked until it is closed; None where another process has it."""
-    file = open(path, "a+")  # noqa: SIM115
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
     locked = lock(file)
     if locked is None:
         warnings.warn(
@@ -114,7 +114,10 @@ def _watch_over(job: dict, *program: str) -> str | None:
     try:
         for rank in range(job["count"]):
             own = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            with open(folder / f"{rank}.out", "w") as out, open(folder / f"{rank}.err", "w") as err:
+            with (
+                open(folder / f"{rank}.out", "w", encoding="utf-8") as out,
+                open(folder / f"{rank}.err", "w", encoding="utf-8") as err,
+            ):
                 workers.append(
                     subprocess.Popen([*PROGRAM, str(os.getpid()), *program], env=own, stdout=out, stderr=err)
                 )

@@ -273,7 +273,7 @@ def plausible(dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[floa
 
 def about(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> dict:
     """Where the kept tables come from."""
-    return json.loads((folder_of(dataset, folder) / "about.json").read_text())
+    return json.loads((folder_of(dataset, folder) / "about.json").read_text(encoding="utf-8"))
 
 
 def main(arguments=None) -> None:

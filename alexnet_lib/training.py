@@ -385,6 +385,8 @@ def main(arguments=None) -> None:
         print(message, end="", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(2)
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: stopped; the same command goes on from the last checkpoint\n")
     if record is not None:
         print(json.dumps(record.summary["metrics"], indent=1))
         print(record.folder)

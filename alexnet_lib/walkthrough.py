@@ -137,7 +137,8 @@ def data_listing(dataset: str) -> list:
     files = list(data_dir().glob(f"prepared/{stores}/*/meta.json")) or list((data_dir() / dataset).rglob("*.*"))
     if dataset in ("auto", "embedded"):
         files += (REPOSITORY / "data" / "embedded").rglob("*.*")
-    return sorted([str(f), f.stat().st_size, f.read_text() if f.name == "meta.json" else ""] for f in files)
+    files = [path for path in files if path.is_file()]  # a link may lead nowhere
+    return sorted([str(f), f.stat().st_size, f.read_text("utf-8") if f.name == "meta.json" else ""] for f in files)
 
 
 def kernel_environment(**changes: str | None) -> dict:
@@ -299,7 +300,7 @@ def begin_process(parent: int) -> None:
 def read_state(path: Path) -> dict:
     """What became of each notebook; a file that cannot be read tells nothing, and all run again."""
     try:
-        state = json.loads(path.read_text())
+        state = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
@@ -309,7 +310,7 @@ def save(state: dict, path: Path) -> None:
     """Writes JSON so that a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(state, indent=1, sort_keys=True))
+    temporary.write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
     temporary.replace(path)
 
 

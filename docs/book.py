@@ -66,14 +66,14 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
     """Write the pages of the book into a folder; gives the names of the notebooks."""
     executed = executed or runs_dir() / "walkthrough" / profile
     machine_file = executed / "machine.json"
-    machine = json.loads(machine_file.read_text()) if machine_file.is_file() else {}
+    machine = json.loads(machine_file.read_text(encoding="utf-8")) if machine_file.is_file() else {}
     names = sorted(path.stem for path in notebooks.glob("*.ipynb"))
     for name in names:
         path = executed / f"{name}.ipynb"
         notebook = nbformat.read(path if path.is_file() else notebooks / path.name, 4)
         nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
-    (folder / "index.md").write_text(index(names))
-    (folder / "ledger.md").write_text(ledger())
+    (folder / "index.md").write_text(index(names), encoding="utf-8")
+    (folder / "ledger.md").write_text(ledger(), encoding="utf-8")
     shutil.copy(HERE / "conf.py", folder)
     shutil.copytree(HERE / "static", folder / "static", dirs_exist_ok=True)
     shutil.copy(HERE / "collection.jpg", folder)
@@ -82,7 +82,7 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
 
 def index(names: list[str]) -> str:
     """The first page: the opening of the README, and the notebooks by the paper's sections."""
-    readme = (REPOSITORY / "README.md").read_text()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     opening = readme.split("\n## ")[0].replace("docs/collection.jpg", "collection.jpg")
     parts = [opening]
     for title, numbers in PARTS.items():
@@ -121,7 +121,7 @@ class Links(HTMLParser):
 
 def broken_links(folder: Path) -> list[str]:
     """What pages of a folder lead to, within it, and is not there."""
-    pages = {path.resolve(): Links(path.read_text()) for path in folder.glob("*.html")}
+    pages = {path.resolve(): Links(path.read_text(encoding="utf-8")) for path in folder.glob("*.html")}
     broken = []
     for path, links in pages.items():
         for target in links.targets:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def wait_for(condition, seconds=120):
     raise AssertionError("waited in vain")
 
 
-def start(place, seconds=0.02, **changes):
+def start(place, seconds=0.02, errors=None, **changes):
     """The folder of a run, and another process that is training it."""
     given = settings(epochs=6, name="shared", **changes)
     config = place / "config.json"
@@ -46,8 +47,18 @@ def start(place, seconds=0.02, **changes):
         json.dumps({name: getattr(given, name) for name in ("dataset", "width", "epochs", "batch_size", "name")})
     )
     program = SLOWLY.format(seconds=seconds) + f"training.main([{str(config)!r}])"
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=errors)
     return given, resolve(given, training.load_dataset(NAME)["train"]).folder, process
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(place):
+    given, folder, process = start(place, errors=subprocess.PIPE)
+    wait_for(lambda: done_epochs(folder) >= 1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130 and "the same command goes on from the last checkpoint" in said
+    assert "Traceback" not in said and not in_work(folder)
+    assert train(given).summary["epochs"] == 6
 
 
 def test_a_run_that_another_process_trains_is_followed(place, monkeypatch):
