@@ -2,7 +2,8 @@
 
 The questions: "pooling" (§3.4), "augmentation" (§4.1), "dropout" (§4.2), and "parts": half the kernels (§3.2), no
 normalisation (§3.3), no crops (§4.1), each convolution left out (§7), the first weights as printed and as in 2012 (§5),
-the net of 2012; "decay": no weight decay (§5); "schedule" (§5): a rate that does not fall, two thirds of the epochs.
+the net of 2012; "decay": no weight decay (§5); "schedule" (§5): a rate that does not fall, two thirds of the epochs;
+"worth": every part of the net and of its training in turn, for a data set that is large enough to tell.
 
 Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
 dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
@@ -67,6 +68,11 @@ PARTS = (
     "init-2012",
     "net-2012",
 )
+# each part of the net and of its training that a run of 200 classes can tell the worth of
+WORTH = (
+    *("no-lrn", "no-dropout", "colours-only", "crops-only", "one-gpu", "run147", "no-decay"),
+    *("without-conv3", "without-conv4", "without-conv5", "init-printed", "init-2012"),
+)
 QUESTIONS = {
     "pooling": ("baseline", "non-overlapping", "run147"),
     "dropout": ("baseline", "no-dropout"),
@@ -74,6 +80,7 @@ QUESTIONS = {
     "parts": ("baseline", *PARTS),
     "decay": ("baseline", "no-decay"),
     "schedule": ("baseline", "steady-rate", "shorter"),
+    "worth": ("baseline", *WORTH),
 }
 PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
 TESTED = 1024  # training images

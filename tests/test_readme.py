@@ -57,6 +57,7 @@ def test_names_of_the_example_are_importable():
     [
         ("built-in", 2016 + 600, STORE_SIZES["embedded"], "MB"),
         ("CIFAR-10", 60_000, STORE_SIZES["cifar10"], "GB"),
+        ("200 classes", 100_000 + 10_000, STORE_SIZES["tiny_imagenet"], "GB"),
         ("ten classes", 9469 + 3925, 256, "GB"),
         ("ILSVRC", 1_281_167 + 50_000, 256, "GB"),
     ],
