@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .colours import ColourPCA
-from .jpeg_store import JpegImages
+from .data.jpeg_store import JpegImages
 
 OFFSETS = ("code2012", "printed")
 NOISE_UNITS = ("code2012", "deviation", "printed", "torch")

@@ -22,16 +22,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import keep_memory
-from .ablations import crossing
 from .cifar_nets import cifar_net, cifar_parameter_groups, saturation
 from .cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
-from .cifar_settings import CifarSettings, choose_pictures, resolve
 from .dataset import load_dataset
 from .evaluation import NotNumbers, rank_credit
-from .launch import JobFailed
 from .learning import PaperSGD
 from .progress import progress_bar
-from .records import (
+from .run_state import velocity_of
+from .runs.cifar_settings import CifarSettings, choose_pictures, resolve
+from .runs.folder import data_differences, fingerprints, follow, require_fit, require_same, sole
+from .runs.launch import JobFailed
+from .runs.records import (
     DamagedCheckpoint,
     Record,
     are_finite,
@@ -46,9 +47,7 @@ from .records import (
     write_json,
     write_tables,
 )
-from .run_folder import data_differences, fingerprints, follow, require_fit, require_same, sole
-from .run_state import velocity_of
-from .settings import check
+from .runs.settings import check
 from .training import BURST, numberless, warn_of_burst
 
 CHECK_EVERY = 50  # steps between looks at the loss, each of which waits for the device
@@ -236,15 +235,6 @@ def _is_hopeless(run, state: _State) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------- the results
-
-
-def epochs_to(history: pd.DataFrame, error: float) -> float:
-    """After how many epochs the training error fell to `error`, by a straight line between epochs; NaN if it did not.
-
-    The training error of an epoch is that of its batches as they came.
-    """
-    rows = history.query("split == 'train'")
-    return float(crossing(rows["epoch"], rows["top1"], error))
 
 
 def _write_summary(run, stores, pictures, state: _State) -> None:

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from .architecture import RGB, alexnet, layer_shapes
 from .dropout import Dropout
 from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
-from .launch import ALONE, Job, JobFailed, inside_job, join, torchrun
 from .learning import PaperSGD, initialise
 from .normalization import LocalResponseNorm
+from .runs.launch import ALONE, Job, JobFailed, inside_job, join, torchrun
 
 # the current names, and those of older releases
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)

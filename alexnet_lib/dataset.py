@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import cifar10, ilsvrc, tiny_imagenet
 from .colours import ColourPCA
-from .download import through_torchvision
-from .jpeg_store import JpegImages
+from .data import cifar10, ilsvrc, tiny_imagenet
+from .data.download import through_torchvision
+from .data.jpeg_store import JpegImages
+from .data.pieces import Rows, evenly
+from .data.preparation import FORMS, prepare_files, prepare_folder, write_store
+from .data.sources import SourceFile, check_classes, find_splits, list_files
+from .data.store_files import read_meta, read_store, require_one_size
+from .data.unchanged import require_unchanged
 from .paths import REPOSITORY, data_dir
-from .pieces import Rows, evenly
-from .preparation import FORMS, prepare_files, prepare_folder, write_store
-from .sources import SourceFile, check_classes, find_splits, list_files
-from .store_files import read_meta, read_store, require_one_size
-from .unchanged import require_unchanged
 
 SPLITS = ("train", "val")
 SHOWN = 50  # rejected files; the rest is counted
@@ -318,7 +318,7 @@ def _require_unchanged(stores: dict[str, Store], name: str, root: Path) -> None:
 
 def _generate_small(destination: Path, split: str) -> Path:
     """The 32-pixel collection: the two splits have seeds of their own."""
-    from .embedded import CLASSES, small_pictures
+    from .data.embedded import CLASSES, small_pictures
 
     images, labels = small_pictures(SPLITS.index(split), EMBEDDED32_COUNTS[split])
     return write_store(destination, images, labels, CLASSES, {"source": "embedded32"})

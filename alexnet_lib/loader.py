@@ -17,8 +17,8 @@ from .augmentation import centre_views, colour_shifts, cut_views, draw_views, no
 from .dataset import Store
 from .distortions import cut_areas, distort, draw_areas, draw_distortions
 from .evaluation import onto, to_input
-from .launch import ALONE, Job
 from .learning import recipe
+from .runs.launch import ALONE, Job
 
 
 def batches(

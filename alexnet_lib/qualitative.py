@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augmentation import centre_crops
+from .data.pieces import in_pieces
 from .evaluation import in_evaluation, to_input
 from .learning import without_compiler
-from .pieces import in_pieces
 
 LAST_HIDDEN = "relu7"
 BITS_OF_A_NUMBER = 32

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from .architecture import alexnet
 from .columns import own_column, own_part, whole
 from .inception import googlenet
-from .launch import ALONE, Job
 from .learning import PaperSGD, PlateauRule, averaging, initialise, parameter_groups, patience_for, recipe
 from .normalization import LocalResponseNorm
-from .records import are_finite, load_checkpoint, read_timing, refuse_differences, save_checkpoint
-from .run_folder import data_differences, require_fit
-from .settings import TrainSettings, net_changes, net_skeleton
+from .runs.folder import data_differences, require_fit
+from .runs.launch import ALONE, Job
+from .runs.records import are_finite, load_checkpoint, read_timing, refuse_differences, save_checkpoint
+from .runs.settings import TrainSettings, net_changes, net_skeleton
 
 STALL_WINDOW = 50
 FORMAT = 2  # of checkpoints; those of another cannot be gone on with

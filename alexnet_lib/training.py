@@ -25,15 +25,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import keep_memory, launch
+from . import keep_memory
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, evaluate, mean_of, rank_credit
 from .inception import HEAD_WEIGHT, each_output
-from .launch import Job, JobFailed, inside_job
 from .learning import four_per_cent_less, rate_factor, recipe, set_rates
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
-from .records import (
+from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
+from .runs import launch
+from .runs.folder import fingerprints, follow, require_fit, require_same, sole
+from .runs.launch import Job, JobFailed, inside_job
+from .runs.records import (
     Record,
     final_weights,
     provenance,
@@ -43,9 +46,7 @@ from .records import (
     write_json,
     write_tables,
 )
-from .run_folder import fingerprints, follow, require_fit, require_same, sole
-from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
-from .settings import TrainSettings, check, net_skeleton, resolve
+from .runs.settings import TrainSettings, check, net_skeleton, resolve
 
 CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
 CHECKPOINT_SECONDS = 600

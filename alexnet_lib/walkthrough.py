@@ -33,7 +33,7 @@ from traitlets.config import Config
 
 from . import ALLOCATOR, cores
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, runs_dir
-from .processes import end, end_with, interrupt_on_signals
+from .runs.processes import end, end_with, interrupt_on_signals
 
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
@@ -318,7 +318,7 @@ def machine() -> dict:
     """What this machine computes on."""
     import torch  # seconds, which only a walkthrough of minutes should cost
 
-    from .settings import find_device
+    from .runs.settings import find_device
 
     device = find_device()
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device

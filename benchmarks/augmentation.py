@@ -20,8 +20,8 @@ BATCH, STEPS = 128, 2
 def measured(device: str, threads: int) -> dict:
     """Seconds of a batch with and without augmentation and of a step, and how much of the making is hidden."""
     from alexnet_lib import alexnet
-    from alexnet_lib.probes import batch_seconds, hidden_share, random_store, timeline
-    from alexnet_lib.settings import TrainSettings, resolve
+    from alexnet_lib.runs.settings import TrainSettings, resolve
+    from alexnet_lib.study.probes import batch_seconds, hidden_share, random_store, timeline
 
     torch.set_num_threads(threads)
     store = random_store(BATCH * (STEPS + 4))
@@ -37,7 +37,7 @@ def measured(device: str, threads: int) -> dict:
 
 def main(arguments=None) -> None:
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.records import provenance, write_json, write_table
+    from alexnet_lib.runs.records import provenance, write_json, write_table
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--device", default="auto")

@@ -64,7 +64,7 @@ def what_to_make(folder: Path):
     """A prepared store, a run of such batches, and the mean."""
     from alexnet_lib.dataset import open_store
     from alexnet_lib.evaluation import mean_of
-    from alexnet_lib.settings import TrainSettings, resolve
+    from alexnet_lib.runs.settings import TrainSettings, resolve
 
     store = open_store(folder)
     given = {"dataset": "embedded", "recipe": "small", "width": 1.0, "image_size": 224, "batch_size": BATCH}
@@ -113,9 +113,9 @@ def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
 
     Photographs that are smaller than the stored size are scaled up and compress better than larger ones would.
     """
-    from alexnet_lib.jpeg_store import encode
-    from alexnet_lib.preparation import decode, fit
-    from alexnet_lib.sources import list_files
+    from alexnet_lib.data.jpeg_store import encode
+    from alexnet_lib.data.preparation import decode, fit
+    from alexnet_lib.data.sources import list_files
 
     files = list_files(source)[1]
     chosen = files[:: max(1, len(files) // count)]
@@ -124,9 +124,9 @@ def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
 
 def main(arguments=None) -> None:
     from alexnet_lib import cores
-    from alexnet_lib.launch import has_allocator, with_allocator
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.records import provenance, write_json, write_table
+    from alexnet_lib.runs.launch import has_allocator, with_allocator
+    from alexnet_lib.runs.records import provenance, write_json, write_table
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--photographs", type=Path)

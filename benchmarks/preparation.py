@@ -68,7 +68,7 @@ def with_pillow(path: Path) -> np.ndarray:
 
 def with_ours(path: Path) -> np.ndarray:
     """The same picture, with the functions that `prepare` uses."""
-    from alexnet_lib.preparation import decode, fit
+    from alexnet_lib.data.preparation import decode, fit
 
     return fit(decode(path.read_bytes()), SIZE).numpy()
 
@@ -119,7 +119,7 @@ def main(arguments=None) -> None:
 
     from alexnet_lib import cores, prepare
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.records import provenance, write_json, write_table
+    from alexnet_lib.runs.records import provenance, write_json, write_table
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--folder", type=Path)

@@ -73,7 +73,7 @@ def stepper(net, chosen: dict, device: str, batch: int):
     import torch.nn.functional as F
 
     from alexnet_lib import PaperSGD
-    from alexnet_lib.settings import computes_in_bf16
+    from alexnet_lib.runs.settings import computes_in_bf16
 
     layout = torch.channels_last if chosen["layout"] else torch.contiguous_format
     net = net.to(device, memory_format=layout).train()
@@ -124,7 +124,7 @@ def start(way: str, batch: int) -> subprocess.Popen:
 def on_cpu(batch: int, rounds: int, ways: list[str], keep: bool) -> None:
     import torch
 
-    from alexnet_lib.settings import computes_in_bf16
+    from alexnet_lib.runs.settings import computes_in_bf16
 
     about = {"device": "cpu", "threads": torch.get_num_threads(), "batch_size": batch, "rounds": rounds}
     about["bfloat16_units"] = computes_in_bf16("cpu")
@@ -192,7 +192,7 @@ def measured(net_name: str, way: str, device: str, batch: int, chip: str) -> dic
     """Images per second, and the share of the chip's peak, from steps that fill two seconds."""
     import torch
 
-    from alexnet_lib.anatomy import summarise
+    from alexnet_lib.study.anatomy import summarise
 
     chosen = choices(way)
     net = build(net_name, chosen["norm"])
@@ -232,7 +232,7 @@ def profile(net_name: str, device: str, batch: int) -> str:
 
 def write(name: str, rows: list[dict], about: dict) -> None:
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.records import provenance, write_json, write_table
+    from alexnet_lib.runs.records import provenance, write_json, write_table
 
     folder = REFERENCE / name
     folder.mkdir(exist_ok=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from alexnet_lib.preparation import write_store
-from alexnet_lib.settings import TrainSettings
+from alexnet_lib.data.preparation import write_store
+from alexnet_lib.runs.settings import TrainSettings
 
 NAME = "embedded"  # the name under which the tiny store is put into a private data folder
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from small_runs import NAME, prepare_place, settings
 
-from alexnet_lib import ablations
 from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
-from alexnet_lib.settings import TrainSettings, net_changes
+from alexnet_lib.experiments import ablations
+from alexnet_lib.runs.settings import TrainSettings, net_changes
 from alexnet_lib.training import load_net
 
 
@@ -120,7 +120,9 @@ def test_paired_results_have_the_same_seeds(kept, tmp_path):
 
 
 def test_runs_that_are_not_kept_are_named_with_their_command(kept):
-    with pytest.raises(FileNotFoundError, match="no run of run147 on .*; `python -m alexnet_lib.ablations pooling"):
+    with pytest.raises(
+        FileNotFoundError, match="no run of run147 on .*; `python -m alexnet_lib.experiments.ablations pooling"
+    ):
         ablations.gains(NAME, "run147", folder=kept)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from alexnet_lib import alexnet
-from alexnet_lib.anatomy import specification, summarise, trace, zeros_read
 from alexnet_lib.architecture import CONVOLUTIONS, NETS, layer_shapes
 from alexnet_lib.dropout import Dropout
+from alexnet_lib.study.anatomy import specification, summarise, trace, zeros_read
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from alexnet_lib import archives
-from alexnet_lib.archives import list_place, read_texts
+from alexnet_lib.data import archives
+from alexnet_lib.data.archives import list_place, read_texts
 from tests.small_ilsvrc import member, picture, tar, train, wnids
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_lib import arithmetic
 from alexnet_lib.architecture import alexnet
+from alexnet_lib.ledger import arithmetic
 
 
 def test_sizes_are_those_of_the_fact_sheet():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alexnet_lib.asynchronous import (
+from alexnet_lib.study.asynchronous import (
     gain_of_averaging,
     largest_rate,
     noisy_descent,

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import ablations
 from alexnet_lib.evaluation import mean_of_views, predict, top_k_error
-from alexnet_lib.probes import augmentation_share, batch_seconds, hidden_share, random_store, timeline
-from alexnet_lib.settings import resolve
+from alexnet_lib.experiments import ablations
+from alexnet_lib.runs.settings import resolve
+from alexnet_lib.study.probes import augmentation_share, batch_seconds, hidden_share, random_store, timeline
 from alexnet_lib.training import build_net
 from tests.small_runs import NAME, prepare_place, settings
 

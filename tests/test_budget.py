@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from alexnet_lib import ablations, budget
+from alexnet_lib.experiments import ablations, budget
 
 
 def test_every_part_names_a_variant_or_is_measured_otherwise():

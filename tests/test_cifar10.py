@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from alexnet_lib import cifar10, load_dataset
+from alexnet_lib import load_dataset
+from alexnet_lib.data import cifar10
 from alexnet_lib.dataset import choose_dataset, main
 
 CLASSES, LISTS = ["airplane", "automobile"], ("train_list", "test_list")

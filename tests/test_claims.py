@@ -13,8 +13,8 @@ from alexnet_lib import claims
 from alexnet_lib.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
 from alexnet_lib.notebook import ledger
 from alexnet_lib.paths import NOTEBOOKS
-from alexnet_lib.results import logged, logged_gain
-from alexnet_lib.settings import TrainSettings, check
+from alexnet_lib.runs.settings import TrainSettings, check
+from alexnet_lib.study.log2012 import logged, logged_gain
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_every_claim_is_shown_in_its_notebook(table):
         ({"scale": "small"}, 9.0, "differs"),
         ({"tolerance": 0.5, "scale": "small"}, 10.2, "shown at small scale"),
         ({}, math.nan, "needs ILSVRC"),
-        ({"measure": "ablations.gain"}, math.nan, "not yet measured"),
+        ({"measure": "experiments.ablations.gain"}, math.nan, "not yet measured"),
     ],
 )
 def test_verdicts(stated, measured, expected):
@@ -127,23 +127,23 @@ def test_verdicts(stated, measured, expected):
 
 
 def test_a_measurement_is_a_number_or_a_mean_with_spread(monkeypatch):
-    from alexnet_lib import cifar_experiments
+    from alexnet_lib.experiments import cifar_experiments
 
     monkeypatch.setattr(cifar_experiments, "one", lambda name: len(name), raising=False)
     monkeypatch.setattr(cifar_experiments, "three", lambda: (2.0, 0.5, 3), raising=False)
-    mean, spread, n = measure(claim(measure="cifar_experiments.one", arguments=["abc"]))
+    mean, spread, n = measure(claim(measure="experiments.cifar_experiments.one", arguments=["abc"]))
     assert (mean, n) == (3.0, 1) and math.isnan(spread)
-    assert measure(claim(measure="cifar_experiments.three")) == (2.0, 0.5, 3)
+    assert measure(claim(measure="experiments.cifar_experiments.three")) == (2.0, 0.5, 3)
 
 
 def test_a_record_that_is_not_there_leaves_a_claim_open(monkeypatch):
-    from alexnet_lib import cifar_experiments
+    from alexnet_lib.experiments import cifar_experiments
 
     def missing():
         raise FileNotFoundError("no record; `python -m …` makes it")
 
     monkeypatch.setattr(cifar_experiments, "one", missing, raising=False)
-    stated = claim(measure="cifar_experiments.one")
+    stated = claim(measure="experiments.cifar_experiments.one")
     mean, _, n = measure(stated)
     assert math.isnan(mean) and n == 0 and verdict(stated, mean) == "not yet measured"
 

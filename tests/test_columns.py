@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet_lib import alexnet
-from alexnet_lib.anatomy import summarise
 from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.columns import ColumnDropout, crossings, memory, own_column, own_part
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import mean_of
-from alexnet_lib.launch import ALONE, Job, JobFailed, torchrun
 from alexnet_lib.loader import make_batches
-from alexnet_lib.records import Record, load_checkpoint
-from alexnet_lib.settings import resolve
+from alexnet_lib.runs.launch import ALONE, Job, JobFailed, torchrun
+from alexnet_lib.runs.records import Record, load_checkpoint
+from alexnet_lib.runs.settings import resolve
+from alexnet_lib.study.anatomy import summarise
 from alexnet_lib.training import load_dataset, train
 from tests.small_runs import settings
 
@@ -259,7 +259,7 @@ def test_a_failure_names_the_process_and_its_last_words(place):
 
 
 def test_warnings_of_a_job_reach_the_caller(place, monkeypatch):
-    from alexnet_lib.launch import watch
+    from alexnet_lib.runs.launch import watch
 
     tell, close = watch("training", ResourceWarning)
     with warnings.catch_warnings(record=True) as caught:

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from alexnet_lib import load_dataset, open_store, prepare
+from alexnet_lib.data.preparation import CHUNK, decode, fit
 from alexnet_lib.dataset import choose_dataset, main
-from alexnet_lib.preparation import CHUNK, decode, fit
 from tests.small_runs import done_files
 
 
@@ -283,7 +283,7 @@ def test_no_file_is_lost(tmp_path):
 
 
 def test_a_file_too_large_to_be_a_picture_is_not_read(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_lib.preparation.LARGEST_FILE", 100_000)
+    monkeypatch.setattr("alexnet_lib.data.preparation.LARGEST_FILE", 100_000)
     with open(folder / "cat" / "huge.jpg", "wb") as file:
         file.truncate(2**40)
     store = prepare(folder, tmp_path / "store", size=32, progress=False)
@@ -320,7 +320,7 @@ def contents(folder):
 
 PREPARE = """
 import sys, time
-import alexnet_lib.preparation as p
+import alexnet_lib.data.preparation as p
 p.CHUNK = 4
 before = p._prepare_file
 def slowly(*arguments):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from alexnet_lib import figures
-from alexnet_lib.descriptions import MOST, described, description
+from alexnet_lib.figures import curves as figures
+from alexnet_lib.figures.descriptions import MOST, described, description
 from alexnet_lib.notebook import photographic
 from alexnet_lib.paths import REPOSITORY
 
-MODULES = sorted(p.stem for p in (REPOSITORY / "alexnet_lib").glob("*.py") if "\n@in_style\n" in p.read_text())
+FIGURES = REPOSITORY / "alexnet_lib" / "figures"
+MODULES = sorted(f"figures.{p.stem}" for p in FIGURES.glob("*.py") if "\n@in_style\n" in p.read_text())
 DRAWING = [
     function
     for module in MODULES

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_lib.embedded import (
+from alexnet_lib.data.embedded import (
     CLASSES,
     FAMILIES,
     PLACING,
@@ -21,7 +21,7 @@ from alexnet_lib.embedded import (
     thing,
     write_collection,
 )
-from alexnet_lib.embedded_shapes import dead_leaves, radii
+from alexnet_lib.data.embedded_shapes import dead_leaves, radii
 from alexnet_lib.paths import REPOSITORY
 
 FOLDER = REPOSITORY / "data" / "embedded"

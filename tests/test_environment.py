@@ -75,10 +75,13 @@ def test_conda_lists_nothing_of_its_own():
 
 
 def test_every_file_of_the_library_is_installed():
-    assert PROJECT["tool"]["setuptools"]["packages"] == ["alexnet_lib"]
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]["alexnet_lib"]
     library = REPOSITORY / "alexnet_lib"
-    installed = {path for pattern in ["*.py", *patterns] for path in library.glob(pattern)}
+    folders = [path.parent.relative_to(REPOSITORY) for path in sorted(library.rglob("__init__.py"))]
+    packages = [".".join(folder.parts) for folder in folders]
+    assert PROJECT["tool"]["setuptools"]["packages"] == packages
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["alexnet_lib"]
+    installed = {path for pattern in patterns for path in library.glob(pattern)}
+    installed |= {path for folder in folders for path in (REPOSITORY / folder).glob("*.py")}
     files = {path for path in tracked_texts() if library in path.parents}
     assert files - installed == set()
 

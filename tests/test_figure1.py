@@ -7,10 +7,18 @@ import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import cifar_experiments, figures
-from alexnet_lib.cifar_experiments import at_best_rate, epochs_by_run, race, speedup, speedup_table, training_curves
 from alexnet_lib.cifar_nets import ACTIVATIONS, activation_table
-from alexnet_lib.settings import ReluSettings
+from alexnet_lib.experiments import cifar_experiments
+from alexnet_lib.experiments.cifar_experiments import (
+    at_best_rate,
+    epochs_by_run,
+    race,
+    speedup,
+    speedup_table,
+    training_curves,
+)
+from alexnet_lib.figures import curves as figures
+from alexnet_lib.runs.settings import ReluSettings
 
 
 class FakeStore(list):

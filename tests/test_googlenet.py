@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from alexnet_lib import googlenet
-from alexnet_lib import googlenet_tables as tables
-from alexnet_lib.anatomy import trace
 from alexnet_lib.columns import own_column
 from alexnet_lib.distortions import many_views
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import predict
-from alexnet_lib.googlenet_tables import dissect, modules, parameters_of
 from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
-from alexnet_lib.launch import Job, torchrun
 from alexnet_lib.normalization import LocalResponseNorm
-from alexnet_lib.settings import resolve
+from alexnet_lib.runs.launch import Job, torchrun
+from alexnet_lib.runs.settings import resolve
+from alexnet_lib.study import googlenet as tables
+from alexnet_lib.study.anatomy import trace
+from alexnet_lib.study.googlenet import dissect, modules, parameters_of
 from alexnet_lib.training import build_net, load_dataset, load_net, train
 from tests.small_runs import settings
 

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from alexnet_lib import ilsvrc, load_dataset, preparation
+from alexnet_lib import load_dataset
+from alexnet_lib.data import ilsvrc, preparation
+from alexnet_lib.data.ilsvrc import list_split, prepare_contest
 from alexnet_lib.dataset import source_files
-from alexnet_lib.ilsvrc import list_split, prepare_contest
 from tests.small_ilsvrc import (
     FEW,
     KIT2012,
@@ -388,7 +389,7 @@ def test_files_that_cannot_be_decoded_are_counted(of2012):
 
 PREPARE = """
 import sys, time
-import alexnet_lib.preparation as p
+import alexnet_lib.data.preparation as p
 from alexnet_lib import ilsvrc
 ilsvrc.CLASSES, ilsvrc.PER_CLASS, ilsvrc.CLASSES_SHA256, p.CHUNK = 4, {"val": 2}, {}, 4
 before = p._prepare_file

@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from alexnet_lib import ilsvrc, load_dataset, open_store, prepare
+from alexnet_lib import load_dataset, open_store, prepare
 from alexnet_lib.augmentation import cut_views, draw_views
+from alexnet_lib.data import ilsvrc
+from alexnet_lib.data.jpeg_store import JpegImages
 from alexnet_lib.dataset import choose_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
-from alexnet_lib.jpeg_store import JpegImages
 from alexnet_lib.loader import make_batches
-from alexnet_lib.settings import resolve
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net
 from tests.small_ilsvrc import FEW, make_2012, wnids
 from tests.small_runs import settings

@@ -12,10 +12,11 @@ import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
 
-from alexnet_lib import ALLOCATOR, launch, normalization, training
-from alexnet_lib.launch import JobFailed, at_work, in_work
-from alexnet_lib.records import load_checkpoint
-from alexnet_lib.settings import computes_in_bf16, resolve
+from alexnet_lib import ALLOCATOR, normalization, training
+from alexnet_lib.runs import launch
+from alexnet_lib.runs.launch import JobFailed, at_work, in_work
+from alexnet_lib.runs.records import load_checkpoint
+from alexnet_lib.runs.settings import computes_in_bf16, resolve
 from alexnet_lib.training import build_net, train
 from tests.small_runs import NAME, settings
 from tests.test_training import done_epochs, lasting_files
@@ -109,7 +110,7 @@ def test_a_closed_tab_stops_nothing_and_another_notebook_picks_the_history_up(pl
     manager, tab = start_new_kernel(kernel_name="python3")
     try:
         values = {name: getattr(given, name) for name in ("dataset", "width", "epochs", "batch_size", "name")}
-        cell = f"from alexnet_lib.settings import TrainSettings\ntraining.train(TrainSettings(**{values!r}))"
+        cell = f"from alexnet_lib.runs.settings import TrainSettings\ntraining.train(TrainSettings(**{values!r}))"
         tab.execute(SLOWLY.format(seconds=0.05) + cell)
         wait_for(lambda: done_epochs(folder) >= 1)
         tab.stop_channels()  # what closing a tab does

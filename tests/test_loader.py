@@ -14,7 +14,7 @@ from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.learning import recipe
 from alexnet_lib.loader import ahead, make_batches
-from alexnet_lib.settings import resolve
+from alexnet_lib.runs.settings import resolve
 from tests.small_runs import NAME, settings
 
 

@@ -5,9 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from alexnet_lib.lrn_records import LRN_NETS, LRN_PAIRS, lrn_curves, lrn_error, lrn_gain, lrn_gains, lrn_table
-from alexnet_lib.records import write_json, write_table
-from alexnet_lib.response_figures import gains_by_epoch, gains_by_schedule
+from alexnet_lib.experiments.lrn_records import (
+    LRN_NETS,
+    LRN_PAIRS,
+    lrn_curves,
+    lrn_error,
+    lrn_gain,
+    lrn_gains,
+    lrn_table,
+)
+from alexnet_lib.figures.responses import gains_by_epoch, gains_by_schedule
+from alexnet_lib.runs.records import write_json, write_table
 
 WITHOUT, FIRST, FINAL = LRN_NETS
 VIEWS = ("1 view", "9 shifts", "10 views")

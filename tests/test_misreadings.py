@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from alexnet_lib import misreadings
 from alexnet_lib.architecture import skeleton
+from alexnet_lib.ledger import misreadings
 
 
 def test_tables_are_read_by_row_and_column():

@@ -5,7 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from alexnet_lib import figures, notebook
+from alexnet_lib import notebook
+from alexnet_lib.figures import curves as figures
 from alexnet_lib.progress import progress_bar, progress_style
 
 

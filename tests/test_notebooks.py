@@ -11,8 +11,8 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from alexnet_lib import settings
 from alexnet_lib.paths import NOTEBOOKS
+from alexnet_lib.runs import settings
 from alexnet_lib.walkthrough import declared_parameters
 from tests.baseline import problems, text_of
 

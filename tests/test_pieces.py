@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_lib import alexnet, baselines, pieces
+from alexnet_lib import alexnet
+from alexnet_lib.data import pieces
+from alexnet_lib.data.jpeg_store import JpegImages
+from alexnet_lib.data.preparation import write_store
 from alexnet_lib.dataset import open_store
 from alexnet_lib.evaluation import predict
-from alexnet_lib.jpeg_store import JpegImages
-from alexnet_lib.preparation import write_store
 from alexnet_lib.qualitative import hidden_features
+from alexnet_lib.study import baselines
 
 
 def sorted_store(folder, each=9, classes=10, side=16):
@@ -48,7 +50,7 @@ def test_a_slice_of_chosen_rows_reads_nothing():
 
 
 def test_pictures_of_a_jpeg_store_are_chosen_as_well(tmp_path):
-    from alexnet_lib.jpeg_store import encode
+    from alexnet_lib.data.jpeg_store import encode
 
     pictures = [encode(np.full((16, 16, 3), 20 * i, np.uint8)) for i in range(10)]
     ends = np.cumsum([len(p) for p in pictures])

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import NAME, prepare_place, settings
 
-from alexnet_lib import alexnet, pooling
-from alexnet_lib.anatomy import trace
+from alexnet_lib import alexnet
 from alexnet_lib.architecture import POOLINGS, Pooling, layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import mean_of
-from alexnet_lib.pooling import credit, paired_standard_error, side_after, sides, standard_error, unseen
+from alexnet_lib.study import pooling
+from alexnet_lib.study.anatomy import trace
+from alexnet_lib.study.pooling import credit, paired_standard_error, side_after, sides, standard_error, unseen
 from alexnet_lib.training import train
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_lib import load_dataset, prepare, unchanged
-from alexnet_lib.preparation import decode, prepare_folder, write_store
+from alexnet_lib import load_dataset, prepare
+from alexnet_lib.data import unchanged
+from alexnet_lib.data.preparation import decode, prepare_folder, write_store
 from tests.test_dataset import contents, jpeg, photograph, saved
 
 
@@ -54,7 +55,7 @@ sys.addaudithook(before_each)
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_stopped_before_any_operation_on_a_file_it_ends_with_the_same_bytes(tmp_path, monkeypatch, form):
     source, at, stopped = fill(tmp_path / "pictures", 5), 0, True
-    monkeypatch.setattr("alexnet_lib.preparation.CHUNK", 4)
+    monkeypatch.setattr("alexnet_lib.data.preparation.CHUNK", 4)
     monkeypatch.setattr("os.fsync", lambda number: None)  # what is written stays, and the disk is slow
     whole = contents(prepare(source, tmp_path / "whole", 8, 1, False, form=form).folder)
     while stopped:
@@ -78,7 +79,7 @@ import os, signal, sys
 from pathlib import Path
 import torchvision.transforms.v2, simplejpeg
 from tests.test_preparation import contents, kill
-import alexnet_lib.preparation as p
+import alexnet_lib.data.preparation as p
 p.CHUNK = 4
 source, place = Path(sys.argv[1]), Path(sys.argv[2])
 def ends(store, at=None):
@@ -123,7 +124,7 @@ def run_out_of_room(source, destination, form, monkeypatch):
         return os.rename(work, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr("alexnet_lib.unfinished.os.replace", replace)
+        patched.setattr("alexnet_lib.data.unfinished.os.replace", replace)
         with pytest.raises(OSError, match="No space left.*what is prepared so far is kept.*same command again") as full:
             prepare(source, destination, 8, 1, False, form=form)
     assert full.value.errno == errno.ENOSPC and full.value.filename == str(work := left_of(destination))
@@ -198,7 +199,7 @@ def test_what_is_left_is_gone_on_from_or_begun_again(tmp_path, monkeypatch, whol
     source, whole = wholes
     work, decoded = run_out_of_room(source, tmp_path / "store", form, monkeypatch), []
     DAMAGE[damage](work)
-    monkeypatch.setattr("alexnet_lib.preparation.decode", lambda data: decoded.append(data) or decode(data))
+    monkeypatch.setattr("alexnet_lib.data.preparation.decode", lambda data: decoded.append(data) or decode(data))
     prepare(source, tmp_path / "store", 8, 1, False, form=form)
     assert contents(tmp_path / "store") == whole[form] and not work.exists()
     assert len(decoded) == (0 if damage in ("none", "torn chunk after it") else 6)
@@ -228,7 +229,7 @@ def test_images_in_memory_that_found_no_room_are_written_once_there_is(tmp_path,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("alexnet_lib.unfinished.os.fsync", full)
+        patched.setattr("alexnet_lib.data.unfinished.os.fsync", full)
         with pytest.raises(OSError, match="No space left.*store.partial"):
             write_store(tmp_path / "store", images, labels, ["a", "b"], {})
     write_store(tmp_path / "store", images, labels, ["a", "b"], {})

@@ -8,9 +8,9 @@ import pytest
 import torch
 from small_runs import NAME, prepare_place, settings
 
-from alexnet_lib import pretraining
 from alexnet_lib.dataset import load_dataset
-from alexnet_lib.settings import resolve
+from alexnet_lib.experiments import pretraining
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net
 
 
@@ -61,7 +61,7 @@ def test_a_chain_learns_and_is_repeated_with_the_same_bits(place):
 
 
 def test_gains_are_read_from_what_is_kept(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`python -m alexnet_lib.pretraining --keep`"):
+    with pytest.raises(FileNotFoundError, match="`python -m alexnet_lib.experiments.pretraining --keep`"):
         pretraining.gain(folder=tmp_path)
     errors = dict(zip(pretraining.CHAINS, (0.3, 0.5, 0.2), strict=True))
     rows = [{"chain": c, "seed": s, "top1": e + 0.1 * s, "top5": 0} for c, e in errors.items() for s in (0, 1)]

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lib import cores, launch
-from alexnet_lib.launch import AtWork, at_work, in_work
-from alexnet_lib.records import Record
+from alexnet_lib import cores
+from alexnet_lib.runs import launch
+from alexnet_lib.runs.launch import AtWork, at_work, in_work
+from alexnet_lib.runs.records import Record
 from alexnet_lib.training import train
 from tests.small_notebooks import write_notebook
 from tests.small_runs import NAME, settings
@@ -140,7 +141,7 @@ def test_a_job_ends_with_the_command_that_started_it(begun, place):
 
 
 FROM_A_NOTEBOOK = (
-    "import json, sys\nfrom alexnet_lib.launch import torchrun\ntorchrun(2, 'training', outlives=True, config="
+    "import json, sys\nfrom alexnet_lib.runs.launch import torchrun\ntorchrun(2, 'training', outlives=True, config="
 )
 
 

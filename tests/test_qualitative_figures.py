@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from alexnet_lib import qualitative_figures as figures
+from alexnet_lib.figures import qualitative as figures
 
 
 def picture(seed):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from pathlib import Path
+from itertools import dropwhile, takewhile
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,10 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def rows_after(heading):
-    """The cells of the first table below a heading."""
-    lines = README.split(heading)[1].splitlines()
-    table = [line for line in lines if line.startswith("|")]
+    """The cells of the first table that a heading, or its own first cell, begins."""
+    lines = (heading + README.split(heading)[1]).splitlines()
+    lines = dropwhile(lambda line: not line.startswith("|"), lines)
+    table = list(takewhile(lambda line: line.startswith("|"), lines))
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
 
 
@@ -32,15 +33,18 @@ def test_every_notebook_is_in_the_table():
     assert named == {path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
 
 
-def test_every_module_is_named():
-    modules = {path.stem for path in Path(alexnet_lib.__file__).parent.glob("*.py")} - {"__init__"}
-    small = {"paths", "progress", "notebook", "baselines", "embedded_shapes"}
-    assert modules - small <= set(re.findall(r"(\w+)\.py", README))
+def test_every_section_has_one_module_and_every_folder_a_line():
+    modules = [re.findall(r"\]\((.+?)\)", row[2]) for row in rows_after("| section of the paper")]
+    assert {len(named) for named in modules} == {1}
+    library = REPOSITORY / "alexnet_lib"
+    assert all((REPOSITORY / path).parent == library for (path,) in modules)
+    folders = {path.parent.name for path in library.glob("*/__init__.py")}
+    assert {cells[0].split("]")[0].strip("[") for cells in rows_after("| folder")} == folders
 
 
 def test_torchrun_is_for_several_machines():
     """On one it would listen on all interfaces without need, where our own commands do not."""
-    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("notebooks/*.ipynb"), *REPOSITORY.glob("alexnet_lib/*.py")]
+    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("notebooks/*.ipynb"), *REPOSITORY.rglob("alexnet_lib/*.py")]
     lines = [line for page in pages for line in page.read_text().splitlines() if "torchrun --n" in line]
     assert lines and [line for line in lines if "--nnodes" not in line] == []
 

@@ -12,8 +12,8 @@ from alexnet_lib.augmentation import centre_crops
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.learning import group_factor, initial_bias, initial_std, parameter_groups, patience_for, rate_factor
 from alexnet_lib.loader import make_batches
-from alexnet_lib.records import load_checkpoint
-from alexnet_lib.settings import resolve
+from alexnet_lib.runs.records import load_checkpoint
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import train
 from tests.small_runs import NAME, settings
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_lib.cifar_settings import CifarSettings
 from alexnet_lib.paths import REFERENCE
-from alexnet_lib.records import (
+from alexnet_lib.runs.cifar_settings import CifarSettings
+from alexnet_lib.runs.records import (
     DamagedCheckpoint,
     Record,
     keep,
@@ -23,7 +23,7 @@ from alexnet_lib.records import (
     write_json,
     write_table,
 )
-from alexnet_lib.settings import TrainSettings, check
+from alexnet_lib.runs.settings import TrainSettings, check
 
 KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
 

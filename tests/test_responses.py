@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from alexnet_lib import LocalResponseNorm
 from alexnet_lib.normalization import K_OF_CONVENTION
-from alexnet_lib.responses import (
+from alexnet_lib.study.responses import (
     GAIN_PRINTED,
     after_relu,
     bump_peak,

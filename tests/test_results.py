@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_runs import prepare_place, settings
 
-from alexnet_lib import results
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of, top_k_error
+from alexnet_lib.study import log2012 as results
 from alexnet_lib.training import load_net, train
 
 

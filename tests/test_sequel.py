@@ -2,10 +2,10 @@
 
 import pytest
 
-from alexnet_lib import sequel
 from alexnet_lib.architecture import skeleton as alexnet_skeleton
-from alexnet_lib.records import Record
-from alexnet_lib.settings import resolve
+from alexnet_lib.experiments import sequel
+from alexnet_lib.runs.records import Record
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import load_dataset
 from tests.small_runs import NAME, prepare_place
 

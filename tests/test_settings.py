@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from alexnet_lib.cifar_settings import CifarSettings
-from alexnet_lib.settings import (
+from alexnet_lib.runs.cifar_settings import CifarSettings
+from alexnet_lib.runs.settings import (
     OF_NO_NOTEBOOK,
     ArchitectureSettings,
     AugmentationSettings,

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-from alexnet_lib import load_dataset, preparation, prepare, sources
+from alexnet_lib import load_dataset, prepare
+from alexnet_lib.data import preparation, sources
+from alexnet_lib.data.sources import check_classes, find_splits, is_junk, list_files
 from alexnet_lib.dataset import source_files
-from alexnet_lib.sources import check_classes, find_splits, is_junk, list_files
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 JUNK = [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information", ".git"]

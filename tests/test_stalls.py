@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import load_dataset, stalls
-from alexnet_lib.settings import resolve
-from alexnet_lib.stalls import WINDOW, first_losses, outcomes, rescale, run_all, stalled
+from alexnet_lib import load_dataset
+from alexnet_lib.experiments import stalls
+from alexnet_lib.experiments.stalls import WINDOW, first_losses, outcomes, rescale, run_all, stalled
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net
 from tests.small_runs import NAME, settings
 

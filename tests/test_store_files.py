@@ -13,12 +13,12 @@ import torch
 
 from alexnet_lib import load_dataset, open_store, prepare
 from alexnet_lib.augmentation import cut_views, draw_views
+from alexnet_lib.data.jpeg_store import encode
 from alexnet_lib.dataset import Store
 from alexnet_lib.evaluation import mean_of
-from alexnet_lib.jpeg_store import encode
 from alexnet_lib.learning import PaperSGD
 from alexnet_lib.loader import make_batches
-from alexnet_lib.settings import resolve
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net
 from tests.small_runs import settings
 from tests.test_preparation import cut, fill
@@ -270,7 +270,7 @@ def test_what_cannot_be_written_to_is_cut_without_a_copy_of_it_all():
 FORKED = """
 import os, sys
 from pathlib import Path
-from alexnet_lib.store_files import read_store
+from alexnet_lib.data.store_files import read_store
 images = read_store(Path(sys.argv[1]))[0]
 first = images[[0, 1]]  # its threads run by now
 if not (child := os.fork()):

@@ -12,7 +12,7 @@ from torch import nn
 
 from alexnet_lib import alexnet
 from alexnet_lib.learning import initialise
-from alexnet_lib.sub_networks import (
+from alexnet_lib.study.sub_networks import (
     approximation,
     correlation,
     distance,

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_lib import download, load_dataset, tiny_imagenet
+from alexnet_lib import load_dataset
+from alexnet_lib.data import download, tiny_imagenet
 from alexnet_lib.dataset import main
 
 WNIDS = ["n00000003", "n00000001", "n00000002"]  # wnids.txt is in no order

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from small_runs import NAME, prepare_place, settings
 
-from alexnet_lib import trained
 from alexnet_lib.dataset import load_dataset
+from alexnet_lib.experiments import trained
 from alexnet_lib.training import train
 
 
@@ -75,7 +75,9 @@ def test_a_run_that_is_too_short_or_of_other_pictures_is_not_looked_at(record, m
 
 
 def test_tables_that_are_not_kept_are_named_with_their_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`python -m alexnet_lib.trained --dataset embedded` makes it"):
+    with pytest.raises(
+        FileNotFoundError, match="`python -m alexnet_lib.experiments.trained --dataset embedded` makes it"
+    ):
         trained.retrieval_gain("embedded", tmp_path)
 
 
@@ -96,7 +98,7 @@ def test_gains_are_read_from_tables(tmp_path):
 def test_an_ensemble_wants_five_nets(tmp_path):
     single = [{"kind": "single", "nets": 1, "top1": 40 + i, "top5": 10} for i in range(5)]
     keep_table(tmp_path, "ensemble", [*single[:3], {"kind": "average", "nets": 3, "top1": 39, "top5": 9}])
-    with pytest.raises(FileNotFoundError, match="3 nets are kept; `python -m alexnet_lib.trained"):
+    with pytest.raises(FileNotFoundError, match="3 nets are kept; `python -m alexnet_lib.experiments.trained"):
         trained.ensemble_gain(dataset="embedded", folder=tmp_path)
     keep_table(tmp_path, "ensemble", [*single, {"kind": "average", "nets": 5, "top1": 39, "top5": 9}])
     assert trained.ensemble_gain(dataset="embedded", folder=tmp_path)[::2] == (3, 5)

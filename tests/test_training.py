@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from alexnet_lib import loader, progress, run_state, training
 from alexnet_lib.dataset import load_dataset
-from alexnet_lib.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.run_state import RunState
-from alexnet_lib.settings import resolve
+from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
 from tests.small_runs import NAME, settings
 

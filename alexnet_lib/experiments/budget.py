@@ -1,0 +1,152 @@
+"""§§3 to 7, what each part of the system is worth: the paper's number, the log's, and that of our own runs.
+
+A row of PARTS is a part of the net or of its training. What it is worth is by how many points of top-1 error the runs
+with it are better than those without, over the seeds that both have.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy.stats import t
+
+from ..architecture import skeleton
+from ..study.anatomy import summarise
+from ..study.log2012 import gain_of_training_on, logged_gain
+from . import ablations, pretraining, trained
+
+PHOTOGRAPHS = "imagenette73"
+TWO_GPUS = logged_gain("145-half", "145-2010", "2010 test")[0]
+NOTHING = math.nan, math.nan, 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is left out, where the paper speaks of it, what it says, and the log's number.
+
+    variant: of `ablations`; without_runs: what a table says that has none.
+    """
+
+    name: str
+    section: str
+    paper: float = math.nan
+    log: float = math.nan
+    variant: str | None = None
+    without_runs: str = "no runs yet"
+
+
+PARTS = [
+    Part(
+        "two GPUs, not half the kernels on one",
+        "3.2",
+        1.7,
+        logged_gain("145-half", "145-2010", "2010 test")[0],
+        "one-gpu",
+    ),
+    Part("normalisation", "3.3", 1.4, logged_gain("148", "145")[0], "no-lrn"),
+    Part("overlapping windows", "3.4", 0.4, logged_gain("147", "145")[0], "non-overlapping"),
+    Part("crops, reflections and colour noise", "4.1", variant="no-augmentation"),
+    Part("crops and reflections alone", "4.1", variant="colours-only"),
+    Part("colour noise alone (paper: over 1)", "4.1", 1.0, variant="crops-only"),
+    Part("dropout", "4.2", variant="no-dropout"),
+    Part("weight decay", "5", variant="no-decay"),
+    Part("a falling rate, not a constant one", "5", variant="steady-rate"),
+    Part("training half as long again", "7", log=gain_of_training_on(), variant="shorter"),
+    Part("first weights rescaled, not as printed", "5", variant="init-printed"),
+    Part("first weights rescaled, not those of 2012", "5", variant="init-2012"),
+    Part("the printed order, not the program's", "3", variant="net-2012"),
+    Part("first convolution", "7", variant="without-conv1"),
+    Part("second convolution (paper: about 2)", "7", 2.0, variant="without-conv2"),
+    Part("third convolution (about 2)", "7", 2.0, variant="without-conv3"),
+    Part("fourth convolution (about 2)", "7", 2.0, variant="without-conv4"),
+    Part("fifth convolution", "7", variant="without-conv5"),
+    Part("ten views, not one", "4.1", 1.5, 1.55),
+    Part("average of five nets, not one", "6", 2.6),
+    Part(
+        "training on many classes first",
+        "6",
+        1.7,
+        logged_gain("145", "146-2012-2011")[0],
+        without_runs="in miniature, below",
+    ),
+]
+
+
+def worth(part: Part, dataset: str) -> tuple[float, float, int]:
+    """Points of top-1 error that a part is worth in our kept runs: mean, deviation over seeds, seeds; else NaN and 0.
+
+    With ten views, but for "ten views, not one".
+    """
+    special: dict[str, Callable] = {
+        "ten views, not one": lambda: views(dataset),
+        "average of five nets, not one": lambda: trained.ensemble_gain(dataset=dataset),
+        "training on many classes first": lambda: pretraining.gain() if dataset == "embedded" else NOTHING,
+    }
+    try:
+        if part.variant is not None:
+            return ablations.gain(dataset, part.variant, "ten views, top-1")
+        return special.get(part.name, lambda: NOTHING)()
+    except FileNotFoundError:
+        return NOTHING
+
+
+def views(dataset: str) -> tuple[float, float, int]:
+    """What ten views are worth to the baseline's kept runs."""
+    errors = ablations.results(dataset, ("baseline",))
+    return ablations.spread_of(errors["validation"] - errors["ten views, top-1"])
+
+
+def budget(dataset: str = PHOTOGRAPHS) -> pd.DataFrame:
+    """One row a part: section, paper, log, measured, spread, n, and whether it can be told.
+
+    told: our mean is further from 0 than chance brings it in one case of twenty (Student's t); None with one seed.
+    enough: the paper's number is larger than that margin, so that as many runs could have shown it.
+    """
+    rows = []
+    for part in PARTS:
+        mean, spread, n = worth(part, dataset)
+        margin = t.ppf(0.975, n - 1) * spread / math.sqrt(n) if n > 1 else math.nan
+        row = {"part": part.name, "section": part.section, "paper": part.paper, "log": part.log}
+        row |= {"measured": mean, "spread": spread, "n": n}
+        row["told"] = None if math.isnan(margin) else abs(mean) > margin
+        row["enough"] = None if math.isnan(margin) or math.isnan(part.paper) else part.paper > margin
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("part")
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `budget` for people."""
+    answer = {True: "yes", False: "no", None: ""}
+    rows, without_runs = [], {part.name: part.without_runs for part in PARTS}
+    for part, row in table.iterrows():
+        measured = ablations.stated((row["measured"], row["spread"], row["n"])) if row["n"] else without_runs[part]
+        measured = f"{row['measured']:.2f} (1 seed)" if row["n"] == 1 else measured
+        numbers = {name: "" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("paper", "log")}
+        told = {"more than chance": answer[row["told"]], "enough runs for the paper's number": answer[row["enough"]]}
+        rows.append({"part": part, "§": row["section"], **numbers, "our runs": measured, **told})
+    return pd.DataFrame(rows).rename(columns={"log": "log of 2012"})
+
+
+def commands(table: pd.DataFrame, dataset: str = PHOTOGRAPHS) -> list[str]:
+    """How to train what a table of `budget` has no runs of."""
+    missing = [p.variant for p in PARTS if p.variant and not table.loc[p.name, "n"]]
+    by_question: dict[str, list[str]] = {}
+    for variant in missing:
+        question = next(q for q, named in ablations.QUESTIONS.items() if variant in named)
+        by_question.setdefault(question, []).append(variant)
+    start = "python -m alexnet_lib.experiments.ablations"
+    end = f"--dataset {dataset} --epochs 15 --seeds 0 1 2 --only baseline"
+    return [f"{start} {question} {end} {' '.join(variants)}" for question, variants in by_question.items()]
+
+
+def without_each(name: str = "paper") -> pd.DataFrame:
+    """The net without each convolution in turn: parameters and multiply-adds, and their share of the whole net's."""
+    rows = []
+    for layer in ("none", *[f"conv{i}" for i in range(1, 6)]):
+        table = summarise(skeleton(name, without=None if layer == "none" else layer))
+        sums = {each: int(table[each].sum()) for each in ("parameters", "multiply_adds")}
+        rows.append({"left out": layer, **sums})
+    table = pd.DataFrame(rows).set_index("left out")
+    shares = 100 * table / table.loc["none"]
+    return table.assign(**{f"{name}, % of the whole": shares[name].round(1) for name in table})

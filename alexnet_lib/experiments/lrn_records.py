@@ -1,0 +1,87 @@
+"""§3.3's claim on CIFAR-10, "13 % without normalisation, 11 % with it": what the runs that were kept came to.
+
+`cifar_experiments.lrn` makes the runs; those that are kept lie in results/reference/lrn-….
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from ..cifar_pictures import VIEWS
+from ..paths import REFERENCE
+from ..runs.records import Record
+
+LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
+# without and with normalisation: nothing else changed, and what the files of 2012 say in the end
+LRN_PAIRS = {"clean": LRN_NETS[:2], "published": (LRN_NETS[0], LRN_NETS[2])}
+
+
+def _records(folder: Path) -> Iterator[tuple[dict, Record]]:
+    """What `lrn` has kept: of which net, schedule and seed a record is, and the record."""
+    for record in map(Record.open, sorted(path.parent for path in Path(folder).glob("lrn-*/summary.json"))):
+        yield {"net": record.config["net"]} | {key: record.summary[key] for key in ("epochs", "seed")}, record
+
+
+def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
+    """One row a record; none where there is none.
+
+    Columns: net, epochs, seed, precision, parameters, pictures (with a word where they are a lossy copy), and for each
+    way to look at the test images the top-1 error, from 0 to 1.
+    """
+    rows = []
+    for run, record in _records(folder):
+        seen = record.summary["metrics"]["val"]
+        copy = ", a lossy copy" if record.summary.get("lossy_pictures") else ""
+        about = {"precision": record.config["precision"], "parameters": record.summary["parameters"]}
+        about |= {"pictures": record.config["dataset"] + copy}
+        rows.append(run | about | {views: seen[views]["top1"] if views in seen else math.nan for views in VIEWS})
+    columns = ["net", "epochs", "seed", "precision", "parameters", "pictures", *VIEWS]
+    return pd.DataFrame(rows, columns=columns).sort_values(columns[:3], kind="stable", ignore_index=True)
+
+
+def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
+    """By how many points a net with normalisation errs less, over the seeds that both nets of a pair were kept for.
+
+    Columns: pair (of LRN_PAIRS), views (of `VIEWS`), epochs, points, deviation (over seeds; NaN for one), seeds.
+    """
+    errors = lrn_table(folder).melt(["net", "epochs", "seed"], VIEWS, "views", "error").astype({"error": float})
+    errors = errors.pivot(index=["views", "epochs", "seed"], columns="net", values="error").reindex(columns=LRN_NETS)
+    points = {pair: 100 * (errors[without] - errors[with_it]) for pair, (without, with_it) in LRN_PAIRS.items()}
+    gains = pd.DataFrame(points).melt(ignore_index=False, var_name="pair", value_name="points").dropna()
+    gains = gains.groupby(["pair", "views", "epochs"])["points"].agg(points="mean", deviation="std", seeds="size")
+    return gains.reset_index()
+
+
+def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """Points, deviation and seeds of `lrn_gains` for a pair; NaN, NaN and 0 where none was kept.
+
+    Of several schedules the one with most seeds counts, and of those the longest.
+    """
+    if views not in VIEWS or pair not in LRN_PAIRS:
+        raise ValueError(f"views {views!r} of pair {pair!r}; accepted are {', '.join(VIEWS)} of {', '.join(LRN_PAIRS)}")
+    gains = lrn_gains(folder).query("views == @views and pair == @pair").sort_values(["seeds", "epochs"])
+    gains = gains[["points", "deviation", "seeds"]].itertuples(index=False, name=None)
+    return [(math.nan, math.nan, 0), *gains][-1]
+
+
+def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """Test error in per cent of a net that was kept: mean, deviation over seeds, seeds; of its longest schedule."""
+    table = lrn_table(folder).query("net == @net")
+    errors = 100 * table.loc[table["epochs"] == table["epochs"].max(), views].astype(float)
+    return float(errors.mean()), float(errors.std()), len(errors)
+
+
+def lrn_curves(folder: Path = REFERENCE) -> pd.DataFrame:
+    """Errors from 0 to 1 by epoch. Columns: net, epochs (of its schedule), seed, epoch, train, test.
+
+    train: of the random crops of an epoch, each before the net has learned from it. test: of the test images after the
+    epoch, with one view.
+    """
+    columns = ["net", "epochs", "seed", "epoch", "train", "test"]
+    curves = [pd.DataFrame(columns=columns)]
+    for run, record in _records(folder):
+        errors = record.history.pivot(index="epoch", columns="split", values="top1").rename(columns={"val": "test"})
+        curves.append(errors.reset_index().assign(**run)[columns])
+    return pd.concat(curves[1:] or curves, ignore_index=True)

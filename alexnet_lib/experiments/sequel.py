@@ -1,0 +1,177 @@
+"""GoogLeNet against AlexNet: the same recipe, pictures and seeds for both, at equal epochs and at equal compute.
+
+Both nets have a quarter of their width and see crops of 64 pixels. There an image costs GoogLeNet about four times the
+multiply-adds that it costs AlexNet. So each net has a long run, and a short one with a quarter of the epochs: equal
+epochs compare the short ones, or the long ones; equal compute compares GoogLeNet's short with AlexNet's long one.
+
+    python -m alexnet_lib.experiments.sequel --dataset embedded --seeds 0 1 2
+    python -m alexnet_lib.experiments.sequel --dataset imagenette73 --epochs 15 --seeds 0
+
+What is finished is skipped, and what was cut off goes on. Each run is kept as
+results/reference/sequel-<run>-<dataset>-seed<k>/; AlexNet's long ones are those of `ablations.py`.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ..architecture import skeleton as alexnet_skeleton
+from ..dataset import load_dataset
+from ..inception import skeleton
+from ..paths import REFERENCE
+from ..runs.folder import require_same
+from ..runs.records import Record, keep
+from ..runs.settings import TrainSettings, resolve
+from ..study.anatomy import summarise
+from ..study.googlenet import modules
+from ..training import train
+from .ablations import PICTURES, spread_of
+from .ablations import name_of as ablation_name
+
+# without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
+SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
+# name: the net, and whether it has AlexNet's epochs or the fewer with which GoogLeNet costs the same
+RUNS = {
+    "AlexNet": ("AlexNet", "long"),
+    "AlexNet, fewer epochs": ("AlexNet", "short"),
+    "GoogLeNet": ("GoogLeNet", "long"),
+    "GoogLeNet, fewer epochs": ("GoogLeNet", "short"),
+}
+SHORT_NAMES = {name: f"{net.lower()}-{length}" for name, (net, length) in RUNS.items()}
+
+
+def work_of(net: str, classes: int = 24, **changes) -> int:
+    """Multiply-adds of a net of RUNS for one image of 64 pixels, without auxiliary classifiers."""
+    if net == "AlexNet":
+        small = {name: SMALL[name] for name in ("width", "image_size")} | changes
+        return int(summarise(alexnet_skeleton("paper", classes, **small), small["image_size"])["multiply_adds"].sum())
+    small = SMALL | changes
+    return int(modules(skeleton(classes, aux=False, **small), small["image_size"])["multiply_adds"].sum())
+
+
+def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings:
+    """The settings of one of RUNS, where the long ones have this many epochs."""
+    net, length = RUNS[run]
+    if length == "short":
+        epochs = max(1, round(epochs * work_of("AlexNet") / work_of("GoogLeNet")))
+    common = TrainSettings(dataset=dataset, width=SMALL["width"], recipe="small", epochs=epochs, seed=seed)
+    common = dataclasses.replace(common, experiment="sequel")
+    return dataclasses.replace(common, net="googlenet", without=SMALL["without"]) if net == "GoogLeNet" else common
+
+
+def folder_of(run: str, dataset: str, seed: int, folder: Path = REFERENCE) -> Path:
+    """Where a run is kept."""
+    if run == "AlexNet" and dataset in PICTURES:
+        return folder / ablation_name("baseline", dataset, seed)
+    return folder / f"sequel-{SHORT_NAMES[run]}-{dataset}-seed{seed}"
+
+
+def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = REFERENCE) -> None:
+    """Every run with every seed, kept as records.
+
+    Raises:
+        ValueError: a run is kept already that has other settings.
+    """
+    for seed in seeds:
+        for run in only:
+            kept, stores = folder_of(run, dataset, seed, folder), load_dataset(dataset)
+            settings = resolve(settings_of(run, dataset, epochs, seed), stores["train"])
+            require_same(settings, stores, kept)
+            if not (kept / "summary.json").is_file():
+                keep(train(settings).folder, kept.name, folder)
+
+
+def pair(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict[str, TrainSettings]:
+    """The settings of both nets for these pictures: narrow and without a pool where they are small."""
+    run = TrainSettings(dataset=dataset, epochs=epochs, seed=seed, device=device, experiment="sequel")
+    small = load_dataset(dataset)["train"].crop < 2 * SMALL["image_size"]
+    return {"AlexNet": run, "GoogLeNet": dataclasses.replace(run, net="googlenet", without="pool3" if small else None)}
+
+
+def kept_runs(dataset: str, folder: Path = REFERENCE) -> dict[str, dict[int, Record]]:
+    """The kept runs by name and seed; a name without any is left out."""
+    found = {}
+    for run in RUNS:
+        paths = sorted(folder.glob(folder_of(run, dataset, 0, folder).name[:-1] + "*"))
+        if paths:
+            found[run] = {record.config["seed"]: record for record in map(Record.open, paths)}
+    return found
+
+
+def compared(folder: Path = REFERENCE) -> dict[str, dict[str, dict[int, Record]]]:
+    """`kept_runs` of the data sets on which both nets are kept, by what their pictures are."""
+    runs = {title: kept_runs(dataset, folder) for dataset, title in PICTURES.items()}
+    return {title: kept for title, kept in runs.items() if {RUNS[name][0] for name in kept} == {"AlexNet", "GoogLeNet"}}
+
+
+def curve(record: Record) -> pd.DataFrame:
+    """A run by epoch: epoch, work (multiply-adds of all images so far, in units of 10¹²), error (validation, %).
+
+    An update costs three times the forward pass; auxiliary classifiers are left out, which add a part in a thousand.
+    """
+    val = record.history.query("split == 'val'")
+    an_image = work_of("AlexNet" if record.config["net"] == "paper" else "GoogLeNet", record.summary["classes"])
+    work = 3 * an_image * record.summary["images"]["train"] * val["epoch"] / 1e12
+    return pd.DataFrame({"epoch": val["epoch"], "work": work, "error": 100 * val["top1"]})
+
+
+def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
+    """Runs of one data set in a table, one row a name: sizes, work, images a second, errors with their spread.
+
+    images/s are medians of what was measured while the runs shared a machine; they say little beside each other.
+    """
+    rows = []
+    for name, by_seed in runs.items():
+        one, errors = next(iter(by_seed.values())), {}
+        for k, column in ((1, "top-1 error (%)"), (5, "top-5 error (%)")):
+            values = pd.Series([100 * r.summary["metrics"]["val"]["1 view"][f"top{k}"] for r in by_seed.values()])
+            errors[column] = f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+        net = RUNS[name][0]
+        rows.append(
+            {"": name, "epochs": one.summary["epochs"], "seeds": len(by_seed), "parameters": parameters_of(net, one)}
+            | {"million multiply-adds": f"{work_of(net, one.summary['classes']) / 1e6:.1f}"}
+            | {"10¹² in all": f"{curve(one)['work'].iloc[-1]:.1f}"}
+            | {"images/s": round(one.summary["images_per_second"]), **errors}
+        )
+    return pd.DataFrame(rows)
+
+
+def parameters_of(net: str, record: Record) -> int:
+    """Parameters of the net that answers, of a run's number of classes."""
+    classes = record.summary["classes"]
+    if net == "AlexNet":
+        return record.summary["parameters"]
+    return sum(p.numel() for p in skeleton(classes, aux=False, **SMALL).parameters())
+
+
+def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """By how many points the top-1 error of one of RUNS is below another's: mean, deviation, number of seeds."""
+    errors = {}
+    for name in (ours, theirs):
+        runs = kept_runs(dataset, folder)[name].items()
+        errors[name] = pd.Series({seed: 100 * run.summary["metrics"]["val"]["1 view"]["top1"] for seed, run in runs})
+    return spread_of((errors[theirs] - errors[ours]).dropna())
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_lib.experiments.sequel", description=(__doc__ or " ").splitlines()[0]
+    )
+    parser.add_argument("--dataset", default="embedded")
+    parser.add_argument("--epochs", type=int, default=45, help="of AlexNet (45)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", default=list(SHORT_NAMES.values()), choices=list(SHORT_NAMES.values()))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    try:
+        run_all(given.dataset, given.epochs, given.seeds, [run for run in RUNS if SHORT_NAMES[run] in given.only])
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

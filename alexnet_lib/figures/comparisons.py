@@ -1,0 +1,108 @@
+"""Figures of runs in several variants and from several seeds (§3.4, §4.1, §4.2); the style is that of `figures.py`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .curves import ACCENT, GREY, INK, PALE, SECOND, in_style, new_figure
+
+
+@in_style
+def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -> Figure:
+    """Training and validation curves of variants, a row a title: thin lines the seeds, thick ones their mean.
+
+    panels: for each title and variant a table: seed, epoch, "training <quantity>" and "validation <quantity>".
+    quantity: "error", from 0 to 1, or "loss".
+    """
+    figure, axes = new_figure(9.5, 2.6 * len(panels) + 0.3, len(panels), 2, sharey="row")
+    scale, unit = (100, "top-1 error (%)") if quantity == "error" else (1, "loss (nats)")
+    for places, (title, tables) in zip(axes, panels.items(), strict=True):
+        for (name, table), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+            for place, split in zip(places, ("training", "validation"), strict=True):
+                by_epoch = scale * table.pivot(index="epoch", columns="seed", values=f"{split} {quantity}")
+                place.plot(by_epoch, style, color=colour, linewidth=0.6, alpha=0.6)
+                place.plot(by_epoch.mean(axis=1), style, color=colour, linewidth=2, label=name)
+                what = "training images as they are" if split == "training" else "validation images"
+                place.set(title=f"{title}: {what}")
+        places[0].set(ylabel=unit, ylim=(0, None))
+    axes[-1, 0].set_xlabel("epoch")
+    axes[-1, 1].set_xlabel("epoch")
+    axes[0, 1].legend()
+    return figure
+
+
+@in_style
+def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float]) -> Figure:
+    """Differences by group: one dot a seed and a bar at their mean; diamonds, what the paper says of a group."""
+    figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
+    place = axes[0, 0]
+    place.axvline(0, color=GREY, linewidth=1)
+    for row, (name, values) in enumerate(groups.items()):
+        mean = np.mean(values)
+        place.plot([mean, mean], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="" if row else "mean")
+        place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else "one seed")
+        if name in paper:
+            label = "the paper" if name == next(iter(paper)) else ""
+            place.plot(paper[name], row, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label=label)
+    place.set_yticks(range(len(groups)), list(groups))
+    place.invert_yaxis()
+    place.set(xlabel=xlabel)
+    figure.legend(loc="outside right upper", fontsize=9)
+    return figure
+
+
+@in_style
+def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], bins: int = 40) -> Figure:
+    """How the sub-networks of a net answer: for each title their probabilities of one class, and marked values."""
+    figure, axes = new_figure(10, 3, 1, len(panels), sharey=True)
+    tallest = 0
+    for place, (title, (probabilities, marks)) in zip(axes[0], panels.items(), strict=True):
+        counts, *_ = place.hist(
+            probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5
+        )
+        for (name, value), style, colour in zip(marks.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+            place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
+        place.set(title=title, xlabel="probability of the first class")
+        place.legend(fontsize=8, loc="upper center", frameon=True, framealpha=1, edgecolor="white")
+        tallest = max(tallest, counts.max())
+    axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.35 * tallest))  # room for the legends
+    return figure
+
+
+@in_style
+def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """The error by the share of hidden units silenced; thin lines the seeds, thick ones their mean.
+
+    panels: for each title and net a table by share, one column a seed.
+    """
+    figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
+    for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
+        for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):
+            place.plot(100 * table.index, 100 * table, style, color=colour, linewidth=0.6, alpha=0.6)
+            place.plot(100 * table.index, 100 * table.mean(axis=1), style, color=colour, linewidth=2, label=name)
+        place.set(title=title, xlabel="hidden units silenced at test time (%)", ylim=(0, 100))
+    axes[0, 0].set_ylabel("validation error, top-1 (%)")
+    axes[0, 0].legend()
+    return figure
+
+
+@in_style
+def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure:
+    """How many times as many epochs dropout takes to a level of error; thin lines the seeds, thick ones their mean.
+
+    panels: for each title and net a table by level, one column a seed.
+    """
+    figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
+    for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
+        for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):
+            place.plot(100 * table.index, table, style, color=colour, linewidth=0.6, alpha=0.6)
+            place.plot(100 * table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
+        place.axhline(paper, color=GREY, linestyle=":")
+        place.text(100 * table.index.min(), paper, "the paper", ha="right", va="bottom", fontsize=9)
+        place.set(title=title, xlabel="level of top-1 error (%)")
+        place.invert_xaxis()
+    axes[0, 0].set(ylabel="epochs with dropout / without", ylim=(0, None))
+    axes[0, -1].legend()
+    return figure

@@ -1,0 +1,392 @@
+"""§3, drawings of a net: arrays or a table in, a matplotlib figure out, in the style of `figures.py`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Polygon, Rectangle
+
+from .curves import ACCENT, GREY, INK, PALE, bare, in_style, new_figure
+
+
+@in_style
+def figure_2(outputs: dict[str, tuple[int, ...]], kernels: dict[str, int], columns: dict[str, int]) -> Figure:
+    """The network as the paper draws it, from what the live model does.
+
+    outputs: for each drawn layer (C, side, side) or (units,), both columns together, "input" first.
+    kernels: side of the window with which a convolution looks at the layer before.
+    columns: 2 where a layer sees its own column only, 1 where it sees both.
+    """
+    figure, axes = new_figure(11, 4.6)
+    place, x, previous = axes[0, 0], 0.0, None
+    bare(place)
+    for name, shape in outputs.items():
+        spatial = len(shape) == 3
+        side = 0.35 + 1.55 * shape[1] / 224 if spatial else 0.22
+        depth = 0.18 + 1.1 * shape[0] / 384 if spatial else 0.2
+        alone = name in ("input", "fc8") or 2 not in columns.values()
+        centres = [0.0] if alone else [1.45, -1.45]
+        if previous is not None:
+            _wires(place, previous, (x, centres), columns[name] == 2)
+        for centre in centres:
+            height = side if spatial else 1.9
+            _box(place, x, centre, depth, height, 0.28 * side if spatial else 0.12)
+            if spatial and name != "input":
+                place.text(
+                    x + depth / 2,
+                    centre - height / 2 - 0.2,
+                    f"{shape[1]}²",
+                    ha="center",
+                    fontsize=8,
+                    color=INK,
+                )
+        _label(place, x + depth / 2, name, shape, kernels.get(name), alone)
+        previous = (x + depth, centres)
+        x += depth + (0.95 if spatial else 0.75)
+    for y, name in ((1.45, "GPU 1"), (-1.45, "GPU 2")):
+        place.text(-0.9, y, name, va="center", fontsize=9, color=GREY)
+    place.set(xlim=(-1.0, x - 0.4), ylim=(-3.9, 3.6), aspect="equal")
+    return figure
+
+
+def _box(place, x: float, y: float, depth: float, height: float, slant: float) -> None:
+    """A block of maps seen from the front and above."""
+    bottom, top = y - height / 2, y + height / 2
+    faces = {
+        "#ffffff": [(x, bottom), (x + depth, bottom), (x + depth, top), (x, top)],
+        "#efefef": [(x, top), (x + slant, top + slant), (x + depth + slant, top + slant), (x + depth, top)],
+        "#d8d8d8": [(x + depth, bottom), (x + depth + slant, bottom + slant)]
+        + [(x + depth + slant, top + slant), (x + depth, top)],
+    }
+    for colour, corners in faces.items():
+        place.add_patch(Polygon(corners, facecolor=colour, edgecolor=INK, linewidth=0.8, zorder=2))
+
+
+def _wires(place, previous, current, own_column_only: bool) -> None:
+    """Lines from the blocks of one layer to those of the next; the ones that cross columns stand out."""
+    (x0, sources), (x1, targets) = previous, current
+    for source in sources:
+        for target in targets:
+            crossing = len(sources) == len(targets) == 2 and source != target
+            if crossing and own_column_only:
+                continue
+            style = {"color": ACCENT, "linestyle": "--"} if crossing else {"color": GREY}
+            place.annotate(
+                "",
+                (x1 - 0.04, target),
+                (x0 + 0.06, source),
+                arrowprops={"arrowstyle": "-|>", "linewidth": 1.2, **style},
+            )
+
+
+def _label(place, x: float, name: str, shape, kernel, alone: bool) -> None:
+    """Name and window above, the number of maps or units below."""
+    window = f"\n{kernel} × {kernel}" if kernel else ""
+    place.text(x, 2.75 if not alone else 1.55, name + window, ha="center", va="bottom", fontsize=9, color=INK)
+    half = shape[0] // 2
+    count = f"{shape[0]}" if alone else f"{half}\n+ {half}"
+    place.text(x, -2.95 if not alone else -1.65, count, ha="center", va="top", fontsize=9, color=INK)
+
+
+@in_style
+def shares(table: pd.DataFrame) -> Figure:
+    """Where the parameters are, and where the work is: two bars of 100 %, cut by layer."""
+    learned = table[table["parameters"] > 0]
+    figure, axes = new_figure(10, 2.1)
+    place = axes[0, 0]
+    greys = plt.cm.Greys(np.linspace(0.12, 0.75, len(learned)))
+    for row, column in enumerate(["parameters", "multiply_adds", "neurons"]):
+        parts, left = 100 * learned[column] / learned[column].sum(), 0.0
+        for colour, (name, part) in zip(greys, parts.items(), strict=True):
+            place.barh(row, part, left=left, color=colour, edgecolor="white")
+            if part > 3:
+                shade = "white" if colour[0] < 0.6 else INK
+                place.text(
+                    left + part / 2,
+                    row,
+                    f"{name}\n{part:.0f} %",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=shade,
+                )
+            left += part
+    place.set_yticks(range(3), ["parameters", "multiply-adds", "neurons"])
+    place.set(xlabel="share of the whole net (%)", xlim=(0, 100))
+    place.invert_yaxis()
+    return figure
+
+
+@in_style
+def windows(side: int, kernel: int, stride: int) -> Figure:
+    """Where the last windows of a convolution fall on a row of pixels, and what hangs over the edge."""
+    figure, axes = new_figure(10, 2.2)
+    place = axes[0, 0]
+    last = -(-(side - kernel) // stride)
+    start = (last - 3) * stride
+    place.add_patch(Rectangle((start - 3, 4.3), side - start + 3, 0.8, facecolor=PALE, edgecolor=GREY))
+    place.text(start - 2.5, 4.7, f"… the last of the {side} pixels", va="center", fontsize=9)
+    for pixel in range(side, last * stride + kernel):
+        place.add_patch(Rectangle((pixel, 4.3), 1, 0.8, facecolor="white", edgecolor=ACCENT, hatch="////"))
+    for row, window in enumerate(range(last - 3, last + 1)):
+        over = window * stride + kernel > side
+        place.add_patch(
+            Rectangle(
+                (window * stride, 3.2 - row),
+                kernel,
+                0.7,
+                facecolor="white",
+                edgecolor=ACCENT if over else INK,
+            )
+        )
+        text = f"window {window + 1}" + (f": {window * stride + kernel - side} pixels too far" if over else "")
+        place.text(window * stride + 0.4, 3.55 - row, text, va="center", fontsize=9, color=ACCENT if over else INK)
+    place.axvline(side, color=INK, linewidth=1, linestyle="--")
+    place.set(xlim=(start - 3, last * stride + kernel + 6), ylim=(0, 5.4), xlabel="pixel")
+    place.set_yticks([])
+    place.spines["left"].set_visible(False)
+    return figure
+
+
+@in_style
+def connections(dependence: dict[str, np.ndarray]) -> Figure:
+    """For each layer, which input maps (across) each output map (down) depends on: black for yes."""
+    figure, axes = new_figure(10, 2.7, 1, len(dependence))
+    for place, (name, matrix) in zip(axes[0], dependence.items(), strict=True):
+        place.imshow(matrix, cmap="Greys", vmin=0, vmax=1.4, aspect="auto")
+        place.set(title=f"{name}: {matrix.mean():.0%} of all pairs", xlabel=f"{matrix.shape[1]} input maps")
+        place.axvline(matrix.shape[1] / 2 - 0.5, color=ACCENT, linewidth=1)
+        place.axhline(matrix.shape[0] / 2 - 0.5, color=ACCENT, linewidth=1)
+        place.set(xticks=[], yticks=[])
+    axes[0, 0].set_ylabel("output maps")
+    return figure
+
+
+@in_style
+def receptive_fields(image: np.ndarray, fields: pd.Series) -> Figure:
+    """The squares that one unit in the middle of each layer's map sees, on a picture.
+
+    image: (S, S, 3).
+    """
+    figure, axes = new_figure(5.6, 4.6)
+    place, middle = axes[0, 0], image.shape[0] / 2
+    bare(place)
+    place.imshow(image, alpha=0.65, extent=(0, image.shape[1], image.shape[0], 0))
+    label = -20.0
+    for name, field in fields.sort_values(ascending=False).items():
+        corner = (middle - field / 2, middle - field / 2)
+        label = max(label + 15, middle - field / 2 + 4)
+        place.add_patch(Rectangle(corner, field, field, fill=False, edgecolor=INK, linewidth=1.4))
+        place.annotate(
+            f"{name}: {field}", (middle + field / 2, middle - field / 2), (image.shape[1] + 6, label), va="center",
+            fontsize=9, arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7},
+        )  # fmt: skip
+    return figure
+
+
+@in_style
+def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
+    """The two columns as two rows of boxes, and what each tells the other for one image.
+
+    units: for each learned layer what one column has of it, such as "48 maps".
+    crossing: for the layers that see both columns, the bytes that a column sends to the other.
+    """
+    figure, axes = new_figure(11, 3.4)
+    place, step, half, box = axes[0, 0], 1.55, 1.1, (0.98, 0.62)
+    bare(place)
+    place.add_patch(Rectangle((-step - 0.35, -0.35), 0.7, 0.7, facecolor=PALE, edgecolor=INK))
+    place.text(-step, 0, "image", ha="center", va="center", fontsize=9)
+    arrow = {"arrowstyle": "-|>", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+    for i, (name, text) in enumerate(units.items()):
+        before = i * step - step + box[0] / 2
+        for y in (half, -half):
+            place.add_patch(
+                Rectangle((i * step - box[0] / 2, y - box[1] / 2), *box, facecolor="white", edgecolor=INK, zorder=2)
+            )
+            place.text(i * step, y, f"{name}\n{text}", ha="center", va="center", fontsize=9, zorder=3)
+            start = (before, y) if i else (-step + 0.35, 0.2 * np.sign(y))
+            place.annotate("", (i * step - box[0] / 2, y), start, arrowprops=arrow | {"color": GREY})
+            if name in crossing.index:
+                end = (i * step - box[0] / 2, y - 0.18 * np.sign(y))
+                broken = arrow | {"color": ACCENT, "linestyle": "--"}
+                place.annotate("", end, (before, -y + 0.12 * np.sign(y)), arrowprops=broken)
+        if name in crossing.index:
+            text = f"{crossing[name] / 1000:.1f} kB\neach way"
+            place.text(i * step + 0.1, 0, text, ha="center", va="center", fontsize=9, color=ACCENT)
+    for y, name in ((half, "GPU 1"), (-half, "GPU 2")):
+        place.text(-step - 0.4, y, name, va="center", fontsize=9, color=GREY)
+    place.set(xlim=(-step - 0.5, (len(units) - 0.5) * step), ylim=(-1.6, 1.6))
+    return figure
+
+
+@in_style
+def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
+    """For each geometry, how many of a window's pixels lie outside the picture, at every place of the first map."""
+    figure, axes = new_figure(8.2, 3.4, 1, len(geometries))
+    for place, (name, zeros) in zip(axes[0], geometries.items(), strict=True):
+        shown = place.imshow(zeros, cmap="Greys", vmin=0, vmax=max(map(np.max, geometries.values())))
+        place.set(title=name, xlabel="column of the map", ylabel="row of the map")
+        for side in place.spines.values():
+            side.set_visible(True)
+    figure.colorbar(shown, ax=list(axes[0]), label=f"zeros among {window} pixels", shrink=0.85)
+    return figure
+
+
+@in_style
+def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
+    """What training keeps in memory, one bar a case, cut by kind, and a device's limit; all in GiB."""
+    figure, axes = new_figure(10, 0.8 + 0.65 * len(parts))
+    place = axes[0, 0]
+    for row, kinds in enumerate(parts.values()):
+        left = 0.0
+        greys = plt.cm.Greys(np.linspace(0.12, 0.7, len(kinds)))
+        for colour, (kind, size) in zip(greys, kinds.items(), strict=True):
+            place.barh(row, size, left=left, color=colour, edgecolor="white", label=kind if row == 0 else None)
+            left += size
+        place.text(left + 0.03, row, f"{left:.2f}", va="center", fontsize=9)
+    place.axvline(limit, color=ACCENT, linestyle="--")
+    place.text(limit, -0.62, f" {limit:g} GiB", color=ACCENT, fontsize=9, va="center")
+    place.set_yticks(range(len(parts)), list(parts))
+    place.set(xlabel="memory (GiB)", xlim=(0, 1.15 * limit))
+    place.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+@in_style
+def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, shown: int = 5) -> Figure:
+    """Windows of the maps next to the border between two columns: what each sums, and what the border keeps from it.
+
+    windows: for each layer its number of maps, and the maps that miss neighbours with these.
+    """
+    figure, axes = new_figure(8, 3.7, 1, len(windows))
+    for place, (name, (maps, missing)) in zip(axes[0], windows.items(), strict=True):
+        middle, half = maps // 2, n // 2
+        for i in range(middle - shown, middle + shown):
+            for j in range(max(i - half, middle - shown), min(i + half + 1, middle + shown)):
+                lost = j in missing.get(i, ())
+                look = {"facecolor": "white", "edgecolor": ACCENT, "hatch": "////"} if lost else {"facecolor": GREY}
+                look = {"facecolor": INK} if i == j else look
+                place.add_patch(Rectangle((j - 0.42, i - 0.42), 0.84, 0.84, **look))
+        place.axvline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
+        place.axhline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
+        ticks = list(range(middle - shown, middle + shown))
+        place.set(xticks=ticks, yticks=ticks, xlabel="map that is summed", title=f"{name}, {maps} maps", aspect="equal")
+        place.set(xlim=(ticks[0] - 0.6, ticks[-1] + 0.6), ylim=(ticks[-1] + 0.6, ticks[0] - 0.6))
+        place.tick_params(labelsize=8)
+    axes[0, 0].set_ylabel("map that is normalised")
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------- §3.4, pooling
+
+
+@in_style
+def pooled_by_hand(grid: np.ndarray, window: int, out: np.ndarray, credit: np.ndarray) -> Figure:
+    """A map of numbers with its windows at every second unit, what comes out, and who receives the gradient.
+
+    The darker a unit of the first panel, the more windows hold it; a hatched one is in none.
+    """
+    side, across = len(grid), len(out)
+    figure, axes = new_figure(10, 3.9, 1, 3, width_ratios=[side, across + 2, side])
+    held = np.zeros_like(grid)
+    for row in range(0, 2 * across, 2):
+        for column in range(0, 2 * across, 2):
+            held[row : row + window, column : column + window] += 1
+    _numbers(axes[0, 0], grid, shades=0.09 * (held - 1).clip(0), bold=credit > 0)
+    for row, column in np.argwhere(held == 0):
+        axes[0, 0].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=PALE))
+    for place in range(across**2):
+        row, column = divmod(place, across)
+        inset = 0.06 + 0.08 * ((row + column) % 2)
+        corner, size = (2 * column - 0.5 + inset, 2 * row - 0.5 + inset), window - 2 * inset
+        colour = ACCENT if (row + column) % 2 else INK
+        axes[0, 0].add_patch(Rectangle(corner, size, size, fill=False, edgecolor=colour, linewidth=1.3))
+    _numbers(axes[0, 1], out)
+    _numbers(axes[0, 2], credit, shades=0.2 * credit, bold=credit > 0)
+    titles = f"windows of {window} at every second unit", f"what comes out: {across} × {across}", "credit"
+    for place, title in zip(axes[0], titles, strict=True):
+        place.set_title(title)
+    axes[0, 1].set(xlim=(-1.5, across + 0.5), ylim=(side / 2 + across / 2 - 0.5, across / 2 - side / 2 - 0.5))
+    return figure
+
+
+def _numbers(place, grid: np.ndarray, shades=None, bold=None) -> None:
+    """A grid of cells with a number in each."""
+    bare(place)
+    shades = np.zeros(grid.shape) if shades is None else shades
+    place.imshow(shades, cmap="Greys", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(grid):
+        strong = bold is not None and bold[row, column]
+        colour = GREY if bold is not None and not strong else INK
+        weight = "bold" if strong else "normal"
+        place.text(column, row, f"{value:g}", ha="center", va="center", fontsize=9, color=colour, weight=weight)
+        place.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=PALE, linewidth=0.8))
+
+
+@in_style
+def pooled_maps(maps: np.ndarray, outs: dict[str, np.ndarray], credits: dict[str, np.ndarray]) -> Figure:
+    """Feature maps, one a row: as they are, pooled in several ways, and the credit that each way gives.
+
+    maps: (C, H, W).
+    """
+    figure, axes = new_figure(10, 1.75 * len(maps) + 0.4, len(maps), 1 + 2 * len(outs))
+    most = max(np.max(counts) for counts in credits.values())
+    for row, places in enumerate(axes):
+        for place in places:
+            bare(place)
+            for side in place.spines.values():
+                side.set(visible=True, color=PALE)
+        shown = [maps[row], *(out[row] for out in outs.values())]
+        for place, values in zip(places, shown, strict=False):
+            place.imshow(values, cmap="Greys", vmin=0, vmax=maps[row].max())
+        for place, counts in zip(places[len(shown) :], credits.values(), strict=True):
+            place.imshow(counts[row], cmap="Greys", vmin=0, vmax=most)
+    titles = ["the map", *outs, *(f"credit, {name}" for name in credits)]
+    for place, title in zip(axes[0], titles, strict=True):
+        place.set_title(title, fontsize=9)
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------- §4.2, dropout
+
+
+@in_style
+def silent_units(sizes: tuple[int, ...], silent: set[tuple[int, int]], cut: set[tuple[int, int, int]]) -> Figure:
+    """A small net three times: whole, with silent units, and, for contrast, with weights cut out.
+
+    silent: (layer, unit) that fall silent. cut: (layer, from unit, to unit) of weights left out, from layer to next.
+    """
+    figure, axes = new_figure(10, 2.9, 1, 3)
+    off = {(k, i, j) for k, i, j in _weights(sizes) if (k, i) in silent or (k + 1, j) in silent}
+    panels = {
+        "the whole net": (set(), set()),
+        "dropout: units fall silent": (silent, off),
+        "something else: weights fall out": (set(), cut),
+    }
+    for place, (title, (units, weights)) in zip(axes[0], panels.items(), strict=True):
+        bare(place)
+        for k, i, j in _weights(sizes):
+            (x0, y0), (x1, y1) = _place(sizes, k, i), _place(sizes, k + 1, j)
+            gone = (k, i, j) in weights
+            style = {"color": PALE if units else ACCENT, "linestyle": ":"} if gone else {"color": INK, "linewidth": 0.7}
+            place.plot([x0, x1], [y0, y1], zorder=1, **style)
+        for k, count in enumerate(sizes):
+            for i in range(count):
+                off_unit = (k, i) in units
+                style = {"facecolor": "white", "edgecolor": GREY if off_unit else INK}
+                style |= {"linestyle": ":" if off_unit else "-"}
+                place.add_patch(Circle(_place(sizes, k, i), 0.17, zorder=2, linewidth=1.2, **style))
+                if off_unit:
+                    place.text(*_place(sizes, k, i), "0", ha="center", va="center", fontsize=9, color=ACCENT, zorder=3)
+        place.set(title=title, xlim=(-0.4, 1.6 * (len(sizes) - 1) + 0.4), ylim=(-0.4, max(sizes) * 0.6), aspect="equal")
+    return figure
+
+
+def _weights(sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """All weights as (layer, from unit, to unit)."""
+    return [(k, i, j) for k in range(len(sizes) - 1) for i in range(sizes[k]) for j in range(sizes[k + 1])]
+
+
+def _place(sizes: tuple[int, ...], layer: int, unit: int) -> tuple[float, float]:
+    return 1.6 * layer, 0.6 * (unit + (max(sizes) - sizes[layer]) / 2)

@@ -1,0 +1,174 @@
+"""Figures of §6 and §6.1: kernels, answers, neighbours, codes, averages; the style is that of `figures.py`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
+
+NARROW, WIDE = 5, 20  # points, of what a part is worth: to here on an even scale; from here on another
+
+
+@in_style
+def answers(
+    images: Sequence[np.ndarray], probabilities: np.ndarray, labels: Sequence[int], classes: Sequence[str]
+) -> Figure:
+    """Figure 4, left: each image over its most probable classes; the bar of the true one is dark and hatched.
+
+    images: (H, W, 3). probabilities: (N, classes) of the images.
+    """
+    across = min(4, len(images))
+    rows = -(-len(images) // across)
+    figure, axes = new_figure(10, 2.75 * rows, 2 * rows, across, height_ratios=[1.6, 1] * rows)
+    for place in axes.flat:
+        bare(place)
+    for i, (image, p, label) in enumerate(zip(images, probabilities, labels, strict=True)):
+        row, column = divmod(i, across)
+        top, bars = axes[2 * row, column], axes[2 * row + 1, column]
+        top.imshow(image)
+        top.set_title(classes[label], fontsize=9, loc="center")
+        best = np.argsort(-p, kind="stable")[:5]
+        for height, name in enumerate(best):
+            right = name == label
+            colour, hatch = (ACCENT, "////") if right else (PALE, "")
+            bars.barh(height, p[name], 0.8, color=colour, edgecolor=INK if right else GREY, linewidth=0.5, hatch=hatch)
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75}
+            weight = "bold" if right else "normal"
+            bars.text(0.02, height, classes[name], va="center", fontsize=8, weight=weight, bbox=box)
+        bars.set(xlim=(0, 1), ylim=(4.6, -0.6))
+    return figure
+
+
+@in_style
+def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[np.ndarray]]], right: dict) -> Figure:
+    """Figure 4, right: in the first column queries, beside them what lies nearest, one block a way to compare.
+
+    rows: for each title, for each query its neighbours, images (H, W, 3).
+    right: for each title whether each neighbour has the class of the query, boolean (queries, neighbours); those that
+        do have a frame and a tick.
+    """
+    count = len(next(iter(rows.values()))[0])
+    gap = 0.25
+    ratios = [1, gap, *[1] * count] + [gap, *[1] * count] * (len(rows) - 1)
+    width = 10.5
+    side = width / sum(ratios)
+    figure, axes = new_figure(width, side * len(queries) + 0.35, len(queries), len(ratios), width_ratios=ratios)
+    for place in axes.flat:
+        bare(place)
+    for i, query in enumerate(queries):
+        axes[i, 0].imshow(query)
+        for block, (title, found) in enumerate(rows.items()):
+            first = 2 + block * (count + 1)
+            for j, image in enumerate(found[i]):
+                place = axes[i, first + j]
+                place.imshow(image)
+                if right[title][i, j]:
+                    _frame(place)
+            if i == 0:
+                heading = axes[0, first].text(0, 1.06, title, fontsize=9, transform=axes[0, first].transAxes)
+                heading.set_in_layout(False)  # wider than its column
+    axes[0, 0].text(0, 1.06, "asked", fontsize=9, transform=axes[0, 0].transAxes)
+    return figure
+
+
+def _frame(place) -> None:
+    for side in place.spines.values():
+        side.set(visible=True, color=ACCENT, linewidth=2)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    place.text(0.06, 0.94, "✓", va="top", fontsize=8, weight="bold", transform=place.transAxes, bbox=box)
+
+
+@in_style
+def colours_by_column(panels: dict[str, pd.DataFrame]) -> Figure:
+    """How much of each kernel is colour, a dot a kernel, by run and column; bars: the means of the columns.
+
+    panels: for each title a table: seed, column (1 or 2), colourfulness (0 to 1).
+    """
+    figure, axes = new_figure(10, 2.6, 1, len(panels), sharey=True)
+    styles = {1: ("o", INK, -0.17, "first column"), 2: ("D", ACCENT, 0.17, "second column")}
+    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
+        seeds = sorted(table["seed"].unique())
+        for (seed, column), part in table.groupby(["seed", "column"]):
+            marker, colour, shift, label = styles[column]
+            x = seeds.index(seed) + shift
+            spread = np.linspace(-0.09, 0.09, len(part))
+            label = label if seed == seeds[0] else ""
+            place.plot(x + spread, part["colourfulness"], marker, color=colour, markersize=3, alpha=0.7, label=label)
+            place.plot([x - 0.14, x + 0.14], [part["colourfulness"].mean()] * 2, color=colour, linewidth=2)
+        place.set_xticks(range(len(seeds)), seeds)
+        place.set(title=title, xlabel="run (seed)", ylim=(0, 1))
+    axes[0, 0].set_ylabel("share of colour in a kernel")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    return figure
+
+
+@in_style
+def precision_by_bits(panels: dict[str, tuple[dict[str, pd.Series], dict[str, float]]]) -> Figure:
+    """Precision of retrieval by the length of a code; for each title lines by name, and levels without codes."""
+    figure, axes = new_figure(10, 3.0, 1, len(panels))
+    for place, (title, (lines, levels)) in zip(axes[0], panels.items(), strict=True):
+        filled, hollow = (ACCENT, ACCENT), (SECOND, "white")
+        looks = [(line, marker, *fill) for fill in (filled, hollow) for line, marker in (("-", "o"), ("--", "s"))]
+        for (name, values), (line, marker, colour, inside) in zip(lines.items(), looks, strict=False):
+            look = {"marker": marker, "markersize": 5, "markerfacecolor": inside, "color": colour}
+            place.plot(values.index, values, line, label=name, **look)
+        for (name, level), line in zip(levels.items(), ("-", "--", ":"), strict=False):
+            place.axhline(level, color=GREY, linestyle=line, linewidth=1.2, label=name)
+        place.set_xscale("log", base=2)
+        ticks = sorted({bits for values in lines.values() for bits in values.index})
+        place.set_xticks(ticks, ticks)
+        place.set(title=title, xlabel="bits of a code", ylim=(0, None))
+        place.minorticks_off()
+    axes[0, 0].set_ylabel("same class among the six nearest (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    return figure
+
+
+@in_style
+def errors_by_nets(panels: dict[str, pd.DataFrame]) -> Figure:
+    """The error of averages by how many nets are in them: a dot a choice of nets, a line through the means.
+
+    panels: for each title a table with columns nets and error (%).
+    """
+    figure, axes = new_figure(10, 2.8, 1, len(panels))
+    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
+        place.plot(table["nets"], table["error"], "o", color=SECOND, markersize=4, alpha=0.7, label="a choice of nets")
+        means = table.groupby("nets")["error"].mean()
+        place.plot(means.index, means, color=INK, linewidth=2, label="mean")
+        place.set_xticks(means.index)
+        place.set(title=title, xlabel="nets averaged")
+    axes[0, 0].set_ylabel("top-1 error (%)")
+    axes[0, 0].legend()
+    return figure
+
+
+@in_style
+def budget(rows: pd.DataFrame) -> Figure:
+    """What each part of the system is worth: points of top-1 error, the paper, the log of 2012, and our runs.
+
+    rows: index the parts; columns paper, log, and measured and spread (NaN where there is none).
+    """
+    figure, axes = new_figure(9, 0.33 * len(rows) + 0.9)
+    place, places = axes[0, 0], np.arange(len(rows))
+    place.axvline(0, color=GREY, linewidth=1)
+    place.errorbar(
+        rows["measured"], places, xerr=rows["spread"].fillna(0), fmt="o", color=INK, capsize=3, label="our runs"
+    )
+    place.plot(rows["paper"], places, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label="the paper")
+    place.plot(rows["log"], places, "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012")
+    place.set_yticks(places, rows.index)
+    place.invert_yaxis()
+    place.set(xlabel="points of top-1 error that it is worth")
+    ends = pd.concat([rows["measured"] - rows["spread"].fillna(0), rows["measured"] + rows["spread"].fillna(0)])
+    if ends.abs().max() > WIDE:  # a part without which nothing works would press all others together
+        place.set_xscale("symlog", linthresh=NARROW, linscale=2)
+        ticks = [x for x in (-20, -10, -5, -2, 0, 2, 5, 10, 20, 50) if ends.min() - 2 < x < ends.max() + 10]
+        place.set_xticks(ticks, [str(x) for x in ticks])
+        place.xaxis.set_minor_locator(NullLocator())
+        place.set_xlim(ends.min() - 1, 1.3 * ends.max())
+        place.set_xlabel(f"points of top-1 error that it is worth (beyond {NARROW} logarithmic)")
+    figure.legend(loc="outside right upper", fontsize=9)
+    return figure

@@ -1,0 +1,157 @@
+"""Figures of responses, before and after normalisation (§3.3); the style is that of `figures.py`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from .curves import ACCENT, GREY, INK, PALE, in_style, new_figure
+
+
+@in_style
+def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[float, str]) -> Figure:
+    """How much of the activations is left, by their size, for each convention; dotted, what is left of tiny ones."""
+    figure, axes = new_figure(7, 2.9)
+    place = axes[0, 0]
+    for (name, gain), style in zip(lines.items(), ("-", "--", ":"), strict=False):
+        place.plot(deviations, gain, style, label=name)
+    for limit, text in limits.items():
+        place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
+        place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=GREY)
+    place.set(
+        xlabel="standard deviation of the activations", ylabel="response / activation", xscale="log", ylim=(0, 1.15)
+    )
+    place.legend(loc="lower left")
+    return figure
+
+
+@in_style
+def bumps(a: np.ndarray, panels: dict[str, dict[str, np.ndarray]], peaks: dict[str, list]) -> Figure:
+    """Responses of one unit by its activation; dots, the highest points.
+
+    panels: for each title lines by name. peaks: for each title the highest points, (a, b).
+    """
+    figure, axes = new_figure(10, 3.1, 1, len(panels))
+    for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for (name, b), style in zip(lines.items(), ("-", "--", ":"), strict=False):
+            place.plot(a, b, style, label=name)
+        for x, y in peaks[title]:
+            place.plot(x, y, "o", color=INK, markersize=5, zorder=3)
+        place.set(title=title, xlabel="activation a of the unit", ylabel="its response b", xlim=(0, a.max()))
+        place.set_ylim(0)
+        place.legend(fontsize=9)
+    return figure
+
+
+@in_style
+def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: np.ndarray, table, map_: int):
+    """Left, a picture and what one map keeps of it; right, all maps at one place before and after, and what each keeps.
+
+    picture: uint8 (S, S, 3), on which the kernel's window at the place (row, column) is drawn. left: what the marked
+    map has kept everywhere, (S, S). table: as `responses.competition` gives it.
+    """
+    figure, axes = new_figure(10.5, 4.4, 2, 2, width_ratios=[1, 3.4], height_ratios=[1.4, 1])
+    corner = (place[1] - window / 2, place[0] - window / 2)
+    axes[0, 0].imshow(picture)
+    shown = axes[1, 0].imshow(100 * left, cmap="gray", vmin=0, vmax=100)
+    figure.colorbar(shown, ax=axes[1, 0], label="kept (%)", shrink=0.9)
+    for square, title in ((axes[0, 0], "the picture"), (axes[1, 0], f"what map {map_} keeps")):
+        square.set(title=title, xticks=[], yticks=[])
+        square.spines[:].set_visible(True)
+        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor="white", linewidth=3))
+        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor=ACCENT, linewidth=1.5))
+    above, below = axes[:, 1]
+    above.bar(table.index, table["before"], width=0.9, color=PALE, edgecolor=GREY, linewidth=0.5, label="before")
+    above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
+    above.set(ylabel="value", title="all maps at the place", xlim=(-0.7, len(table) - 0.3))
+    above.legend(ncols=2)
+    colours = [INK if i == map_ else GREY for i in table.index]
+    below.bar(table.index, 100 * table["kept"], width=0.9, color=colours)
+    below.set(xlabel="map", ylabel="kept (%)", ylim=(0, 105), xlim=(-0.7, len(table) - 0.3))
+    return figure
+
+
+@in_style
+def energies(contrasts: Sequence[float], without: np.ndarray, with_it: np.ndarray) -> Figure:
+    """The size of a layer's output by the contrast of the picture, relative to the picture as it is."""
+    figure, axes = new_figure(6, 2.9)
+    place = axes[0, 0]
+    place.plot(contrasts, without, "--o", markersize=4, label="without normalisation")
+    place.plot(contrasts, with_it, "-o", markersize=4, label="with normalisation")
+    place.axhline(1, color=GREY, linestyle=":", linewidth=1, zorder=0)
+    place.set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output")
+    place.set(xscale="log", yscale="log")
+    place.minorticks_off()
+    place.set_xticks(contrasts, [f"{c:g}" for c in contrasts])
+    place.set_yticks(contrasts, [f"{c:g}" for c in contrasts])
+    place.legend()
+    return figure
+
+
+@in_style
+def constants(row: np.ndarray, kept: dict[str, np.ndarray], a: np.ndarray, alone: dict[str, np.ndarray]) -> Figure:
+    """Left, what share each of a row of activations keeps; right, what one gives alone, by its size."""
+    figure, (places,) = new_figure(10, 3.1, 1, 2)
+    for i, (name, style) in enumerate(zip(kept, ("-o", "--s"), strict=True)):
+        places[0].plot(range(len(row)), 100 * kept[name], style, markersize=5, color=(GREY, ACCENT)[i], label=name)
+        places[1].plot(a, alone[name], style[:-1], color=(GREY, ACCENT)[i], label=name)
+    places[0].set_xticks(range(len(row)), [f"{x:g}" for x in row])
+    places[0].set(title="seven maps at one place", xlabel="their activations", ylabel="kept (%)", ylim=0)
+    places[1].set(title="one unit, its neighbours silent", xlabel="activation a of the unit", ylabel="its response b")
+    places[1].set(xlim=(0, a.max()), ylim=0)
+    places[1].legend(fontsize=9, loc="lower right")
+    return figure
+
+
+@in_style
+def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper: tuple[int, float]) -> Figure:
+    """Points that normalisation is worth by the length of the schedule, a panel a pair; bars, deviation over seeds.
+
+    gains: as `lrn_records.lrn_gains` gives it. titles: of each pair. paper: its epochs and its points.
+    """
+    figure, (places,) = new_figure(7.5, 2.4, 1, len(titles), sharey=True)
+    for place, (pair, title) in zip(places, titles.items(), strict=True):
+        for view, style in zip(views, ("-o", "--s", ":^"), strict=False):
+            rows = gains[(gains["pair"] == pair) & (gains["views"] == view)]
+            place.errorbar(
+                rows["epochs"],
+                rows["points"],
+                rows["deviation"].fillna(0),
+                fmt=style,
+                markersize=5,
+                capsize=3,
+                label=view,
+            )
+        place.plot(*paper, "*", color=GREY, markersize=13, label="the paper's")
+        place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
+        place.set(title=title, xlabel="epochs of the schedule", xscale="log")
+        place.minorticks_off()
+        ticks = sorted({*gains["epochs"], paper[0]})
+        place.set_xticks(ticks, ticks)
+    places[0].set_ylabel("gain (points of test error)")
+    places[0].legend(fontsize=9, loc="upper left")
+    return figure
+
+
+@in_style
+def gains_by_epoch(curves, pairs: dict[str, tuple[str, str]]) -> Figure:
+    """Points that a pair's second net errs less, by epoch, a panel a pair; bands, from the worst seed to the best.
+
+    curves: as `lrn_records.lrn_curves` gives it, of one schedule. pairs: for each title the two nets.
+    """
+    figure, (places,) = new_figure(7, 2.1, 1, len(pairs), sharey=True)
+    looks = {"test": ("test images", GREY, "--"), "train": ("training crops", ACCENT, "-")}
+    for place, (title, (without, with_it)) in zip(places, pairs.items(), strict=True):
+        for split, (words, colour, style) in looks.items():
+            errors = 100 * curves.pivot(index=["epoch", "seed"], columns="net", values=split).astype(float)
+            points = (errors[without] - errors[with_it]).unstack("seed").dropna(axis=1)
+            place.plot(points.index, points.mean(axis=1), style, color=colour, label=words)
+            place.fill_between(
+                points.index, points.min(axis=1), points.max(axis=1), color=colour, alpha=0.25, linewidth=0
+            )
+        place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
+        place.set(title=title, xlabel="epoch", xlim=(1, curves["epoch"].max()))
+    places[0].set_ylabel("gain (points of error)")
+    places[-1].legend(fontsize=9)
+    return figure

@@ -1,0 +1,95 @@
+"""A run's folder: it answers for one configuration and one set of data, and one process at a time works there."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from ..dataset import Store, load_dataset
+from . import launch
+from .launch import ALONE, Job
+from .records import DamagedCheckpoint, Record, differences, read_json, refuse_differences
+
+
+def require_same(run, stores: dict[str, Store], folder: Path | None = None) -> None:
+    """Make sure that a folder, where there is one, was made with these settings and data; nothing is written.
+
+    Args:
+        run: resolved settings, of `training` or `cifar_training`.
+        folder: where the run was kept, if not in its own folder.
+
+    Raises:
+        ValueError: the fields that differ, as found and as asked for, or a config.json or summary.json that is damaged.
+    """
+    folder = folder or run.folder
+    if not (folder / "config.json").is_file():
+        return
+    defaults = {field.name: field.default for field in dataclasses.fields(run)}
+    unlike = differences(read_json(folder / "config.json"), dataclasses.asdict(run), defaults)
+    if (folder / "summary.json").is_file():
+        unlike |= data_differences(read_json(folder / "summary.json").get("dataset"), fingerprints(stores))
+    refuse_differences(folder, unlike)
+
+
+def fingerprints(stores: dict[str, Store]) -> dict[str, str]:
+    """What data a run is of, by split."""
+    return {split: store.meta["fingerprint"] for split, store in stores.items()}
+
+
+def data_differences(found: dict | None, asked: dict[str, str]) -> dict[str, tuple]:
+    """The splits whose pictures differ, as far as both are known, {"data of <split>": (found, asked)}."""
+    found = found if isinstance(found, dict) else {}
+    return {f"data of {k}": (found[k], asked[k]) for k in asked if k in found and found[k] != asked[k]}
+
+
+def data_of(record: Record) -> dict[str, Store]:
+    """The splits that a finished run was trained and tested on.
+
+    Raises:
+        ValueError: what is prepared under that name now are other pictures.
+    """
+    stores = load_dataset(record.config["dataset"])
+    refuse_differences(record.folder, data_differences(record.summary.get("dataset"), fingerprints(stores)))
+    return stores
+
+
+@contextmanager
+def sole(folder: Path, job: Job = ALONE) -> Iterator[bool]:
+    """Whether this process is the one to work in a run's folder, which it then is until the end of the block."""
+    with ExitStack() as stack:
+        mine = True
+        try:
+            stack.enter_context(launch.at_work(folder, job))
+        except launch.AtWork:
+            if job.mesh is not None:  # the others of the job are waiting for this one
+                raise
+            mine = False
+        yield mine
+
+
+def follow(run, stores: dict[str, Store], on_epoch: Callable | None) -> Record:
+    """Wait for the process that is training this very run, as `launch.follow` does.
+
+    Raises:
+        ValueError: it trains another one in the same folder.
+    """
+    require_same(run, stores)
+    return launch.follow(run, on_epoch)
+
+
+def require_fit(folder: Path, saved: dict[str, Tensor], own: dict[str, Tensor], every: bool = True) -> None:
+    """Make sure that a checkpoint's tensors are a net's; `every`: all of them.
+
+    Raises:
+        DamagedCheckpoint: names a tensor that differs.
+    """
+    shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (saved, own)]
+    names = [n for n in {**shapes[1], **shapes[0]} if shapes[0].get(n) != shapes[1].get(n) and (every or n in saved)]
+    if names:
+        there, here = (shape.get(names[0], "not there") for shape in shapes)
+        raise DamagedCheckpoint(
+            f"the checkpoint in {folder} is of another net: {names[0]} is {there} in it, and {here} in the net that is "
+            "asked for. Move or delete the folder to begin anew"
+        )

@@ -1,0 +1,179 @@
+"""Processes that work together on this machine: nothing of them can be reached from another, and they end together.
+
+Each finds the others through a file in a private folder, and gloo and NCCL are bound to the loopback interface.
+torchrun's way is a port on all interfaces, through which whoever reaches it can run code of their own.
+"""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import TextIO
+
+FOLDER = "ALEXNET_JOB"  # in the environment of a process of a job on one machine: the job's private folder
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 5  # between the request to end and the end
+LAST_LINES = 15
+PROGRAM = [sys.executable, "-m", f"{__package__}.processes"]
+
+
+def end_with(parent: int) -> None:
+    """Have this process end when the one that started it has ended, even by SIGKILL; first it is asked to, by SIGTERM.
+
+    Args:
+        parent: the process id of the one that started it, which it learns from that one, lest it has ended by now.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def interrupt_on_signals() -> None:
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that what was begun is put away."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), interrupt)
+
+
+def take(path: Path) -> TextIO | None:
+    """The file, open and locked until it is closed; None where another process has it."""
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+    locked = lock(file)
+    if locked is None:
+        warnings.warn(
+            f"files in {path.parent} cannot be locked, so nothing keeps a second process from training this run at the "
+            "same time, which would spoil it; see that there is none",
+            stacklevel=2,
+        )
+        return file
+    # the one that had it before may have removed it between our opening and locking it
+    if locked and os.fstat(file.fileno()).st_nlink:
+        return file
+    file.close()
+    return None
+
+
+def lock(file: TextIO, shared: bool = False) -> bool | None:
+    """Lock an open file until it is closed or this process ends, however it ends.
+
+    False where another process has locked it, None where files cannot be locked (some Lustre and NFS).
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
+# ----------------------------------------------------------------------------------- a job on one machine
+
+
+def command(folder: Path, count: int, outlives: bool, module: str, *arguments: str) -> list[str]:
+    """The command line of a process that starts `count` others with this module, and ends with the first that fails.
+
+    Args:
+        folder: a private folder, for the file by which they meet and for what each prints: RANK.out and RANK.err. It
+            is removed at the end if the process that started the job has not lived to do so.
+        outlives: whether the job goes on when the process that started it has ended.
+        module: its name within the library.
+        arguments: of its command line.
+    """
+    job = {"folder": str(folder), "count": count, "outlives": outlives, "parent": os.getpid()}
+    return [*PROGRAM, json.dumps(job), module, *arguments]
+
+
+def _watch_over(job: dict, *program: str) -> str | None:
+    """Start the processes of a job, and see to it that all of them end; what went wrong, or None."""
+    folder, workers = Path(job["folder"]), []
+    shared = {FOLDER: str(folder), "WORLD_SIZE": str(job["count"]), "LOCAL_WORLD_SIZE": str(job["count"])}
+    shared |= {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
+    try:
+        for rank in range(job["count"]):
+            own = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with (
+                open(folder / f"{rank}.out", "w", encoding="utf-8") as out,
+                open(folder / f"{rank}.err", "w", encoding="utf-8") as err,
+            ):
+                workers.append(
+                    subprocess.Popen([*PROGRAM, str(os.getpid()), *program], env=own, stdout=out, stderr=err)
+                )
+        while job["outlives"] or os.getppid() == job["parent"]:
+            codes = [worker.poll() for worker in workers]
+            if failed := [(code, rank) for rank, code in enumerate(codes) if code]:
+                return _last_words(folder, *min(failed))  # one that was killed has a code below 0, and is the cause
+            if None not in codes:
+                return None
+            time.sleep(POLL_SECONDS)
+        return "the process that started the job has ended"
+    finally:
+        end(workers)
+        if os.getppid() != job["parent"]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_words(folder: Path, code: int, rank: int) -> str:
+    """How a process ended and what it said last."""
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    said = (folder / f"{rank}.err").read_text(errors="replace").splitlines()
+    lines = [line for line in said if line.strip()][-LAST_LINES:]
+    return f"process {rank} {how}" + ("; its last lines:\n" + "\n".join(lines) if lines else " without a word")
+
+
+def end(processes: list) -> None:
+    """Ask processes of `subprocess` or `multiprocessing` to end, and end those that have not done so in time."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        while _runs(process) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 10)
+        if _runs(process):
+            process.kill()
+
+
+def _runs(process) -> bool:
+    return process.poll() is None if isinstance(process, subprocess.Popen) else process.is_alive()
+
+
+def main() -> None:
+    """Watch over a job, see `command`; or, given the process id of one that does, be one of its processes."""
+    job, *program = sys.argv[1:]
+    job = json.loads(job)
+    if isinstance(job, int):
+        end_with(job)
+        module, *sys.argv[1:] = program
+        runpy.run_module(f"alexnet_lib.{module}", run_name="__main__", alter_sys=True)
+        return
+    interrupt_on_signals()
+    try:
+        sys.exit(_watch_over(job, *program))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

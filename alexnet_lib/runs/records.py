@@ -1,0 +1,379 @@
+"""Run records: what a run writes to its folder, and how it is read again.
+
+config.json     the settings, every one of them; a run can be repeated from it
+history.csv     loss, top-1 and top-5 error of every epoch and split; the same bytes when a run is repeated
+timing.csv      seconds, images per second and the share of time spent waiting for data, of every epoch
+summary.json    the final errors by split and views, and where they come from: versions, device, data, commit
+checkpoint.pt   tensors and plain values; checkpoint.previous.pt is the one before
+
+python -m alexnet_lib.runs.records RUN NAME    keeps a finished run as results/reference/NAME, without its weights
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..paths import REFERENCE, REPOSITORY
+
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+TIMED = {"epoch": int, "seconds": float, "images_per_second": float}
+
+
+class DamagedCheckpoint(ValueError):
+    """What is left of a run's state can't be gone on with."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, or one of the committed reference runs."""
+
+    folder: Path
+    config: dict
+    history: pd.DataFrame
+    timing: pd.DataFrame
+    summary: dict
+
+    @classmethod
+    def open(cls, folder) -> "Record":
+        """Read a record.
+
+        Raises:
+            FileNotFoundError: no finished run there.
+            ValueError: a file that is damaged; timing.csv may be, or be missing: then `timing` has no rows.
+        """
+        folder = Path(folder)
+        if not (folder / "summary.json").is_file():
+            raise FileNotFoundError(f"no finished run in {folder}")
+        config, summary = (read_json(folder / name) for name in ("config.json", "summary.json"))
+        try:
+            history = pd.read_csv(folder / "history.csv")
+            if not (folder / "history.csv").read_bytes().endswith(b"\n"):
+                raise ValueError("its last row is cut off")
+            if len(history) != 2 * summary.get("epochs", len(history) / 2):
+                raise ValueError(f"{len(history)} rows of {summary['epochs']} epochs")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{folder / 'history.csv'} is missing or damaged ({error}); where the checkpoint is whole, remove "
+                "summary.json there and give the run's command again, which writes both anew"
+            ) from None
+        return cls(folder, config, history, read_timing(folder), summary)
+
+
+# where a run lies and what does the work; none of it decides what is computed
+WHERE = ("name", "experiment", "device", "devices", "columns")
+
+
+def differences(found: dict, asked: dict, defaults: dict | None = None) -> dict[str, tuple]:
+    """The fields in which two configurations differ, {field: (found, asked)}; a field that came later has its default.
+
+    "auto" is no value that could differ: a run was recorded before there was this choice.
+    """
+    asked, defaults = json.loads(json.dumps(asked)), defaults or {}
+    pairs = {k: tuple(c.get(k, defaults.get(k, "auto")) for c in (found, asked)) for k in {**asked, **found}}
+    return {k: pair for k, pair in pairs.items() if k not in WHERE and pair[0] != pair[1] and "auto" not in pair}
+
+
+def refuse_differences(folder: Path, unlike: dict[str, tuple]) -> None:
+    """
+    Raises:
+        ValueError: there are differences between what a folder holds and what is asked for.
+    """
+    if unlike:
+        fields = "; ".join(
+            f"{name} = {found!r} there, and {asked!r} asked for" for name, (found, asked) in unlike.items()
+        )
+        raise ValueError(
+            f"{folder} holds another run than the one that is asked for: {fields}. Choose another name, ask for the "
+            "same, or move or delete that folder"
+        )
+
+
+def reference(name: str) -> Record:
+    """One of the committed runs, results/reference/<name>/."""
+    return Record.open(REFERENCE / name)
+
+
+def read_json(path: Path) -> dict:
+    """The named values of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it holds something else, or is damaged.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}); restore it, or remove it") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}; accepted are named values, {{...}}")
+    return values
+
+
+def read_timing(folder: Path, until: float = math.inf) -> pd.DataFrame:
+    """timing.csv up to an epoch, or no rows where it is missing or damaged: what it tells is not worth a run."""
+    try:
+        return pd.read_csv(folder / "timing.csv").astype(TIMED).query("epoch <= @until")
+    except (OSError, ValueError, KeyError):
+        return pd.DataFrame(columns=list(TIMED))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Give a file its contents all at once: after a crash it holds the old or the new, never a part."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:  # a full disk does not say where it is full
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_json(path: Path, values: dict) -> None:
+    write_atomically(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    write_atomically(path, _as_csv(rows))
+
+
+def _as_csv(rows: list[dict]) -> bytes:
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+
+
+def restore_tables(folder: Path, state) -> None:
+    """`write_tables` where history.csv is not what it should be; else those who follow the run would see it twice."""
+    path = folder / "history.csv"
+    if not path.is_file() or path.read_bytes() != _as_csv(state.history):
+        write_tables(folder, state)
+
+
+def write_tables(folder: Path, state) -> None:
+    """history.csv and timing.csv of a run, from where it is."""
+    write_table(folder / "timing.csv", state.timing)
+    write_table(folder / "history.csv", state.history)
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def digest_of(state: dict) -> str:
+    """SHA-256 of the tensors and plain values of a state, with their names, in their order."""
+    digest = hashlib.sha256()
+
+    def add(name: str, value) -> None:
+        if isinstance(value, dict):
+            for key in value:
+                add(f"{name}/{key}", value[key])
+        elif isinstance(value, Tensor):
+            value = value.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.flatten().view(torch.uint8).numpy())
+        else:
+            digest.update(f"{name} {value!r}\n".encode())
+
+    add("", state)
+    return digest.hexdigest()
+
+
+def are_finite(tensors) -> Tensor:
+    """Whether all numbers of some tensors are finite: one truth value on their device, which nothing waits for.
+
+    A sum is the cheapest thing that a NaN or an infinity always spoils.
+    """
+    return torch.stack([tensor.detach().sum() for tensor in tensors]).isfinite().all()
+
+
+def _read_checkpoint(path: Path) -> dict:
+    """A checkpoint as it was saved.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: what is wrong with it.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises many kinds for a torn file
+        raise ValueError(f"it can't be read ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not state:
+        raise ValueError("it holds no state of a run")
+    if state.pop("digest", None) not in (None, digest_of(state)):  # None: from before there were digests
+        raise ValueError("its content is not what was written")
+    groups = [group.values() for group in state.values() if isinstance(group, dict)]
+    numbers = [value for group in groups for value in group if isinstance(value, Tensor) and value.is_floating_point()]
+    if numbers and not are_finite(numbers):
+        raise ValueError("it holds weights that are not finite")
+    return state
+
+
+def save_checkpoint(folder: Path, state: dict) -> None:
+    """Write the state of a run with its digest, and keep the one before; a damaged one isn't worth keeping."""
+    newest, previous = (folder / name for name in CHECKPOINTS)
+    try:
+        _read_checkpoint(newest)
+        os.replace(newest, previous)
+    except (FileNotFoundError, ValueError):
+        pass
+    buffer = io.BytesIO()
+    torch.save(state | {"digest": digest_of(state)}, buffer)
+    write_atomically(newest, buffer.getbuffer())
+
+
+def load_checkpoint(folder: Path) -> dict | None:
+    """The newest whole state of a run, or None where there is no checkpoint.
+
+    A damaged file gives way to the one before it, with a warning.
+
+    Raises:
+        DamagedCheckpoint: there are checkpoints, and none is whole.
+    """
+    damaged = []
+    for name in CHECKPOINTS:
+        try:
+            state = _read_checkpoint(folder / name)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            damaged.append(f"{name} is damaged: {error}")
+            continue
+        if damaged:
+            warnings.warn(
+                f"in {folder}, {damaged[0]}. The run goes on from {name}, of {_time_of(state)}; what was trained "
+                f"after that is lost and is done again{_recorded(folder)}",
+                stacklevel=2,
+            )
+        return state
+    if damaged:
+        raise DamagedCheckpoint(
+            f"no checkpoint in {folder} is whole: {'; '.join(damaged)}. Put a whole one there, or move or delete the "
+            "folder to begin anew"
+        )
+    return None
+
+
+def _time_of(state: dict) -> str:
+    """The epoch and step of a checkpoint, for people."""
+    progress = json.loads(state.get("progress", "{}"))
+    epoch, step = progress.get("epoch", 0), progress.get("step", 0)
+    return f"epoch {epoch + 1}, step {step}" if step else f"the end of epoch {epoch}"
+
+
+def _recorded(folder: Path) -> str:
+    """How far a run's history goes, for people."""
+    try:
+        return f" (history.csv goes to epoch {int(pd.read_csv(folder / 'history.csv')['epoch'].max())})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def whereabouts(folder: Path) -> str:
+    """What is left of a run that failed, for its error message: it never names a checkpoint that isn't there."""
+    try:
+        state = load_checkpoint(folder)
+    except DamagedCheckpoint as error:
+        return str(error)
+    if state is None:
+        return "there is no checkpoint yet"
+    return f"the last whole checkpoint is of {_time_of(state)}, in {folder}; the same call goes on from it"
+
+
+def final_weights(record: Record) -> dict[str, Tensor]:
+    """The weights with which a finished run was tested.
+
+    Raises:
+        FileNotFoundError: no checkpoint, as with the committed records.
+        DamagedCheckpoint: those of the end are damaged.
+    """
+    state = load_checkpoint(record.folder)
+    if state is None:
+        raise FileNotFoundError(f"no checkpoint in {record.folder}")
+    epoch = json.loads(state.get("progress", "{}")).get("epoch")
+    if epoch != record.summary.get("epochs"):
+        raise DamagedCheckpoint(
+            f"the whole checkpoint in {record.folder} is of epoch {epoch}, and the run's errors are of epoch "
+            f"{record.summary.get('epochs')}; remove summary.json there and give the run's command again, which "
+            "trains the rest once more"
+        )
+    return state.get("averaged", state["net"])
+
+
+def provenance() -> dict:
+    """What the numbers of a run depend on beside its settings."""
+    return {
+        "commit": _git_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that runs, or None where there is none."""
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) -> Record:
+    """Copy a finished run's tables, without its weights, to where they are committed, with how to repeat it.
+
+    kernels: and the weights of its first layer, in float16, as conv1.npy.
+
+    Raises:
+        ValueError: a name that leads elsewhere.
+    """
+    if Path(name).name != name or name in ("", ".."):
+        raise ValueError(f"name = {name!r}; accepted is the name of one folder, without a path")
+    record, kept = Record.open(run), folder / name
+    if (kept / "config.json").is_file():
+        refuse_differences(kept, differences(read_json(kept / "config.json"), record.config))
+    weights = final_weights(record)["conv1.weight"].half() if kernels else None
+    if kernels and not are_finite([weights]):
+        raise ValueError(f"the first layer of {record.folder} has weights that float16 can't hold")
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in ("config.json", "history.csv", "timing.csv"):
+        write_atomically(kept / file, (record.folder / file).read_bytes())
+    module = record.summary.get("module", "alexnet_lib.training")
+    where = kept.relative_to(REFERENCE).as_posix() if kept.is_relative_to(REFERENCE) else name
+    command = f"python -m {module} results/reference/{where}/config.json"
+    if kernels:
+        np.save(kept / "conv1.npy", weights.numpy())
+    write_json(kept / "summary.json", record.summary | {"command": command})
+    return Record.open(kept)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_lib.runs.records", description="Keep a run as a reference."
+    )
+    parser.add_argument("run", type=Path, help="the folder of a finished run")
+    parser.add_argument("name", help="what it is called under results/reference/")
+    parser.add_argument("--kernels", action="store_true", help="keep the weights of the first layer, too")
+    given = parser.parse_args()
+    try:
+        print(keep(given.run, given.name, kernels=given.kernels).folder)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")

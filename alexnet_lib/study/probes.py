@@ -1,0 +1,138 @@
+"""§5, looking at a net before it is trained: its first batch, how its signal spreads, how fast its steps are."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..colours import ColourPCA
+from ..dataset import Store
+from ..evaluation import in_evaluation, mean_of
+from ..learning import PaperSGD
+from ..loader import ahead, batches, make_batches
+from ..paths import REFERENCE
+from ..runs.settings import TrainSettings
+from .anatomy import trace
+
+
+def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
+    """The first inputs of the first epoch, (count, 3, crop, crop), on the CPU."""
+    run = dataclasses.replace(run, batch_size=count, device="cpu")
+    return next(batches(run, store, mean_of(store, run.image_size), 0, 0))[0]
+
+
+def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
+    """After each learned layer, how much a unit differs between images: the mean over units of its deviation."""
+    with in_evaluation(net):
+        outputs = trace(net, images)
+    learned = [name for name, layer in net.named_children() if hasattr(layer, "weight")]
+    return pd.Series({name: outputs[name].std(0).mean().item() for name in learned})
+
+
+def steps_per_second(net: nn.Sequential, device: str, batch_size: int, image_size: int = 224, steps: int = 3) -> float:
+    """How many updates of a net a device makes in a second, on random pixels; the first is not counted."""
+    net = net.to(device, memory_format=torch.channels_last).train()
+    optimizer = PaperSGD(net.parameters(), lr=0.0001)
+    pixels = torch.rand(batch_size, 3, image_size, image_size) * 255 - 128
+    images = pixels.to(device, memory_format=torch.channels_last)
+    labels = torch.zeros(batch_size, dtype=torch.long, device=device)
+    for step in range(steps + 1):
+        if step == 1:
+            began = time.perf_counter()
+        update(net, optimizer, images, labels)
+    return steps / (time.perf_counter() - began)
+
+
+def update(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
+    """One update of a net; returns its loss, for which it waits for the device."""
+    optimizer.zero_grad()
+    loss = F.cross_entropy(net(images), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def random_store(count: int, size: int = 256, classes: int = 1000) -> Store:
+    """Pictures of noise in memory, (count, size, size, 3): for measurements of time, which do not look at them."""
+    images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    pca, mean = ColourPCA(np.array([100.0, 10.0, 1.0]), np.eye(3)), np.full((size, size, 3), 128, np.float32)
+    return Store(
+        Path(),
+        images,
+        np.arange(count) % classes,
+        mean,
+        pca,
+        [str(i) for i in range(classes)],
+        {"fingerprint": "noise"},
+    )
+
+
+def timeline(run: TrainSettings, net: nn.Module, store: Store, steps: int = 3, in_thread=False) -> pd.DataFrame:
+    """When batches are made and when steps are taken, in the order of their ends.
+
+    The first step is not counted: it finds memory and kernels.
+
+    Args:
+        run: with its values resolved; decides batch size, crops and what is augmented.
+        in_thread: whether the batches are made ahead, by another thread.
+
+    Returns:
+        Columns what ("batch" or "step"), start and end, in seconds from the end of the first step.
+    """
+    spans: list[tuple[str, float, float]] = []
+
+    def timed(items: Iterator) -> Iterator:
+        began = time.perf_counter()
+        for item in items:
+            spans.append(("batch", began, time.perf_counter()))
+            yield item
+            began = time.perf_counter()
+
+    made = timed(_epochs(run, store))
+    data, optimizer = ahead(made) if in_thread else made, PaperSGD(net.parameters(), lr=0.0001)
+    for _ in range(steps + 1):
+        images, labels = next(data)
+        began = time.perf_counter()
+        update(net.train(), optimizer, images, labels)
+        spans.append(("step", began, time.perf_counter()))
+    data.close()
+    table = pd.DataFrame(spans, columns=["what", "start", "end"])
+    zero = table.query("what == 'step'")["end"].iloc[0]
+    return table[table["end"] > zero].assign(start=lambda t: t["start"] - zero, end=lambda t: t["end"] - zero)
+
+
+def _epochs(run: TrainSettings, store: Store) -> Iterator:
+    """The batches of one epoch after the other: a small collection has only one or two in each."""
+    for epoch in itertools.count():
+        yield from make_batches(run, store, mean_of(store, run.image_size), epoch)
+
+
+def batch_seconds(run: TrainSettings, store: Store, augmentation: str, count: int = 5) -> float:
+    """Seconds to make a batch of a run with this augmentation: the median of `count`, without the first."""
+    run, times = dataclasses.replace(run, augmentation=augmentation), []
+    data = _epochs(run, store)
+    for _ in range(count + 1):
+        began = time.perf_counter()
+        next(data)[0][0, 0, 0, 0].item()  # waits for the device
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
+
+
+def hidden_share(spans: pd.DataFrame) -> float:
+    """The share of the time in which batches are made, of a `timeline`, in which a step is being taken as well."""
+    made, steps = (spans[spans["what"] == what][["start", "end"]].to_numpy() for what in ("batch", "step"))
+    overlap = np.minimum(made[:, None, 1], steps[None, :, 1]) - np.maximum(made[:, None, 0], steps[None, :, 0])
+    return float(overlap.clip(min=0).sum() / (made[:, 1] - made[:, 0]).sum())
+
+
+def augmentation_share(file: Path = REFERENCE / "augmentation-cost" / "cost.csv") -> float:
+    """What making a batch takes, in per cent of the full-size net's step, in the kept measurement: the worst case."""
+    table = pd.read_csv(file)
+    return float((100 * table["all"] / table["step"]).max())

@@ -1,0 +1,182 @@
+"""§4.2, what is said of dropout: an average over all sub-networks, no co-adaptation, and twice the iterations.
+
+The layer itself is in `dropout.py`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..architecture import kind_of
+from ..dropout import Dropout
+from ..evaluation import in_evaluation
+
+MOST_UNITS = 16  # 65,536 sub-networks
+AT_ONCE = 128  # images that a trained net sees at a time
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the hidden units, silenced
+
+
+# ------------------------------------------------------------------------------------------------- every sub-network
+
+
+def small_net(inputs: int, hidden: Sequence[int], classes: int, strength=1.0, seed=0) -> nn.Sequential:
+    """Hidden ReLU layers with dropout after each, into logits; float64.
+
+    strength: deviation of a weight times the root of the layer's inputs. The larger, the surer the net.
+    """
+    generator, layers, sizes = np.random.default_rng(seed), [], [inputs, *hidden, classes]
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        layer = nn.Linear(before, after, dtype=torch.float64)
+        with torch.no_grad():
+            weights = generator.standard_normal((after, before)) * strength * (2 / before) ** 0.5
+            layer.weight.copy_(torch.from_numpy(weights))
+            layer.bias.copy_(torch.from_numpy(generator.standard_normal(after) * 0.1))
+        layers += [layer, nn.ReLU(), Dropout(0.5)]
+    return nn.Sequential(*layers[:-2]).eval()
+
+
+def every_mask(units: int) -> Tensor:
+    """All ways to keep or silence some units: (2^units, units) of 0 and 1.
+
+    Raises:
+        ValueError: more units than can be enumerated.
+    """
+    if not 1 <= units <= MOST_UNITS:
+        raise ValueError(f"{units} units; accepted are 1 to {MOST_UNITS}, since all 2^units sub-networks are visited")
+    return torch.from_numpy(np.arange(2**units)[:, None] >> np.arange(units) & 1).double()
+
+
+def every_sub_network(net: nn.Sequential, x: Tensor) -> Tensor:
+    """Log-probabilities that each sub-network gives each input: x (N, inputs) to (2^n, N, classes).
+
+    net: ends in logits, with dropout layers of n units in all, of which any may fall silent, each with one half.
+    """
+    places = [i for i, layer in enumerate(net) if isinstance(layer, Dropout)]
+    widths = [next(layer for layer in reversed(net[:i]) if isinstance(layer, nn.Linear)).out_features for i in places]
+    masks = dict(zip(places, every_mask(sum(widths)).split(widths, 1), strict=True))
+    out = x[None]
+    for i, layer in enumerate(net):
+        out = out * masks[i][:, None] if i in masks else layer(out)
+    return out.log_softmax(-1)
+
+
+def geometric_mean(log_probabilities: Tensor) -> Tensor:
+    """The geometric mean of distributions (M, N, classes), each input's scaled to a sum of one: (N, classes)."""
+    return log_probabilities.mean(0).softmax(-1)
+
+
+def distance(p: Tensor, q: Tensor) -> Tensor:
+    """Total variation of two distributions over classes: the probability that would have to be moved, from 0 to 1."""
+    return (p - q).abs().sum(-1) / 2
+
+
+@torch.no_grad()
+def approximation(hidden: Sequence[int], strength=1.0, nets=10, inputs=8, classes=5, seed=0) -> dict[str, float]:
+    """How far the halved net is from the averages over its sub-networks: `distance`, over random nets and inputs.
+
+    "geometric" and "arithmetic": from those means of all sub-networks; "one sub-network": how far a single one is from
+    the geometric mean.
+    """
+    rows = []
+    for number in range(nets):
+        net = small_net(inputs, hidden, classes, strength, seed=1000 * seed + number)
+        x = torch.from_numpy(np.random.default_rng([seed, number]).standard_normal((16, inputs)))
+        halved, every = net(x).softmax(-1), every_sub_network(net, x)
+        mean = geometric_mean(every)
+        pairs = {"geometric": (halved, mean), "arithmetic": (halved, every.exp().mean(0))}
+        pairs["one sub-network"] = every.exp(), mean
+        rows.append({name: distance(*pair).mean().item() for name, pair in pairs.items()})
+    return pd.DataFrame(rows).mean().to_dict()
+
+
+def error_of_halving_one_layer() -> float:
+    """The largest difference of any probability between the halved net and the geometric mean: one hidden layer."""
+    net = small_net(8, [12], 5, strength=2.0)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 8)))
+    with torch.no_grad():
+        return (net(x).softmax(-1) - geometric_mean(every_sub_network(net, x))).abs().max().item()
+
+
+def error_of_halving_two_layers() -> float:
+    """`approximation` of the geometric mean with two hidden layers, as the paper's net has them."""
+    return approximation([6, 6])["geometric"]
+
+
+@torch.no_grad()
+def extra_loss(net: nn.Sequential, x: Tensor, labels: Tensor) -> float:
+    """By how much the loss (nats) averaged over all sub-networks is above that of the halved net."""
+    losses = -every_sub_network(net, x)[:, torch.arange(len(labels)), labels]
+    return losses.mean().item() - F.cross_entropy(net(x), labels).item()
+
+
+def extra_squared_loss(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """The same of linear regression with dropout on its inputs x (N, units): by enumeration, and as an L2 penalty.
+
+    The penalty is ¼ Σ_j w_j² mean(x_j²): weight decay, with a rate for each input by its strength.
+    """
+    masked = every_mask(x.shape[1]).numpy()[:, None] * x @ weights
+    enumerated = np.mean((masked - y) ** 2) - np.mean((x @ weights / 2 - y) ** 2)
+    return float(enumerated), float((weights**2 * (x**2).mean(0)).sum() / 4)
+
+
+# ---------------------------------------------------------------------------------------------------- trained nets
+
+
+@torch.no_grad()
+def hidden_layers(net: nn.Sequential, features: Tensor, mask) -> Tensor:
+    """Logits (N, classes) from the layers after "flatten", with `mask(x)` in place of each dropout layer."""
+    names = [name for name, _ in net.named_children()]
+    for name, layer in list(net.named_children())[names.index("flatten") + 1 :]:
+        features = mask(features) if kind_of(name) == "drop" else layer(features)
+    return features
+
+
+@torch.no_grad()
+def features_of(net: nn.Sequential, inputs: Tensor) -> Tensor:
+    """What the first fully connected layer is given, (N, units). The net sees AT_ONCE of the inputs at a time."""
+    names = [name for name, _ in net.named_children()]
+    if "flatten" not in names:
+        raise ValueError("the net has no layer called flatten")
+    before = nn.Sequential(*list(net.children())[: names.index("flatten") + 1])
+    with in_evaluation(net):
+        return torch.cat([before(part) for part in inputs.split(AT_ONCE)])
+
+
+def sampled_sub_networks(net: nn.Sequential, features: Tensor, count=100, seed=0) -> Tensor:
+    """Log-probabilities of `count` random sub-networks, one mask for all inputs: (count, N, classes)."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = lambda x: x * (torch.rand(x.shape[1], generator=generator) >= 0.5)  # noqa: E731
+    return torch.stack([hidden_layers(net, features, kept).log_softmax(-1) for _ in range(count)])
+
+
+def silenced(net: nn.Sequential, features: Tensor, labels: Tensor, shares=SHARES, draws=5, seed=0) -> pd.DataFrame:
+    """What becomes of a trained net when a share of its hidden units is silenced, at random, at test time.
+
+    The others are raised by 1/(1 − share), so that the sums that the next layer sees stay as they are on average: what
+    suffers is what relied on particular companions. One row a share: loss (nats), error (0 to 1), means over draws.
+    """
+    generator, rows = torch.Generator().manual_seed(seed), []
+    keep = 1 - net.drop7.p
+    for share in shares:
+
+        def mask(x, share=share):
+            return x * keep / (1 - share) * (torch.rand(x.shape[1], generator=generator) >= share)
+
+        logits = [hidden_layers(net, features, mask) for _ in range(draws)]
+        losses = [F.cross_entropy(each, labels).item() for each in logits]
+        errors = [(each.argmax(1) != labels).double().mean().item() for each in logits]
+        rows.append({"share": share, "loss": np.mean(losses), "error": np.mean(errors)})
+    return pd.DataFrame(rows)
+
+
+def correlation(net: nn.Sequential, features: Tensor) -> float:
+    """How alike the units of the last hidden layer answer: mean |correlation| over pairs of units that are not mute."""
+    seen = []
+    hidden_layers(net, features, lambda x: seen.append(x) or x * (1 - net.drop7.p))
+    active = seen[-1][:, seen[-1].std(0) > 1e-6].double()
+    matrix = torch.corrcoef(active.T).abs()
+    return ((matrix.sum() - len(matrix)) / (len(matrix) * (len(matrix) - 1))).item()

@@ -1,0 +1,60 @@
+"""The plan of the library: the paper's sections at the top, everything else in folders that look one way."""
+
+import ast
+from graphlib import TopologicalSorter
+
+import pytest
+
+from alexnet_lib.paths import REPOSITORY
+
+LIBRARY = REPOSITORY / "alexnet_lib"
+MODULES = sorted(LIBRARY.rglob("*.py"))
+# from the ground up; a module at the top of the package may use the first two, whatever uses the paper stands above it
+WINGS = ("data", "runs", "study", "experiments", "ledger")
+FRONT = ("walkthrough", "notebook", "claims")  # they run, show and check what all of the others do
+MOST_LINES = 400
+
+
+def name_of(path) -> str:
+    """A module below the package: "training", "runs.records"."""
+    return ".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path) -> set[str]:
+    """The modules of the package that a file imports, wherever in the file."""
+    known = {name_of(other) for other in MODULES}
+    package, found = list(path.relative_to(LIBRARY).parts[:-1]), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - (node.level - 1)] + (node.module.split(".") if node.module else [])
+            inside = {".".join([*base, alias.name]) for alias in node.names} & known
+            found |= inside or {".".join(base)} & known
+    return found - {name_of(path)}
+
+
+GRAPH = {name_of(path): imports_of(path) for path in MODULES}
+
+
+def wing(module: str) -> str | None:
+    """Its folder; None for the paper's modules."""
+    return module.split(".")[0] if (LIBRARY / module.split(".")[0]).is_dir() else None
+
+
+def test_no_module_needs_itself():
+    assert list(TopologicalSorter(GRAPH).static_order())
+
+
+@pytest.mark.parametrize("module", GRAPH)
+def test_no_import_climbs(module):
+    here = wing(module)
+    allowed = set(WINGS[:2]) if here is None else {*WINGS[: WINGS.index(here) + 1]} if here in WINGS else {here}
+    if module in FRONT:
+        allowed = {*WINGS, "figures"}
+    used = {other: wing(other) for other in GRAPH[module]}
+    assert [other for other, folder in used.items() if folder is not None and folder not in allowed] == []
+    assert module in FRONT or not {other for other in used if other in FRONT}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_file_is_longer_than_one_can_read(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
