@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .colours import ColourPCA
 from .data.jpeg_store import JpegImages
@@ -21,6 +22,14 @@ IMAGENET_PCA = ColourPCA(
 COPIED_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])  # of ImageNet, for pixels from 0 to 1, in many programs
 # of training images: crops, reflections and colours; all but colours; nothing but colours; nothing
 AUGMENTATIONS = ("all", "crops", "colours", "none")
+# the views of an image in a test, by their number: where a view begins, in widths of the border above and to the left,
+# and whether it is mirrored. One; nine as in convdata_cifar.py of 2012; ten as in the later program and the paper
+_FOUR_CORNERS_AND_CENTRE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
+VIEWS = {
+    1: ((0.5, 0.5, False),),
+    9: tuple((top, left, False) for top in (0, 0.5, 1) for left in (0, 0.5, 1)),
+    10: tuple((*place, mirrored) for mirrored in (False, True) for place in _FOUR_CORNERS_AND_CENTRE),
+}
 
 
 def offset_count(border: int, offsets: str = "code2012") -> int:
@@ -44,7 +53,7 @@ def views_drawn(border: int = 32, offsets: str = "code2012", draws: int = 200_00
 
 @dataclass(frozen=True)
 class Views:
-    """Which crop of each image is seen, and whether mirrored: three arrays of N."""
+    """Which crop of each image is seen, and whether mirrored: three arrays, or tensors, of N."""
 
     top: np.ndarray
     left: np.ndarray
@@ -66,12 +75,17 @@ def centre_views(count: int, borders: tuple[int, int]) -> Views:
     return Views(top, left, np.zeros(count, bool))
 
 
-def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
-    """Cut one view an image: (N, size, size, 3) uint8. `rows` picks images from a larger array without a copy."""
-    rows = range(len(images)) if rows is None else rows
+def cut_views(images, views: Views, size: int, rows=None):
+    """Cut one view an image: uint8 (N, size, size, 3), an array of a store on disk, a tensor of one in memory.
+
+    rows: the images to look at, of a larger collection, which is not copied.
+    """
+    rows = np.arange(len(images)) if rows is None else np.asarray(rows)
+    if isinstance(images, torch.Tensor):
+        return _cut_windows(images, views, size, rows)
     if isinstance(images, JpegImages):
-        images, rows = images[np.asarray(rows)], range(len(rows))
-    images = np.asarray(images)  # slices of a memory map are memory maps, several times as dear
+        images, rows = images[rows], range(len(rows))
+    images = np.asarray(images)  # slices of a memory map are memory maps, which cost several times as much
     crops = np.empty((len(rows), size, size, 3), np.uint8)
     pixels = torch.from_numpy(crops)
     for i, row in enumerate(rows):
@@ -81,14 +95,25 @@ def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
     return crops
 
 
-def random_crops(images, size: int = 224, offsets: str = "code2012", generator=None):
+def _cut_windows(images: Tensor, views: Views, size: int, rows: np.ndarray) -> Tensor:
+    """`cut_views` on the images' device, all at once."""
+    parts = (rows, views.top, views.left, views.mirrored)
+    rows, top, left, mirrored = (torch.as_tensor(part, device=images.device) for part in parts)
+    windows = images.unfold(1, size, 1).unfold(2, size, 1)  # every window of every image, and no copy
+    crops = windows[rows, top, left]  # (N, 3, size, size), channels last in memory
+    return torch.where(mirrored[:, None, None, None], crops.flip(3), crops).permute(0, 2, 3, 1)
+
+
+def random_crops(images, size: int = 224, offsets: str = "code2012", generator=None, views=None, rows=None):
     """One random crop and, for half of them, its reflection, for each image (§4.1).
 
     Args:
-        images: uint8 (N, H, W, 3), a numpy array or torch tensor.
+        images: uint8 (N, H, W, 3), a numpy array, a torch tensor, or the images of a store.
         size: side of the crop in pixels.
         offsets: "code2012" (33 places an axis for 224 of 256) or "printed" (32).
         generator: a numpy or torch generator; a fresh one unless given.
+        views: crops that `draw_views` has drawn before, one for each of `rows`.
+        rows: of which images; all of them unless given.
 
     Returns:
         uint8 (N, size, size, 3).
@@ -96,10 +121,22 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
     Raises:
         ValueError: images of another kind or smaller than the crop, or an unknown `offsets`.
     """
-    pixels = _checked(images, size)
-    borders = (pixels.shape[1] - size, pixels.shape[2] - size)
-    views = draw_views(numpy_generator(generator), len(pixels), borders, offsets)
-    return _like(images, cut_views(pixels, views, size))
+    _check_pixels(images, size)
+    if views is None:
+        borders = (images.shape[1] - size, images.shape[2] - size)
+        views = draw_views(numpy_generator(generator), len(images if rows is None else rows), borders, offsets)
+    return cut_views(images, views, size, rows)
+
+
+def views_of(images, size: int, places) -> np.ndarray:
+    """Several views of each image, (N, len(places), size, size, 3), as `VIEWS` names their places."""
+    _check_pixels(images, size)
+    borders, views = (images.shape[1] - size, images.shape[2] - size), []
+    for top, left, mirrored in places:
+        top, left = (int(part * border) for part, border in zip((top, left), borders, strict=True))
+        window = images[:, top : top + size, left : left + size]
+        views.append(window if not mirrored else window.flip(2) if is_tensor(images) else window[:, :, ::-1])
+    return (torch.stack if is_tensor(images) else np.stack)(views, 1)
 
 
 def ten_views(images, size: int = 224):
@@ -107,11 +144,7 @@ def ten_views(images, size: int = 224):
 
     uint8 (N, H, W, 3) to uint8 (N, 10, size, size, 3); ValueError for others, or smaller ones, as in `random_crops`.
     """
-    pixels = _checked(images, size)
-    bottom, right = pixels.shape[1] - size, pixels.shape[2] - size
-    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    five = np.stack([pixels[:, t : t + size, left : left + size] for t, left in corners], axis=1)
-    return _like(images, np.concatenate([five, five[:, :, :, ::-1]], axis=1))
+    return views_of(images, size, VIEWS[10])
 
 
 def centre_crops(images, size: int = 224):
@@ -144,12 +177,7 @@ def shift_deviations(pca, std: float = 0.1, units: str = "code2012") -> np.ndarr
     return np.sqrt((along.astype(float) ** 2).sum(0))
 
 
-def noise_divisor(std: float, units: str) -> float:
-    """By what the noisy image is divided: 1 + std in the 2012 program, else 1."""
-    return 1 + std if units == "code2012" else 1.0
-
-
-def add_colour_noise(images, pca, std: float = 0.1, units: str = "code2012", generator=None):
+def add_colour_noise(images, pca, std=0.1, units="code2012", generator=None, shifts=None, in_place=False):
     """Shift the colour of each image along the principal axes of RGB (§4.1).
 
     Args:
@@ -159,6 +187,8 @@ def add_colour_noise(images, pca, std: float = 0.1, units: str = "code2012", gen
         std: standard deviation of α; the paper's 0.1.
         units: which reading of λ, as in `colour_shifts`; "code2012" also divides the image by 1 + std.
         generator: a numpy or torch generator; a fresh one unless given.
+        shifts: (N, 3), what `colour_shifts` has given before, in place of new ones.
+        in_place: change the images, contiguous float32 tensors, and return them.
 
     Returns:
         float32, of the images' shape.
@@ -166,15 +196,20 @@ def add_colour_noise(images, pca, std: float = 0.1, units: str = "code2012", gen
     Raises:
         ValueError: images of another shape, a `std` that is negative or not finite, or unknown `units`.
     """
-    pixels = images.detach().float().cpu().numpy() if isinstance(images, torch.Tensor) else np.asarray(images)
-    if pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
-        raise ValueError(f"images are {pixels.shape}; accepted are (N, H, W, 3), and one picture (H, W, 3)")
+    if images.ndim not in (3, 4) or images.shape[-1] != 3:
+        raise ValueError(f"images are {tuple(images.shape)}; accepted are (N, H, W, 3), and one picture (H, W, 3)")
     if not 0 <= std < np.inf:
         raise ValueError(f"std = {std}; accepted are finite numbers from 0 on")
-    normals = numpy_generator(generator).standard_normal((len(pixels) if pixels.ndim == 4 else 1, 3))
-    shifts = colour_shifts(pca, normals, std, units)[:, None, None]
-    noisy = (pixels.astype(np.float32, copy=False) + shifts) / np.float32(noise_divisor(std, units))
-    return _like(images, noisy.reshape(pixels.shape))
+    if shifts is None:
+        normals = numpy_generator(generator).standard_normal((len(images) if images.ndim == 4 else 1, 3))
+        shifts = torch.from_numpy(colour_shifts(pca, normals, std, units))
+    pixels = images
+    if not in_place:
+        pixels = torch.as_tensor(images).detach().float().clone(memory_format=torch.contiguous_format)
+    rows = pixels.view(len(shifts), -1, 3 * pixels.shape[-2])
+    # colours as rows of 3·W numbers, which are added many times faster than triples
+    rows.add_(shifts.to(rows.device).repeat(1, pixels.shape[-2])[:, None]).div_(1 + std if units == "code2012" else 1.0)
+    return pixels if in_place else _like(images, pixels)
 
 
 def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2012") -> np.ndarray:
@@ -185,8 +220,8 @@ def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2
     images, normals = np.asarray(images, np.float32), np.asarray(normals)
     if images.ndim != 4 or images.shape[3] != 3 or normals.shape != (len(images), 3):
         raise ValueError(f"images {images.shape} with normals {normals.shape}; accepted are (N, H, W, 3) with (N, 3)")
-    shifts = colour_shifts(pca, normals, std, units)[:, None, None]
-    noisy = (images - mean + shifts) / noise_divisor(std, units) + mean
+    shifts = torch.from_numpy(colour_shifts(pca, normals, std, units))
+    noisy = add_colour_noise(images - mean, pca, std, units, shifts=shifts) + mean
     return noisy.round().clip(0, 255).astype(np.uint8)
 
 
@@ -208,13 +243,15 @@ def numpy_generator(generator=None) -> np.random.Generator:
     return np.random.default_rng(generator)
 
 
-def _checked(images, size: int) -> np.ndarray:
-    """The images as a numpy array, if they are uint8 (N, H, W, 3) and no smaller than the crop."""
-    pixels = images.cpu().numpy() if isinstance(images, torch.Tensor) else np.asarray(images)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"images are {pixels.dtype} {pixels.shape}; accepted is uint8 (N, H, W, 3)")
-    _check_sizes(pixels, size)
-    return pixels
+def is_tensor(images) -> bool:
+    return isinstance(images, torch.Tensor)
+
+
+def _check_pixels(images, size: int) -> None:
+    """Images are uint8 (N, H, W, 3), and no smaller than the crop."""
+    if images.dtype not in (np.uint8, torch.uint8):
+        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted is uint8 (N, H, W, 3)")
+    _check_sizes(images, size)
 
 
 def _check_sizes(images, size: int) -> None:
@@ -224,5 +261,5 @@ def _check_sizes(images, size: int) -> None:
         raise ValueError(f"size = {size} for images of {images.shape[1]} × {images.shape[2]} pixels")
 
 
-def _like(images, result: np.ndarray):
-    return torch.from_numpy(np.ascontiguousarray(result)) if isinstance(images, torch.Tensor) else result
+def _like(images, result: Tensor):
+    return result if is_tensor(images) else result.numpy()

@@ -32,8 +32,8 @@ import pandas as pd
 from pydantic import Field
 
 from .paths import REFERENCE
+from .runs.fields import check, checked
 from .runs.records import write_json
-from .runs.settings import check, checked
 
 LEDGER = Path(__file__).with_name("claims.toml")
 VERDICTS = REFERENCE / "verdicts.json"

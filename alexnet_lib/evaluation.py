@@ -1,6 +1,6 @@
 """§6, results: error rates as they were counted in 2012, from one view of each image or ten."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import keep_memory
-from .augmentation import centre_crops, ten_views
+from .augmentation import VIEWS, centre_crops, is_tensor, ten_views, views_of
 from .distortions import many_views
 from .runs.launch import ALONE, Job
 
@@ -77,28 +77,28 @@ def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
     return {k: 1 - rank_credit(scores, labels, k).cpu().double().mean().item() for k in ks}
 
 
-def to_input(crops_nhwc: np.ndarray, mean: Tensor, device="cpu", shifts: Tensor | None = None, divisor=1.0) -> Tensor:
-    """uint8 (N, H, W, 3) to what a net takes: float32 (N, 3, H, W) less the mean (3, H, W), channels last in memory.
+def to_input(crops_nhwc, mean: Tensor, device="cpu", finish: Callable[[Tensor, slice], object] | None = None) -> Tensor:
+    """Crops less the mean (3, H, W): uint8 (N, H, W, 3) to float32 (N, 3, H, W), channels last in memory.
 
-    With `shifts` (N, 3), a colour is added to every pixel of each image, and then the images are divided (§4.1).
+    finish: is called with some images at a time, (n, H, W, 3), and which they are, to change them in place.
     """
-    pixels = onto(torch.from_numpy(crops_nhwc), device)
+    pixels = onto(crops_nhwc if isinstance(crops_nhwc, Tensor) else torch.from_numpy(crops_nhwc), device)
     mean = mean.permute(1, 2, 0).contiguous().to(device)
     x = torch.empty(pixels.shape, device=device)
-    # colours as rows of W·3 numbers, which are added many times faster than triples
-    colours = None if shifts is None else onto(shifts, device).repeat(1, x.shape[2])[:, None]
     piece = IN_CACHE if x.device.type == "cpu" else max(len(x), 1)
     for start in range(0, len(x), piece):
-        images = x[start : start + piece]
-        images.copy_(pixels[start : start + piece]).sub_(mean)
-        if colours is not None:
-            images.view(len(images), x.shape[1], -1).add_(colours[start : start + piece]).div_(divisor)
+        part = slice(start, start + piece)
+        x[part].copy_(pixels[part]).sub_(mean)
+        if finish is not None:
+            finish(x[part], part)
     return x.permute(0, 3, 1, 2)
 
 
 def onto(x: Tensor, device) -> Tensor:
-    """A tensor of the CPU on a device. A copy to a GPU goes through pinned memory and waits for nothing there."""
-    return x.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else x.to(device)
+    """A tensor on a device. A copy from the CPU to a GPU goes through pinned memory and waits for nothing there."""
+    if x.device.type == "cpu" and torch.device(device).type == "cuda":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 def mean_of(store, crop: int) -> Tensor:
@@ -128,7 +128,13 @@ def in_evaluation(net: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def predict(
-    net: nn.Module, images, mean: Tensor, views: int = 1, batch_size: int = 128, average: str = "probabilities"
+    net: nn.Module,
+    images,
+    mean: Tensor,
+    views: int = 1,
+    batch_size: int = 128,
+    average: str = "probabilities",
+    divisor: float = 1.0,
 ) -> Tensor:
     """The probabilities of each image's classes, (N, classes) float32 on the CPU, averaged over its views (§4.1).
 
@@ -137,14 +143,15 @@ def predict(
     Args:
         images: uint8 (N, S, S, 3); crops of the mean's size are cut from them.
         mean: (3, crop, crop), what `mean_of` gives for the training store.
-        views: 1, the centre, 10, the corners and centre and their reflections, or 144, `distortions.many_views`.
+        views: 1, the centre, 9 or 10, as in `augmentation.VIEWS`, or 144, `distortions.many_views`.
         average: of the "probabilities" of the views, as in 2012, or of their "logits", before the softmax.
+        divisor: what the pixels are divided by, once the mean is taken off.
 
     Raises:
         ValueError: unknown views or average, or a net whose answers are not numbers.
     """
-    if views not in (1, 10, 144):
-        raise ValueError(f"views = {views}; accepted are 1, 10 and 144")
+    if views not in (*VIEWS, 144):
+        raise ValueError(f"views = {views}; accepted are {', '.join(map(str, VIEWS))} and 144")
     if average not in AVERAGES:
         raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
     keep_memory()
@@ -153,8 +160,9 @@ def predict(
     with in_evaluation(net):
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            crops = views_of(batch, crop, views)
-            x = to_input(np.ascontiguousarray(crops).reshape(-1, crop, crop, 3), mean, device)
+            crops = crops_of(batch, crop, views)
+            crops = (crops.contiguous() if is_tensor(crops) else np.ascontiguousarray(crops)).reshape(-1, crop, crop, 3)
+            x = to_input(crops, mean, device, None if divisor == 1 else lambda pixels, _: pixels.div_(divisor))
             probabilities.append(mean_of_views(net(x).unflatten(0, (len(batch), views)), average).cpu())
     probabilities = torch.cat(probabilities) if probabilities else torch.empty(0, 1)
     if probabilities.isnan().any():
@@ -162,11 +170,11 @@ def predict(
     return probabilities
 
 
-def views_of(images, crop: int, views: int) -> np.ndarray:
-    """One view of each image, ten or 144: uint8 (N, S, S, 3) to (N, views, crop, crop, 3)."""
+def crops_of(images, crop: int, views: int):
+    """The views of images, (N, views, crop, crop, 3) uint8; `predict` says which numbers of views there are."""
     if views == 144:
         return np.stack([many_views(image, crop) for image in np.asarray(images)])
-    return ten_views(images, crop) if views == 10 else centre_crops(images, crop)[:, None]
+    return ten_views(images, crop) if views == 10 else views_of(images, crop, VIEWS[views])
 
 
 def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALONE) -> dict[str, float]:

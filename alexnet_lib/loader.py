@@ -4,20 +4,21 @@ What an image looks like in an epoch is drawn for the whole epoch at once, by (s
 the size of the batches, on which batch comes first after an interruption, or on the thread that makes it.
 """
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .augmentation import centre_views, colour_shifts, cut_views, draw_views, noise_divisor
+from .augmentation import add_colour_noise, centre_views, colour_shifts, draw_views, random_crops
 from .dataset import Store
 from .distortions import cut_areas, distort, draw_areas, draw_distortions
 from .evaluation import onto, to_input
-from .learning import recipe
 from .runs.launch import ALONE, Job
 
 
@@ -31,41 +32,55 @@ def batches(
     For a GPU they are made ahead, while those before them are used; on a CPU both would want the same cores.
     """
     made = make_batches(run, store, mean, epoch, first_step, job)
-    return made if run.device == "cpu" else ahead(made)
+    return made if run.device == "cpu" or isinstance(store.images, Tensor) else ahead(made)
 
 
 def make_batches(
     run, store: Store, mean: Tensor, epoch: int, first_step: int = 0, job: Job = ALONE
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`batches`, each made when it is asked for."""
-    named, generator = recipe(run.recipe), np.random.default_rng([run.seed, epoch])
+    named, generator = run.named, np.random.default_rng([run.seed, epoch])
     order = generator.permutation(len(store))
     border = store.size - run.image_size
-    drawn = math.ceil(len(store) / named.views_shared_by)
-    views = draw_views(generator, drawn, (border, border), named.crop_offsets)
+    views = draw_views(generator, math.ceil(len(store) / named.views_shared_by), (border, border), named.crop_offsets)
     if named.views_shared_by > 1:
         views = views[_positions(order) // named.views_shared_by]
-    cropped, coloured = run.augmentation in ("all", "crops"), run.augmentation in ("all", "colours")
-    if not cropped:
+    if not run.cropped:
         views = centre_views(len(store), (border, border))
-    distorted = named.distorted and cropped
+    distorted = named.distorted and run.cropped
     if distorted:
-        views, changes = (
-            draw_areas(generator, len(store), (store.size, store.size)),
-            draw_distortions(generator, len(store)),
-        )
-    normals = generator.standard_normal((len(store), 3))
-    noise = named.noise_std if epoch / run.epochs < named.noise_until else 0.0
-    shifts = torch.from_numpy(colour_shifts(store.pca, normals, noise, named.noise_units))
-    divisor, mean = noise_divisor(noise, named.noise_units), mean.to(run.device)
+        views = draw_areas(generator, len(store), (store.size, store.size))
+        changes = draw_distortions(generator, len(store))
+    std = named.noise_std if run.coloured and epoch / run.epochs < named.noise_until else 0.0
+    shifts = colour_shifts(store.pca, generator.standard_normal((len(store), 3)), std, named.noise_units)
     for start in range(first_step * run.batch_size, len(store), run.batch_size):
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
-        crops = (cut_areas if distorted else cut_views)(store.images, views[rows], run.image_size, rows)
-        if distorted and coloured:
-            crops = distort(crops, changes[rows])
-        x = to_input(crops, mean, run.device, shifts[rows] if coloured and noise else None, divisor)
+        if distorted:
+            crops = cut_areas(store.images, views[rows], run.image_size, rows)
+            crops = distort(crops, changes[rows]) if run.coloured else crops
+        else:
+            crops = random_crops(store.images, run.image_size, views=views[rows], rows=rows)
+        finish = partial(_finish, run, store.pca, std, torch.from_numpy(shifts[rows]))
+        x = to_input(crops, mean.to(run.device), run.device, finish if std or run.input_divisor != 1 else None)
         yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
+
+
+def _finish(run, pca, std: float, shifts: Tensor, pixels: Tensor, part: slice) -> None:
+    """The colours of some images, and their scale."""
+    if std:
+        shifts = onto(shifts[part], pixels.device)
+        add_colour_noise(pixels, pca, std, run.named.noise_units, shifts=shifts, in_place=True)
+    if run.input_divisor != 1:
+        pixels.div_(run.input_divisor)
+
+
+def in_memory(stores: dict[str, Store], device: str) -> dict[str, Store]:
+    """The same splits with their images as tensors in the memory of a device, where they are cut without the CPU."""
+    return {
+        split: dataclasses.replace(store, images=torch.from_numpy(np.array(store.images)).to(device))
+        for split, store in stores.items()
+    }
 
 
 def _positions(order: np.ndarray) -> np.ndarray:

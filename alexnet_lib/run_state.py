@@ -2,37 +2,35 @@
 
 import json
 from collections import deque
-from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .architecture import alexnet
 from .columns import own_column, own_part, whole
-from .inception import googlenet
-from .learning import PaperSGD, PlateauRule, averaging, initialise, parameter_groups, patience_for, recipe
-from .normalization import LocalResponseNorm
+from .learning import PaperSGD, PlateauRule, averaging, patience_for
 from .runs.folder import data_differences, require_fit
 from .runs.launch import ALONE, Job
-from .runs.records import are_finite, load_checkpoint, read_timing, refuse_differences, save_checkpoint
-from .runs.settings import TrainSettings, net_changes, net_skeleton
+from .runs.records import (
+    DamagedCheckpoint,
+    are_finite,
+    load_checkpoint,
+    read_timing,
+    refuse_differences,
+    save_checkpoint,
+)
 
 STALL_WINDOW = 50
-FORMAT = 2  # of checkpoints; those of another cannot be gone on with
-PLAIN_STATE = ("epoch", "step", "sums", "stopped", "history")
+FORMAT = 2  # of checkpoints; those of another cannot be continued
+PLAIN_STATE = ("epoch", "step", "sums", "ended", "history")
+# what checkpoints from before there was one trainer lack: those of the CIFAR nets were written between epochs alone
+OLDER = {"format": FORMAT, "step": 0, "sums": [0.0, 0.0, 0.0], "rule": None, "averaged": 0, "data": None}
 
 
-def build_net(run: TrainSettings, classes: int) -> nn.Module:
+def build_net(run, classes: int) -> nn.Module:
     """The untrained net of a run, on its device."""
-    build = googlenet if run.net == "googlenet" else partial(alexnet, run.net)
-    net = build(classes, seed=run.seed, **net_changes(run))
-    net = initialise(net, run.initialisation, run.seed)
-    for layer in net.children():
-        if isinstance(layer, LocalResponseNorm):
-            layer.compiled = run.speed == "fast"
-    return net.to(run.device, memory_format=torch.channels_last)
+    return run.new_net(classes)
 
 
 def has_finite_weights(net: nn.Module, job: Job = ALONE) -> bool:
@@ -56,34 +54,28 @@ class RunState:
     read by the first process, so that it goes on in any layout. data: the fingerprints of its pictures by split.
     """
 
-    def __init__(self, run: TrainSettings, classes: int, job: Job = ALONE, data: dict[str, str] | None = None):
-        self.job, self.net, self.data = job, own_column(build_net(run, classes), job), data or {}
-        named = recipe(run.recipe)
-        self.optimizer = PaperSGD(parameter_groups(self.net, named), run.learning_rate, named.momentum)
-        self.schedule = named.schedule
+    def __init__(self, run, classes: int, job: Job = ALONE, data: dict[str, str] | None = None):
+        self.run, self.job, self.classes, self.data = run, job, classes, data or {}
+        self.net = own_column(build_net(run, classes), job)
+        self.optimizer = PaperSGD(run.parameter_groups(self.net), run.learning_rate, run.named.momentum)
         self.rule = PlateauRule(run.learning_rate, patience=patience_for(run.epochs))
-        self.average = averaging(self.net) if named.average_last else None
+        self.average = averaging(self.net) if run.named.average_last else None
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
-        self.stopped = self.told_of_stall = False
+        self.ended = ""  # why, where it was before the schedule did
+        self.told_of_stall = False
         self.recent: deque[float] = deque(maxlen=STALL_WINDOW)  # losses of the last steps
         self.history: list[dict] = []
         self.timing: list[dict] = []
         saved = load_checkpoint(run.folder) if job.leader else None
         progress = job.as_leader_says(None if saved is None else saved.get("progress", "{}"))
         if progress is not None:
-            known = json.loads(progress)
-            if known.get("format") != FORMAT or not {*PLAIN_STATE, "rates", "rule"} <= known.keys():
-                raise ValueError(
-                    f"the checkpoint in {run.folder} was written by another version of this library, which alone can "
-                    "go on with it; remove that folder to begin anew"
-                )
-            refuse_differences(run.folder, data_differences(known.get("data"), self.data))
+            known = self._known(json.loads(progress))
             if job.leader:
-                whole_net = net_skeleton(run, classes).state_dict()
+                whole_net = run.skeleton(classes).state_dict()
                 for kind in saved.keys() - {"progress"}:
                     require_fit(run.folder, saved[kind], whole_net, every=kind == "net")
-            self._load(progress, saved)
+            self._load(known, saved)
             if job.leader:
                 self.timing = read_timing(run.folder, self.epoch).to_dict("records")
         self.forward = job.synchronised(self.net)
@@ -93,16 +85,17 @@ class RunState:
         """The net that is tested: with the averaged weights, where there are any."""
         return self.average.module if self.average is not None and self.average.n_averaged else self.net
 
-    def end_epoch(self, images: int, errors: dict) -> None:
-        """Write the epoch into the history, and ask the plateau rule about the next where it is in force."""
+    def end_epoch(self, images: int, errors: dict, more: dict) -> None:
+        """Write the epoch into the history, more columns of training included, and see whether the run ends with it."""
         loss, top1, top5 = (total / images for total in self.sums)
         rate = self.optimizer.param_groups[0]["lr"]
         self.epoch, self.step, self.sums = self.epoch + 1, 0, [0.0, 0.0, 0.0]
-        measured = {"train": {"loss": loss, "top1": 1 - top1, "top5": 1 - top5}, "val": errors}
+        measured = {"train": {"loss": loss, "top1": 1 - top1, "top5": 1 - top5} | more, "val": errors}
         for split, row in measured.items():
             self.history.append({"epoch": self.epoch, "split": split, **row, "learning_rate": rate})
-        if self.schedule == "plateau":
-            self.stopped = self.rule.step(errors["top1"]) is None
+        self.ended = self.run.ending(self.history, self.classes)
+        if self.run.named.schedule == "plateau" and self.rule.step(errors["top1"]) is None:
+            self.ended = "plateau"
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint: tensors by the names of the layers, and the rest as text. All columns must call."""
@@ -110,8 +103,7 @@ class RunState:
         rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
         averaged = 0 if self.average is None else int(self.average.n_averaged)
         more = {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged, "format": FORMAT}
-        more["data"] = self.data
-        progress = json.dumps(plain | more)
+        progress = json.dumps(plain | more | {"data": self.data})
         if self.job.replica == 0:
             tensors = {"net": self.net.state_dict(), "velocity": velocity_of(self.net, self.optimizer)}
             if self.answering is not self.net:
@@ -120,14 +112,34 @@ class RunState:
             if self.job.leader:
                 save_checkpoint(folder, {**tensors, "progress": progress})
 
-    def _load(self, progress: str, saved: dict | None) -> None:
+    def _known(self, progress: dict) -> dict:
+        """The plain part of a checkpoint, made complete where it is older.
+
+        Raises:
+            ValueError: it is of another version, or of other data.
+        """
+        folder, cifar = self.run.folder, "ended" in progress and "format" not in progress
+        if "stopped" in progress:
+            progress["ended"] = "plateau" if progress.pop("stopped") else ""
+        known = (OLDER if cifar else {"data": None}) | progress
+        if not {*PLAIN_STATE, "rates", "rule", "format"} <= known.keys():
+            raise DamagedCheckpoint(f"the checkpoint in {folder} holds no state of a run; move or delete the folder")
+        if known["format"] != FORMAT:
+            raise ValueError(
+                f"the checkpoint in {folder} was written by another version of this library, which alone can "
+                "go on with it; remove that folder to begin anew"
+            )
+        refuse_differences(folder, data_differences(known["data"], self.data))
+        return known
+
+    def _load(self, progress: dict, saved: dict | None) -> None:
         """Take one's part of a checkpoint that only the first process has read."""
         job, named = self.job, dict(self.net.named_parameters())
         averaged = {} if self.average is None else dict(self.average.module.named_parameters())
         kinds = job.as_leader_says(
             saved and {k: {n: t.shape for n, t in saved[k].items()} for k in saved if k != "progress"}
         )
-        for kind, shapes in job.as_leader_says(kinds).items():
+        for kind, shapes in kinds.items():
             for name, shape in shapes.items():
                 p = (averaged if kind == "averaged" else named)[name]
                 part = own_part(job.leaders_tensor(saved and saved[kind][name], shape, p.dtype), job).to(p.device)
@@ -135,11 +147,11 @@ class RunState:
                     p.data.copy_(part)
                 else:
                     self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(part)
-        progress = json.loads(progress)
         if self.average is not None:
             self.average.n_averaged.fill_(progress["averaged"])
         for group, rates in zip(self.optimizer.param_groups, progress["rates"], strict=True):
             group.update(rates)
-        self.rule.load_state_dict(progress["rule"])
+        if progress["rule"] is not None:
+            self.rule.load_state_dict(progress["rule"])
         for name in PLAIN_STATE:
             setattr(self, name, progress[name])

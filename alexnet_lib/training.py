@@ -8,7 +8,6 @@ velocities and where it is; a run that is killed at any moment and started again
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import math
@@ -25,15 +24,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import keep_memory
+from . import cifar_nets, keep_memory
 from .dataset import Store, load_dataset
-from .evaluation import NotNumbers, evaluate, mean_of, rank_credit
+from .evaluation import NotNumbers, mean_of, rank_credit
 from .inception import HEAD_WEIGHT, each_output
-from .learning import four_per_cent_less, rate_factor, recipe, set_rates
-from .loader import batches
+from .loader import batches, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .runs import launch
+from .runs.cifar_settings import BURST, CifarSettings
+from .runs.fields import check
 from .runs.folder import fingerprints, follow, require_fit, require_same, sole
 from .runs.launch import Job, JobFailed, inside_job
 from .runs.records import (
@@ -46,13 +46,12 @@ from .runs.records import (
     write_json,
     write_tables,
 )
-from .runs.settings import TrainSettings, check, net_skeleton, resolve
+from .runs.settings import TrainSettings, resolve
 
 CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
 CHECKPOINT_SECONDS = 600
 STALL_STEPS = 500  # by then a net that learns has left the start
 STALL_MARGIN = 0.02
-BURST = 3.0  # times the loss of a guess; a net that is that sure of wrong answers has weights that are far too large
 
 
 class StallWarning(UserWarning):
@@ -63,7 +62,7 @@ class NonFiniteLoss(ArithmeticError):
     """The loss or the weights are not finite any more."""
 
 
-def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
+def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
     """Train a net, from where an earlier call with the same settings left off, and return its record.
 
     With several devices the work is done by as many processes; a process that was started for such a job does its part
@@ -71,7 +70,7 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
     to its end.
 
     Args:
-        settings: what to train; "auto" values are chosen to suit the data set.
+        settings: a `TrainSettings` or `CifarSettings`, as `resolve` gives it or with "auto" values.
         on_epoch: called after every epoch with the history so far.
 
     Raises:
@@ -81,14 +80,16 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
     """
     keep_memory()
     launch.wait_until_prepared(settings.dataset)
-    stores = load_dataset(settings.dataset)
+    stores = load_dataset(settings.chosen_dataset())
     run = resolve(settings, stores["train"])
     if not inside_job():
         if launch.in_work(run.folder):
             return follow(run, stores, on_epoch)
         require_same(run, stores)
         if run.devices > 1 or run.speed == "fast" and not launch.has_allocator():
-            return _train_on_devices(run, stores, on_epoch)
+            record = launch.train_on_devices(run, on_epoch, StallWarning)
+            require_same(run, stores)  # where another call began at the same time, it was followed
+            return record
     with launch.join(run.columns, run.device) as job:
         run = dataclasses.replace(run, device=job.device)
         if job.leader:
@@ -99,21 +100,12 @@ def train(settings: TrainSettings, on_epoch: Callable[[pd.DataFrame], None] | No
         return Record.open(run.folder) if job.leader else None
 
 
-def _train_on_devices(run: TrainSettings, stores: dict[str, Store], on_epoch) -> Record:
-    """Train in processes of their own; where another call began at the same time, it is followed."""
-    record = launch.train_on_devices(run, on_epoch, StallWarning)
-    require_same(run, stores)
-    return record
-
-
-def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch) -> bool:
+def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
     """This process's part of a run; False, and nothing done, where another began it at the same time."""
     torch.backends.cudnn.benchmark = run.speed == "fast"
+    devices = [run.device] if run.device.startswith("cuda") else []
     try:
-        with (
-            sole(run.folder, job) as mine,
-            torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []),
-        ):
+        with sole(run.folder, job) as mine, torch.random.fork_rng(devices):
             if not mine:
                 return False
             if job.as_leader_says((run.folder / "summary.json").is_file()):
@@ -123,7 +115,9 @@ def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch
             state = RunState(run, len(stores["train"].classes), job, fingerprints(stores))
             if job.leader:
                 write_json(run.folder / "config.json", dataclasses.asdict(run))
-            _train_epochs(run, stores, state, on_epoch)
+            if run.keeps_images_in_memory:
+                stores = in_memory(stores, run.device)
+            run_epochs(run, stores, state, on_epoch)
             _write_summary(run, stores, state)
             return True
     except RuntimeError as error:
@@ -136,8 +130,9 @@ def _train_here(run: TrainSettings, stores: dict[str, Store], job: Job, on_epoch
 def load_net(record: Record) -> nn.Module:
     """The trained net of a finished run, on the CPU, in evaluation mode."""
     weights = final_weights(record)
-    run = check(TrainSettings, record.config | {"device": "cpu", "speed": "repeatable"})
-    net = build_net(run, record.summary["classes"])
+    kind = kind_of(record.config)
+    changes = {"device": "cpu"} | ({"speed": "repeatable"} if kind is TrainSettings else {})
+    net = build_net(check(kind, record.config | changes), record.summary["classes"])
     require_fit(record.folder, weights, net.state_dict())
     net.load_state_dict(weights)
     return net.eval()
@@ -146,25 +141,22 @@ def load_net(record: Record) -> nn.Module:
 # ----------------------------------------------------------------------------------------------------- the loop
 
 
-def _train_epochs(run, stores, state: RunState, on_epoch) -> None:
+def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None:
     """Epochs until the schedule ends; after each the validation error, the records and a checkpoint."""
-    mean = mean_of(stores["train"], run.image_size)
-    steps = math.ceil(len(stores["train"]) / run.batch_size)
-    job, done = state.job, state.epoch * steps + state.step
-    with progress_bar(run.epochs * steps, "training", "step", job.leader, initial=done) as bar:
-        while state.epoch < run.epochs and not state.stopped:
-            began, first_step = time.perf_counter(), state.step
-            waited = _train_epoch(run, stores["train"], mean, state, bar)
-            seconds = time.perf_counter() - began
-            images = len(stores["train"]) - first_step * run.batch_size
-            _require_finite(run, state, state.answering)
-            with _named_by_step(run, state):
-                errors = evaluate(state.answering, stores["val"], mean, job=job)
-            state.end_epoch(len(stores["train"]), errors)
-            state.timing.append(
-                {"epoch": state.epoch, "seconds": seconds, "images_per_second": images / seconds}
-                | {"waiting_for_data": waited / seconds}
-            )
+    store, job = stores["train"], state.job
+    mean, steps = mean_of(store, run.image_size), math.ceil(len(store) / run.batch_size)
+    look = run.look_at(state.net, store)
+    with progress_bar(
+        run.epochs * steps, "training", "step", job.leader, initial=state.epoch * steps + state.step
+    ) as bar:
+        while state.epoch < run.epochs and not state.ended:
+            began, first = time.perf_counter(), state.step * run.batch_size
+            waited = train_epoch(run, store, mean, steps, state, bar)
+            seconds, images = time.perf_counter() - began, len(store) - first
+            errors = _validate(run, stores["val"], mean, state)
+            state.end_epoch(len(store), errors, look())
+            speed = {"seconds": seconds, "images_per_second": images / seconds, "waiting_for_data": waited / seconds}
+            state.timing.append({"epoch": state.epoch} | speed)
             if job.leader:
                 write_tables(run.folder, state)
             state.save(run.folder)
@@ -173,27 +165,30 @@ def _train_epochs(run, stores, state: RunState, on_epoch) -> None:
                 on_epoch(pd.DataFrame(state.history))
 
 
-def _train_epoch(run, store: Store, mean: Tensor, state: RunState, bar) -> float:
+def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, bar) -> float:
     """The rest of an epoch from state.step on; returns the seconds spent waiting for data."""
-    named, pending, waited, saved = recipe(run.recipe), [], 0.0, time.perf_counter()
-    steps = math.ceil(len(store) / run.batch_size)
+    pending, waited, saved = [], 0.0, time.perf_counter()
     data = batches(run, store, mean, state.epoch, state.step, state.job)
     state.net.train()
     while state.step < steps:
         asked = time.perf_counter()
         x, labels = next(data)
         waited += time.perf_counter() - asked
-        _set_rates(run, named, state, steps)
+
+        done = (state.epoch + state.step / steps) / run.epochs
+        run.set_rates(state.optimizer, state.rule, state.epoch, done)
         state.job.batch = min(run.batch_size, len(store) - state.step * run.batch_size)
-        pending.append(_step(run, state, x, labels))
+        pending.append(train_step(run, state, x, labels))
         state.step += 1
-        if named.average_last and state.epoch + state.step / steps > run.epochs * (1 - named.average_last):
-            state.average.update_parameters(state.net)
         bar.update(1)
+
+        last = run.named.average_last
+        if last and state.epoch + state.step / steps > run.epochs * (1 - last):
+            state.average.update_parameters(state.net)
         if state.step % CHECK_EVERY == 0 or state.step == steps:
             _count(run, state, pending)
             pending = []
-            if state.job.leader:
+            if state.job.leader and run.warns_of_a_stall:
                 _warn_of_stall(state, state.epoch * steps + state.step, len(store.classes))
             if state.job.as_leader_says(time.perf_counter() - saved > CHECKPOINT_SECONDS):
                 state.save(run.folder)
@@ -201,44 +196,31 @@ def _train_epoch(run, store: Store, mean: Tensor, state: RunState, bar) -> float
     return waited
 
 
-def _step(run, state: RunState, x: Tensor, labels: Tensor) -> Tensor:
+def train_step(run, state: RunState, x: Tensor, labels: Tensor) -> Tensor:
     """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
-    _generator(x.device).manual_seed(_number(run.seed, state.epoch, state.step))  # of the dropout masks
+    _seed(x.device, run.seed, state.epoch, state.step)  # of the dropout masks
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
         logits, *auxiliary = each_output(state.forward(x))
     logits = logits.float()
-    total, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
+    loss, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
     extra = [HEAD_WEIGHT * F.cross_entropy(other.float(), labels, reduction="sum") for other in auxiliary]
+
     state.optimizer.zero_grad()
-    (sum(extra, total) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
+    (sum(extra, loss) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
     state.optimizer.step()
+
     with torch.no_grad():
         credit = [rank_credit(logits, labels, k).sum() for k in (1, 5)]
-        return torch.stack([total.detach(), *credit, total.new_tensor(len(labels))])
+        return torch.stack([run.as_recorded(loss.detach(), len(labels)), *credit, loss.new_tensor(len(labels))])
 
 
-def _generator(device: torch.device) -> torch.Generator:
-    """A device's default generator; torch.manual_seed would seed every device's, at the price of a training step."""
+def _seed(device: torch.device, *parts: int) -> None:
+    """Seed a device's default generator; torch.manual_seed would seed every device's, which takes as long as a step."""
     if device.type == "cuda":
-        return torch.cuda.default_generators[device.index]
-    return torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
-
-
-def _number(*parts: int) -> int:
-    """A seed from several numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _set_rates(run, named, state: RunState, steps: int) -> None:
-    """Give each group of parameters the rate of the next step."""
-    done = (state.epoch + state.step / steps) / run.epochs
-    if named.schedule == "plateau":
-        rate = state.rule.rate
-    elif named.schedule == "four_per_cent":
-        rate = run.learning_rate * four_per_cent_less(state.epoch)
+        generator = torch.cuda.default_generators[device.index]
     else:
-        rate = run.learning_rate * rate_factor(named, done)
-    set_rates(state.optimizer, named, rate, done)
+        generator = torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
+    generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
 
 
 def _count(run, state: RunState, pending: list[Tensor]) -> None:
@@ -257,32 +239,29 @@ def _count(run, state: RunState, pending: list[Tensor]) -> None:
     state.recent.extend(losses)
 
 
-def _require_finite(run, state: RunState, net: nn.Module) -> None:
-    """
+def _validate(run, store: Store, mean: Tensor, state: RunState, views: int = 1) -> dict[str, float]:
+    """The errors of the net as it is.
+
     Raises:
-        NonFiniteLoss: before such weights are tested or saved.
+        NonFiniteLoss: its weights or its answers are not numbers.
     """
+    _require_finite(run, state, state.answering)
+    try:
+        return run.measure(state.answering, store, mean, views, state.job)
+    except NotNumbers as error:  # what finite weights answer may still be beyond all numbers
+        raise _numberless(run, state, f"{error}, after step {state.step}") from None
+
+
+def _require_finite(run, state: RunState, net: nn.Module) -> None:
     if not has_finite_weights(net, state.job):
         raise _numberless(run, state, f"the weights are not finite any more after step {state.step}")
 
 
-@contextlib.contextmanager
-def _named_by_step(run, state: RunState):
-    """What finite weights answer may still be beyond all numbers."""
-    try:
-        yield
-    except NotNumbers as error:
-        raise _numberless(run, state, f"{error}, after step {state.step}") from None
-
-
 def _numberless(run, state: RunState, what: str) -> NonFiniteLoss:
-    return numberless(run, f"{what} of epoch {state.epoch + 1}", state.job.leader)
-
-
-def numberless(run, what: str, leader: bool = True) -> NonFiniteLoss:
     """The error of a run that has diverged, with what is left of it; the other processes of a job do not know that."""
-    left = f"; {whereabouts(run.folder)}" if leader else ""
-    return NonFiniteLoss(f"{what}; a lower learning_rate than {run.learning_rate:g} may help{left}")
+    left = f"; {whereabouts(run.folder)}" if state.job.leader else ""
+    what = f"{what} of epoch {state.epoch + 1}; a lower learning_rate than {run.learning_rate:g} may help{left}"
+    return NonFiniteLoss(what)
 
 
 def _warn_of_stall(state: RunState, step: int, classes: int) -> None:
@@ -301,7 +280,7 @@ def _warn_of_stall(state: RunState, step: int, classes: int) -> None:
         )
 
 
-def warn_of_burst(loss: float, classes: int) -> None:
+def _warn_of_burst(loss: float, classes: int) -> None:
     """Warn of a run that ends further from the truth than a guess would be."""
     if loss > BURST * math.log(classes):
         warnings.warn(
@@ -324,33 +303,29 @@ def _status(state: RunState) -> str:
     )
 
 
-def _write_summary(run, stores, state: RunState) -> None:
-    """The final errors with one view and ten, and where they come from. Written last: it marks a run as finished."""
-    mean = mean_of(stores["train"], run.image_size)
-    metrics = {
-        "train": {"as trained": {k: state.history[-2][k] for k in ("loss", "top1", "top5")}},
-    }
+def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
+    """The final errors by views, and where they come from. Written last: it marks a run as finished."""
+    mean, views = mean_of(stores["train"], run.image_size), run.views(stores["train"])
+    metrics = {"train": {"as trained": {k: state.history[-2][k] for k in ("loss", "top1", "top5")}}}
     for split in [split for split in stores if split != "train"]:
-        views = {"1 view": 1, "10 views": 10}
-        metrics[split] = {
-            n: evaluate(state.answering, stores[split], mean, count, state.job) for n, count in views.items()
-        }
+        metrics[split] = {label(n): _validate(run, stores[split], mean, state, n) for n in views}
     if not state.job.leader:
         return
     restore_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
     timing = pd.DataFrame(state.timing, columns=["seconds", "images_per_second", "waiting_for_data"])
     classes = len(stores["train"].classes)
-    warn_of_burst(metrics["val"]["1 view"]["loss"], classes)
+    if state.ended != "gave up":
+        _warn_of_burst(metrics["val"]["1 view"]["loss"], classes)
     median = {name: column.median() for name, column in timing.items() if len(timing)}
-    images = {split: len(store) for split, store in stores.items()}
     write_json(
         run.folder / "summary.json",
         {
             "metrics": metrics,
             "epochs": state.epoch,
-            "images": images,
+            "ended": state.ended or "schedule",
+            "images": {split: len(store) for split, store in stores.items()},
             "classes": classes,
-            "parameters": sum(p.numel() for p in net_skeleton(run, classes).parameters()),
+            "parameters": sum(p.numel() for p in run.skeleton(classes).parameters()),
             "seconds": timing["seconds"].sum(),
             "images_per_second": median.get("images_per_second"),
             "waiting_for_data": median.get("waiting_for_data"),
@@ -359,22 +334,36 @@ def _write_summary(run, stores, state: RunState) -> None:
             "devices": run.devices,
             "columns": run.columns,
             "dataset": fingerprints(stores),
+            "lossy_pictures": stores["train"].meta.get("lossy", False),
             **provenance(),
         },
     )
+
+
+def label(views: int) -> str:
+    """What a summary calls a test with so many views of each image."""
+    return {1: "1 view", 9: "9 shifts"}.get(views, f"{views} views")
+
+
+def kind_of(config: dict) -> type:
+    """Whose settings these are: CifarSettings, by the name of a net of its own, or TrainSettings."""
+    return CifarSettings if config.get("net") in cifar_nets.NETS or "stages" in config else TrainSettings
 
 
 def main(arguments=None) -> None:
     """Train from a configuration file, the same as a notebook's call."""
     parser = argparse.ArgumentParser("python -m alexnet_lib.training", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument(
-        "config", type=Path, help="a JSON file with the fields of TrainSettings; what is left out is auto"
+        "config",
+        type=Path,
+        help="a JSON file with fields of TrainSettings, or of CifarSettings for a net of CIFAR-10",
     )
     given = parser.parse_args(arguments)
     if progress_style() == PIPE:
         warnings.showwarning = lambda message, *_: tell({"warning": str(message)})
     try:
-        settings = check(TrainSettings, read_json(given.config))
+        config = read_json(given.config)
+        settings = check(kind_of(config), config)
         if settings.speed == "fast" and not launch.has_allocator():
             launch.with_allocator()
         record = train(settings)

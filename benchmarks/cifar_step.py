@@ -77,9 +77,10 @@ def usual_loop(size):
 
 def own_loop(size, precision):
     """An epoch, as a function."""
-    from alexnet_lib.cifar_nets import cifar_net, cifar_parameter_groups
     from alexnet_lib.cifar_pictures import Pictures, batches
     from alexnet_lib.cifar_training import training_step
+
+    from alexnet_lib.cifar_nets import cifar_net, cifar_parameter_groups
     from alexnet_lib.learning import PaperSGD
 
     images, labels = generated()

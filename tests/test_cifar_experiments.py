@@ -6,7 +6,8 @@ import pytest
 
 from alexnet_lib.experiments.cifar_experiments import lrn_pair
 from alexnet_lib.experiments.lrn_records import LRN_PAIRS
-from alexnet_lib.runs.settings import LrnSettings, check
+from alexnet_lib.runs.fields import check
+from alexnet_lib.runs.notebooks import LrnSettings
 
 
 def test_the_notebooks_two_nets_differ_in_the_normalisation_only():

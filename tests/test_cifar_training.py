@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from alexnet_lib.cifar_pictures import Pictures, batches, cut, evaluate, load_pictures, same_view
 
 from alexnet_lib import cifar_training, load_dataset, ten_views
-from alexnet_lib.cifar_pictures import VIEWS, Pictures, batches, cut, evaluate, load_pictures, same_view
-from alexnet_lib.cifar_training import load_net, main, train_cifar
 from alexnet_lib.data.preparation import write_store
 from alexnet_lib.experiments import cifar_experiments
 from alexnet_lib.experiments.cifar_experiments import epochs_to
-from alexnet_lib.runs.cifar_settings import CifarSettings, choose_pictures, published_stages, resolve
+from alexnet_lib.experiments.lrn_records import VIEWS
+from alexnet_lib.runs.cifar_settings import CifarSettings, choose_pictures, published_stages
 from alexnet_lib.runs.records import CHECKPOINTS, Record
-from alexnet_lib.training import NonFiniteLoss
+from alexnet_lib.runs.settings import resolve
+from alexnet_lib.training import NonFiniteLoss, load_net, main
+from alexnet_lib.training import train as train_cifar
 
 COUNT = 40
 

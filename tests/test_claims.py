@@ -13,7 +13,8 @@ from alexnet_lib import claims
 from alexnet_lib.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
 from alexnet_lib.notebook import ledger
 from alexnet_lib.paths import NOTEBOOKS
-from alexnet_lib.runs.settings import TrainSettings, check
+from alexnet_lib.runs.fields import check
+from alexnet_lib.runs.settings import TrainSettings
 from alexnet_lib.study.log2012 import logged, logged_gain
 
 

@@ -18,7 +18,7 @@ from alexnet_lib.experiments.cifar_experiments import (
     training_curves,
 )
 from alexnet_lib.figures import curves as figures
-from alexnet_lib.runs.settings import ReluSettings
+from alexnet_lib.runs.notebooks import ReluSettings
 
 
 class FakeStore(list):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from alexnet_lib.paths import REFERENCE
 from alexnet_lib.runs.cifar_settings import CifarSettings
+from alexnet_lib.runs.fields import check
 from alexnet_lib.runs.records import (
     DamagedCheckpoint,
     Record,
@@ -23,7 +24,7 @@ from alexnet_lib.runs.records import (
     write_json,
     write_table,
 )
-from alexnet_lib.runs.settings import TrainSettings, check
+from alexnet_lib.runs.settings import TrainSettings
 
 KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
 

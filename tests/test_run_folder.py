@@ -11,10 +11,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from alexnet_lib import loader, training
-from alexnet_lib.cifar_training import train_cifar
 from alexnet_lib.runs import launch
 from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint
 from alexnet_lib.training import NonFiniteLoss, StallWarning, train
+from alexnet_lib.training import train as train_cifar
 from tests.small_runs import settings
 from tests.test_cifar_training import place as cifar_place  # noqa: F401
 from tests.test_cifar_training import settings as cifar_settings

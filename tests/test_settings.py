@@ -5,19 +5,17 @@ import math
 import pytest
 
 from alexnet_lib.runs.cifar_settings import CifarSettings
-from alexnet_lib.runs.settings import (
+from alexnet_lib.runs.fields import check
+from alexnet_lib.runs.notebooks import (
     OF_NO_NOTEBOOK,
     ArchitectureSettings,
     AugmentationSettings,
     PoolingSettings,
     QualitativeSettings,
     ReluSettings,
-    TrainSettings,
-    check,
-    find_device,
     parameters,
-    share_out,
 )
+from alexnet_lib.runs.settings import TrainSettings, find_device, share_out
 
 
 def test_defaults_are_accepted():

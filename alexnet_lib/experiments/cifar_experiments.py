@@ -22,13 +22,14 @@ import pandas as pd
 import torch
 
 from ..cifar_nets import ACTIVATIONS, NETS
-from ..cifar_training import train_cifar
 from ..dataset import load_dataset
 from ..paths import REFERENCE, runs_dir
-from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages, resolve
+from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
+from ..runs.notebooks import LrnSettings, ReluSettings
 from ..runs.records import Record, keep, provenance, write_json, write_table
-from ..runs.settings import LrnSettings, ReluSettings
+from ..runs.settings import resolve
 from ..training import NonFiniteLoss
+from ..training import train as train_cifar
 from .ablations import crossing
 from .lrn_records import LRN_NETS, LRN_PAIRS
 

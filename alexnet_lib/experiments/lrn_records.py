@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..cifar_pictures import VIEWS
 from ..paths import REFERENCE
 from ..runs.records import Record
 
+VIEWS = ("1 view", "9 shifts", "10 views")
 LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
 # without and with normalisation: nothing else changed, and what the files of 2012 say in the end
 LRN_PAIRS = {"clean": LRN_NETS[:2], "published": (LRN_NETS[0], LRN_NETS[2])}

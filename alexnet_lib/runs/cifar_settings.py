@@ -1,18 +1,25 @@
-"""§3.1 and §3.3, what can be asked of a run of a CIFAR net, and its schedule."""
+"""§3.1 and §3.3: what can be asked of a run of a CIFAR net, its schedule, and when it gives up."""
 
-import dataclasses
-import hashlib
-import json
-from pathlib import Path
+import math
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from pydantic import BeforeValidator, Field
+from torch import nn
 
-from ..cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS
+from ..cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from ..dataset import Store, is_prepared
-from ..paths import runs_dir
-from .settings import Auto, Count, Dataset, Epochs, Finite, FolderName, Positive, Seed, Share, checked, find_device
+from ..evaluation import mean_of, predict, to_input, top_k_error
+from ..learning import Recipe
+from .fields import Auto, Count, Dataset, Epochs, Finite, FolderName, Positive, Seed, Share, checked
+from .settings import Run, require_size, with_auto
+
+CIFAR = Recipe("cifar", "published", 0.001, 128, "stages", noise_std=0.0, crop_offsets="code2012")
+LIKE_A_GUESS, PLATEAU = 0.95, 3  # so close to a guess's error a run is given three times as long
+BURST = 3.0  # times the loss of a guess; a net that is that sure of wrong answers has weights that are far too large
+TESTED_AT_ONCE = 500
+LOOKED_AT = 512  # training images whose hidden units are looked at for saturation
 
 
 def _as_tuples(stages):  # JSON knows lists only
@@ -20,7 +27,7 @@ def _as_tuples(stages):  # JSON knows lists only
 
 
 @checked
-class CifarSettings:
+class CifarSettings(Run):
     """A training run of a CIFAR net. "auto" means what suits the data and the net; `resolve` says what that is.
 
     input_divisor: the mean is taken off the pixels and the rest divided by this; 1 as in 2012, and 64 brings them
@@ -56,19 +63,99 @@ class CifarSettings:
     experiment: FolderName = "cifar"
     name: FolderName = "auto"
 
+    named = CIFAR
+    coloured = False
+    keeps_images_in_memory = True
+    warns_of_a_stall = False  # a search over learning rates tries hopeless ones, and gives up by itself
+
     @property
-    def folder(self) -> Path:
-        """Where a resolved run is recorded."""
-        return runs_dir() / self.experiment / self.name
+    def cropped(self) -> bool:
+        return self.augmentation
 
     @property
     def epochs(self) -> int:
         return sum(epochs for epochs, _ in self.stages)
 
+    @property
+    def title(self) -> str:
+        return f"{self.net}-{self.activation}-rate{self.learning_rate:g}"
+
+    def chosen_dataset(self) -> str:
+        return choose_pictures(self.dataset)
+
+    def filled(self, store: Store) -> "CifarSettings":
+        run = with_auto(self, image_size=NETS[self.net].image_size, bias_rate=2 * self.learning_rate)
+        require_size(run, store)
+        return run
+
+    def views(self, store: Store) -> tuple[int, ...]:
+        return (1, 9, 10) if self.image_size < store.size else (1,)
+
+    def new_net(self, classes: int) -> nn.Sequential:
+        """The untrained net, on its device."""
+        choices = {name: getattr(self, name) for name in ("activation", "initialisation", "normalization")}
+        options = choices | {"image_size": self.image_size, "compiled": self.compiled, "seed": self.seed}
+        return cifar_net(self.net, classes, **options).to(self.device, memory_format=torch.channels_last)
+
+    skeleton = new_net
+
+    def parameter_groups(self, net: nn.Module) -> list[dict]:
+        return cifar_parameter_groups(net, self.net, self.learning_rate, self.bias_rate, self.weight_decay)
+
     def rate(self, epoch: int) -> float:
         """The rate of the weights in an epoch, counted from 0."""
         ends = np.cumsum([epochs for epochs, _ in self.stages])
         return self.learning_rate * self.stages[int(np.searchsorted(ends, epoch, side="right"))][1]
+
+    def set_rates(self, optimizer, rule, epoch: int, done: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = self.bias_rate if group["layer"] == "biases" else self.rate(epoch)
+
+    def as_recorded(self, loss, images: int):
+        """The mean times their number, which may differ from the sum in the last bit: so in all kept histories."""
+        return loss / images * images
+
+    def measure(self, net: nn.Module, store: Store, mean, views: int, job) -> dict[str, float]:
+        """Loss, top-1 and top-5 error, one less the mean credit, which rounds as all kept histories do."""
+        scores = predict(net, store.images, mean, views, TESTED_AT_ONCE, divisor=self.input_divisor)
+        errors, labels = top_k_error(scores, store.labels), torch.from_numpy(store.labels).long()
+        loss = -scores.gather(1, labels[:, None]).double().clamp(min=1e-30).log().mean().item()
+        return {"loss": loss, "top1": errors[1], "top5": errors[5]}
+
+    def look_at(self, net: nn.Module, store: Store):
+        """The shares of saturated units, over LOOKED_AT training images."""
+        rows = np.random.default_rng(self.seed).permutation(len(store))[:LOOKED_AT]
+        border = (store.size - self.image_size) // 2
+        inside = slice(border, border + self.image_size)
+        centres = store.images[rows][:, inside, inside].contiguous()
+        mean = mean_of(store, self.image_size)
+        inputs = to_input(centres, mean, self.device, lambda pixels, _: pixels.div_(self.input_divisor))
+        return lambda: saturation(net, inputs, self.activation)
+
+    def ending(self, history: list[dict], classes: int) -> str:
+        """ "target" where the training error is low enough, "gave up" where it will not be in time."""
+        if self.target_error is None:
+            return ""
+        trained = [row for row in history if row["split"] == "train"]
+        if trained[-1]["top1"] <= self.target_error:
+            return "target"
+        return "gave up" if self.is_hopeless(trained, classes) else ""
+
+    def is_hopeless(self, trained: list[dict], classes: int) -> bool:
+        """Whether neither the pace of the last epochs nor that of the last one alone leads to the target in time.
+
+        Errors fall ever more slowly once they fall, so this pace flatters the run. Before they fall it says nothing.
+        """
+        done, over = len(trained), self.give_up_epochs
+        if over is None or done < over:
+            return False
+        guess = 1 - 1 / classes
+        errors = [guess] + [row["top1"] for row in trained]
+        if errors[-1] > LIKE_A_GUESS * guess:
+            burst = min(row["loss"] for row in trained[-over:]) > BURST * math.log(classes)
+            return burst or done >= PLATEAU * over
+        pace = max((errors[-1 - over] - errors[-1]) / over, errors[-2] - errors[-1])
+        return errors[-1] - pace * (self.epochs - done) > self.target_error
 
 
 def published_stages(epochs: int) -> tuple[tuple[int, float], ...]:
@@ -82,34 +169,8 @@ def published_stages(epochs: int) -> tuple[tuple[int, float], ...]:
     return ((epochs - 2 * tail, 1.0), (tail, 0.1), (tail, 0.01))
 
 
-def resolve(settings: CifarSettings, store: Store) -> CifarSettings:
-    """Replace every "auto" by its value for this training store.
-
-    Raises:
-        ValueError: a device that is not there, or a crop larger than the stored images.
-    """
-    chosen = {
-        "dataset": choose_pictures(settings.dataset),
-        "image_size": NETS[settings.net].image_size,
-        "bias_rate": 2 * settings.learning_rate,
-        "device": find_device(settings.device),
-    }
-    run = dataclasses.replace(settings, **{k: v for k, v in chosen.items() if getattr(settings, k) == "auto"})
-    if run.image_size > store.size:
-        raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
-    return dataclasses.replace(run, name=_name(run, store)) if run.name == "auto" else run
-
-
 def choose_pictures(name: str) -> str:
     """What "auto" means: CIFAR-10 where it is prepared, else the generated collection of its size."""
     if name != "auto":
         return name
     return "cifar10" if is_prepared("cifar10") else "embedded32"
-
-
-def _name(run: CifarSettings, store: Store) -> str:
-    """A name for people, and a hash of everything that decides the result."""
-    decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("name", "experiment")}
-    digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
-    parts = (Path(run.dataset).name, run.net, run.activation, f"rate{run.learning_rate:g}", f"seed{run.seed}")
-    return "-".join((*parts, digest[:8]))

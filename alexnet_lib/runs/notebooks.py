@@ -1,0 +1,145 @@
+"""What each notebook can be asked: the parameters of its settings cell, checked before any work begins."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..architecture import NETS
+from .cells import said
+from .fields import Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, Share, check, checked
+
+# what no parameters cell has to begin with, though a reader may add it, and Papermill inject it
+OF_NO_NOTEBOOK = ("augmentation", "experiment", "geometry", "name")
+
+
+@checked
+class DatasetSettings:
+    """Notebook 00. pictures: of training, for the two classifiers without a network."""
+
+    dataset: Dataset = "auto"
+    pictures: Annotated[int, Field(ge=2, le=1_000_000)] = 4000
+    seed: Seed = 0
+
+
+@checked
+class ArchitectureSettings:
+    """Notebook 01."""
+
+    net: Literal[tuple(NETS)] = "paper"
+    width: Annotated[float, Field(gt=0, le=4, allow_inf_nan=False)] = 1.0
+    num_classes: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    image_size: Annotated[int, Field(ge=64, le=1024)] = 224  # with fewer pixels nothing reaches pool5
+    seed: Seed = 0
+
+
+@checked
+class ReluSettings:
+    """Notebook 02. target: the training error at which a run ends; rates: "auto" are the best of the committed runs."""
+
+    dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
+    net: Literal["19pct", "18pct", "conv-local-13pct"] = "19pct"
+    target: Auto | Share = "auto"
+    epochs: Auto | Epochs = "auto"
+    published_rate: Auto | Positive = "auto"
+    fan_in_rate: Auto | Positive = "auto"
+    seed: Seed = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+@checked
+class LrnSettings:
+    """Notebook 03: its two small nets. The rest of a CIFAR net's settings are in `cifar_training.CifarSettings`."""
+
+    dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
+    image_size: Auto | Annotated[int, Field(ge=8, le=32)] = "auto"
+    epochs: Auto | Epochs = "auto"
+    batch_size: Auto | Count = "auto"
+    learning_rate: Positive = 0.001
+    seed: Seed = 0
+    device: str = "auto"
+
+
+@checked
+class PoolingSettings:
+    """Notebook 04."""
+
+    dataset: Dataset = "auto"
+    epochs: Epochs = 4
+    seed: Seed = 0
+    device: str = "auto"
+
+
+@checked
+class AugmentationSettings:
+    """Notebook 05. epochs: of two short runs, 0 for none; noise_std: deviation of α; steps: of the full-size net."""
+
+    dataset: Dataset = "auto"
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    noise_std: Annotated[float, Field(ge=0.0001, le=100)] = 0.1
+    steps: Annotated[int, Field(ge=1, le=100)] = 2
+    seed: Seed = 0
+    device: str = "auto"
+
+
+@checked
+class DropoutSettings:
+    """Notebook 06."""
+
+    dataset: Dataset = "auto"
+    epochs: Epochs = 4
+    seed: Seed = 0
+    device: str = "auto"
+
+
+@checked
+class ResultsSettings:
+    """Notebook 08. epochs: of a short chain of pre-training, on the many classes and on the few."""
+
+    dataset: Dataset = "auto"
+    many_epochs: Epochs = 5
+    few_epochs: Epochs = 24
+    seed: Seed = 0
+    device: str = "auto"
+
+
+@checked
+class QualitativeSettings:
+    """Notebook 09. run: a folder in runs/train; epochs: of the run that is made where there is none."""
+
+    dataset: Dataset = "auto"
+    run: FolderName = "auto"
+    epochs: Epochs = 10
+    seed: Seed = 0
+    device: str = "auto"
+
+
+@checked
+class GoogLeNetSettings:
+    """Notebook 10. epochs: of two short runs, one of each net."""
+
+    dataset: Dataset = "auto"
+    epochs: Epochs = 2
+    seed: Seed = 0
+    device: str = "auto"
+
+
+def parameters(kind: type, namespace: dict):
+    """The settings that a notebook's parameters cell and Papermill's injected cell ask for.
+
+    Papermill only warns about a name that it does not know, and a misspelt one would then train the wrong thing. What
+    other cells assign does not matter, and neither does the order in which cells ran.
+
+    Args:
+        kind: the dataclass of the notebook's parameters.
+        namespace: the notebook's `globals()`.
+
+    Raises:
+        ValueError: as `check`, and as `cells.said`.
+    """
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in OF_NO_NOTEBOOK]
+    values = said(namespace.get("In", []), names, namespace, OF_NO_NOTEBOOK)
+    if values is None:  # a script, or %run, which keep no history
+        values = {name: namespace[name] for name in names if name in namespace}
+    return check(kind, values)
