@@ -9,6 +9,7 @@ velocities and where it is; a run that is killed at any moment and started again
 
 import argparse
 import dataclasses
+import difflib
 import json
 import math
 import os
@@ -24,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import cifar_nets, keep_memory
+from . import architecture, cifar_nets, keep_memory
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of, rank_credit
 from .inception import HEAD_WEIGHT, each_output
@@ -346,8 +347,9 @@ def label(views: int) -> str:
 
 
 def kind_of(config: dict) -> type:
-    """Whose settings these are: CifarSettings, by the name of a net of its own, or TrainSettings."""
-    return CifarSettings if config.get("net") in cifar_nets.NETS or "stages" in config else TrainSettings
+    """Whose settings these are, by the net or, where its name is misspelt, by the one that is probably meant."""
+    close = difflib.get_close_matches(str(config.get("net")), [*cifar_nets.NETS, *architecture.NETS], 1)
+    return CifarSettings if close and close[0] in cifar_nets.NETS or "stages" in config else TrainSettings
 
 
 def main(arguments=None) -> None:

@@ -12,6 +12,7 @@ it, in bfloat16. The other loop is always in float32.
 
 import statistics
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -77,20 +78,27 @@ def usual_loop(size):
 
 def own_loop(size, precision):
     """An epoch, as a function."""
-    from alexnet_lib.cifar_pictures import Pictures, batches
-    from alexnet_lib.cifar_training import training_step
-
-    from alexnet_lib.cifar_nets import cifar_net, cifar_parameter_groups
-    from alexnet_lib.learning import PaperSGD
+    from alexnet_lib.colours import ColourPCA
+    from alexnet_lib.dataset import Store
+    from alexnet_lib.evaluation import mean_of
+    from alexnet_lib.loader import batches, in_memory
+    from alexnet_lib.run_state import RunState
+    from alexnet_lib.runs.cifar_settings import CifarSettings
+    from alexnet_lib.runs.settings import resolve
+    from alexnet_lib.training import train_step
 
     images, labels = generated()
-    net = cifar_net("19pct", image_size=size).to(memory_format=torch.channels_last)
-    optimizer = PaperSGD(cifar_parameter_groups(net, "19pct"), 0.001)
-    pictures = Pictures(torch.from_numpy(images), torch.from_numpy(labels), torch.full((3, size, size), 120.0), 64.0)
+    pca, mean = ColourPCA(np.ones(3), np.eye(3)), np.full((32, 32, 3), 120, np.float32)
+    store = Store(Path(), images, labels, mean, pca, [str(i) for i in range(10)], {"fingerprint": "noise"})
+    settings = CifarSettings(dataset="noise", image_size=size, input_divisor=64.0, precision=precision, device="cpu")
+    run = resolve(settings, store)
+    state, store = RunState(run, 10), in_memory({"train": store}, "cpu")["train"]
+    state.job.batch = BATCH
 
     def epoch():
-        for x, y in batches(pictures, BATCH, 0, 0):
-            training_step(net, optimizer, x, y, precision)
+        state.net.train()
+        for x, y in batches(run, store, mean_of(store, size), 0):
+            train_step(run, state, x, y)
 
     return epoch
 

@@ -13,7 +13,7 @@ from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
 from alexnet_lib.experiments import ablations
-from alexnet_lib.runs.settings import TrainSettings, net_changes
+from alexnet_lib.runs.settings import TrainSettings
 from alexnet_lib.training import load_net
 
 
@@ -41,7 +41,7 @@ def test_a_variant_differs_from_the_baseline_in_what_it_names_alone(variant):
     run = dataclasses.replace(usual, **changes)
     changed = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(usual, f.name)}
     assert changed == set(changes) and bool(changes) == (variant != "baseline")
-    net = skeleton(run.net, 10, **net_changes(run))
+    net = skeleton(run.net, 10, **run.changes())
     layers = [name for name, _ in net.named_children()]
     assert layer_shapes(net, 64)["fc8"] == (10,)
     assert (run.without or "no layer") not in layers

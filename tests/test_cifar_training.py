@@ -4,19 +4,23 @@ import json
 import math
 import multiprocessing
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from alexnet_lib.cifar_pictures import Pictures, batches, cut, evaluate, load_pictures, same_view
 
-from alexnet_lib import cifar_training, load_dataset, ten_views
+from alexnet_lib import load_dataset, training
+from alexnet_lib.augmentation import VIEWS
+from alexnet_lib.colours import ColourPCA
 from alexnet_lib.data.preparation import write_store
+from alexnet_lib.dataset import Store
+from alexnet_lib.evaluation import mean_of, predict, to_input, top_k_error
 from alexnet_lib.experiments import cifar_experiments
 from alexnet_lib.experiments.cifar_experiments import epochs_to
-from alexnet_lib.experiments.lrn_records import VIEWS
-from alexnet_lib.runs.cifar_settings import CifarSettings, choose_pictures, published_stages
+from alexnet_lib.loader import batches, in_memory
+from alexnet_lib.runs.cifar_settings import PLATEAU, CifarSettings, choose_pictures, published_stages
 from alexnet_lib.runs.records import CHECKPOINTS, Record
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, load_net, main
@@ -54,67 +58,62 @@ def lasting_files(folder):
     return {name: (folder / name).read_bytes() for name in ("config.json", "history.csv", "checkpoint.pt")}
 
 
-# ----------------------------------------------------------------------------------------------------- the pictures
+# ------------------------------------------------------------------------------------------------------ the pictures
 
 
 @pytest.fixture
-def pictures():
+def store():
+    """Ten pictures of noise."""
     generator = np.random.default_rng(2)
-    images = torch.from_numpy(generator.integers(0, 256, (10, 32, 32, 3), np.uint8))
-    return Pictures(images, torch.arange(10) % 3, torch.full((3, 24, 24), 100.0), divisor=2.0)
+    images, pca = generator.integers(0, 256, (10, 32, 32, 3), np.uint8), ColourPCA(np.ones(3), np.eye(3))
+    mean = np.full((32, 32, 3), 100, np.float32)
+    return Store(Path(), images, np.arange(10) % 3, mean, pca, ["a", "b", "c"], {"fingerprint": "noise"})
 
 
-def test_a_view_is_the_window_less_the_mean(pictures):
-    rows = torch.tensor([3, 3, 7])
-    views = torch.tensor([0, 8, 5]), torch.tensor([8, 0, 2]), torch.tensor([False, True, True])
-    x = cut(pictures, rows, views)
-    assert x.shape == (3, 3, 24, 24) and x.is_contiguous(memory_format=torch.channels_last)
-    for i, (row, top, left, mirrored) in enumerate(zip(rows, *views, strict=True)):
-        window = pictures.images[row, top : top + 24, left : left + 24].numpy().astype(float)
-        expected = (window[:, ::-1] if mirrored else window) - 100
-        np.testing.assert_array_equal(x[i].permute(1, 2, 0).numpy(), expected / 2)
+def epoch(store, number=0, first=0, **changes):
+    """The inputs and labels of an epoch, from a step on."""
+    run = resolve(settings(**{"dataset": "noise", "image_size": 24, "input_divisor": 2.0} | changes), store)
+    parts = list(batches(run, store, mean_of(store, run.image_size), number, first))
+    return torch.cat([x for x, _ in parts]), torch.cat([labels for _, labels in parts])
 
 
-def test_ten_views_are_those_of_the_paper(pictures):
-    rows = torch.arange(10)
-    own = torch.stack([cut(pictures, rows, same_view(pictures, rows, view)) for view in VIEWS["10 views"]], 1)
-    papers = ten_views(pictures.images, 24).permute(0, 1, 4, 2, 3)
-    assert torch.equal(own, (papers - 100.0) / 2)
+def test_pictures_in_memory_give_the_batches_of_those_on_disk(store):
+    here = in_memory({"train": store}, "cpu")["train"]
+    for one, other in zip(epoch(store), epoch(here), strict=True):
+        assert torch.equal(one, other) and one.stride() == other.stride()
 
 
-def test_nine_shifts_are_all_corners_edges_and_the_centre(pictures):
-    places = {
-        tuple(part[0].item() for part in same_view(pictures, torch.zeros(1).long(), v)) for v in VIEWS["9 shifts"]
-    }
-    assert places == {(top, left, False) for top in (0, 4, 8) for left in (0, 4, 8)}
+def test_batches_depend_on_seed_epoch_and_image_alone(store):
+    (x, labels), (same, same_labels) = epoch(store, batch_size=3), epoch(store, batch_size=10)
+    assert torch.equal(x, same) and torch.equal(labels, same_labels)
+    assert sorted(labels.tolist()) == sorted(store.labels)
+    assert not torch.equal(x, epoch(store, seed=1)[0])
+    assert not torch.equal(x, epoch(store, number=1)[0])
 
 
-def test_batches_depend_on_seed_epoch_and_image_alone(pictures):
-    def epoch(batch_size, seed=0, number=0, augmentation=True):
-        parts = list(batches(pictures, batch_size, seed, number, augmentation))
-        return torch.cat([x for x, _ in parts]), torch.cat([labels for _, labels in parts])
-
-    one, other = epoch(3), epoch(10)
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    assert sorted(one[1].tolist()) == sorted(pictures.labels.tolist())
-    assert not torch.equal(one[0], epoch(3, seed=1)[0]) and not torch.equal(one[0], epoch(3, number=1)[0])
-    plain = epoch(4, augmentation=False)[0]
-    rows = torch.from_numpy(np.random.default_rng([0, 0]).permutation(10))
-    assert torch.equal(plain, cut(pictures, rows, same_view(pictures, rows)))
-    assert not torch.equal(plain, one[0])
+def test_an_epoch_goes_on_from_a_step(store):
+    assert torch.equal(epoch(store, batch_size=3, first=2)[0], epoch(store, batch_size=3)[0][6:])
 
 
-def test_probabilities_are_averaged_over_the_views(pictures):
+def test_without_augmentation_a_batch_is_centres_less_the_mean(store):
+    rows = np.random.default_rng([0, 0]).permutation(10)
+    expected = (store.images[rows, 4:28, 4:28].astype(np.float32) - 100) / 2
+    x = epoch(store, augmentation=False)[0]
+    np.testing.assert_array_equal(x.permute(0, 2, 3, 1).numpy(), expected)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nine_shifts_are_all_corners_edges_and_the_centre():
+    assert set(VIEWS[9]) == {(top, left, False) for top in (0, 0.5, 1) for left in (0, 0.5, 1)}
+
+
+def test_probabilities_are_averaged_over_the_views(store):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 24 * 24, 3)).eval()
-    rows = torch.arange(10)
+    mean = mean_of(store, 24)
+    crops = np.stack([store.images[:, t : t + 24, f : f + 24] for t in (0, 4, 8) for f in (0, 4, 8)], 1)
     with torch.no_grad():
-        seen = [net(cut(pictures, rows, same_view(pictures, rows, view))).softmax(1) for view in VIEWS["9 shifts"]]
-    mean = torch.stack(seen).double().mean(0)
-    found = evaluate(net, pictures, "9 shifts")
-    assert found["loss"] == pytest.approx(-mean[rows, pictures.labels].log().mean().item(), rel=1e-5)
-    assert found["top1"] == pytest.approx((mean.argmax(1) != pictures.labels).double().mean().item())
-    with pytest.raises(ValueError, match="views = '5'; accepted are 1 view, 9 shifts, 10 views"):
-        evaluate(net, pictures, "5")
+        seen = net(to_input(crops.reshape(-1, 24, 24, 3), mean)).softmax(1).unflatten(0, (10, 9)).mean(1)
+    torch.testing.assert_close(predict(net, store.images, mean, 9), seen)
 
 
 # ----------------------------------------------------------------------------------------------------------- the loop
@@ -152,14 +151,14 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(place, monkeypat
     whole = lasting_files(train_cifar(changing).folder)
     monkeypatch.setenv("ALEXNET_RUNS", str(place / "again"))
     steps = iter(range(99))
-    original = cifar_training.training_step
+    original = training.train_step
 
     def fails(*arguments):
         if next(steps) == step:
             raise PowerCut
         return original(*arguments)
 
-    monkeypatch.setattr(cifar_training, "training_step", fails)
+    monkeypatch.setattr(training, "train_step", fails)
     with pytest.raises(PowerCut):
         train_cifar(changing)
     assert next(steps) == step + 1
@@ -171,14 +170,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(place, monkeypatch):
     asked = settings(stages=((4, 1.0),), name="killed")
     whole = lasting_files(train_cifar(asked).folder)
     monkeypatch.setenv("ALEXNET_RUNS", str(place / "broken"))
-    original, folder = cifar_training.training_step, place / "broken" / "cifar" / "killed"
+    original, folder = training.train_step, place / "broken" / "cifar" / "killed"
 
     def slowly(*arguments):
         time.sleep(0.1)
         return original(*arguments)
 
     with monkeypatch.context() as slow:
-        slow.setattr(cifar_training, "training_step", slowly)
+        slow.setattr(training, "train_step", slowly)
         process = multiprocessing.get_context("fork").Process(target=train_cifar, args=(asked,))
         process.start()
         while process.is_alive() and not (folder / "checkpoint.previous.pt").exists():
@@ -192,8 +191,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(place, monkeypatch):
 
 def test_the_trained_net_comes_back_and_a_finished_run_is_not_repeated(place):
     record = train_cifar(settings(net="conv-local-11pct-final", activation="tanh"))
-    val = load_pictures(load_dataset("embedded32"), 12, 64.0)["val"]
-    assert evaluate(load_net(record), val) == record.summary["metrics"]["val"]["1 view"]
+    stores = load_dataset("embedded32")
+    scores = predict(load_net(record), stores["val"].images, mean_of(stores["train"], 12), divisor=64.0)
+    assert top_k_error(scores, stores["val"].labels)[1] == record.summary["metrics"]["val"]["1 view"]["top1"]
     before = (record.folder / "checkpoint.pt").stat().st_mtime_ns
     assert train_cifar(settings(net="conv-local-11pct-final", activation="tanh")).summary == record.summary
     assert (record.folder / "checkpoint.pt").stat().st_mtime_ns == before
@@ -224,7 +224,7 @@ def test_a_run_ends_at_its_target(place):
 
 def test_a_run_that_will_not_get_there_gives_up(place):
     record = train_cifar(settings(stages=((30, 1.0),), target_error=0.25, give_up_epochs=3, learning_rate=1e-9))
-    assert record.summary["ended"] == "gave up" and record.summary["epochs"] == 3 * cifar_training.PLATEAU
+    assert record.summary["ended"] == "gave up" and record.summary["epochs"] == 3 * PLATEAU
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,8 @@ def test_a_run_that_will_not_get_there_gives_up(place):
 )
 def test_hopeless_is_judged_by_the_pace(errors, hopeless):
     run = settings(stages=((10, 1.0),), target_error=0.25, give_up_epochs=2)
-    state = cifar_training._State.__new__(cifar_training._State)
-    state.classes, state.epoch = 10, len(errors)
-    state.history = [{"split": "train", "top1": error, "loss": 2.0} for error in errors]
-    assert cifar_training._is_hopeless(run, state) is hopeless
+    history = [{"split": "train", "top1": error, "loss": 2.0} for error in errors]
+    assert run.ending(history, classes=10) == ("gave up" if hopeless else "")
 
 
 @pytest.mark.parametrize(
@@ -257,14 +255,12 @@ def test_hopeless_is_judged_by_the_pace(errors, hopeless):
 )
 def test_a_net_that_guesses_is_waited_for_unless_it_burst(losses, hopeless):
     run = settings(stages=((10, 1.0),), target_error=0.25, give_up_epochs=2)
-    state = cifar_training._State.__new__(cifar_training._State)
-    state.classes, state.epoch = 10, len(losses)
-    state.history = [{"split": "train", "top1": 0.9, "loss": loss} for loss in losses]
-    assert cifar_training._is_hopeless(run, state) is hopeless
+    history = [{"split": "train", "top1": 0.9, "loss": loss} for loss in losses]
+    assert run.ending(history, classes=10) == ("gave up" if hopeless else "")
 
 
 def test_a_loss_that_is_no_number_is_an_error(place):
-    with pytest.raises(NonFiniteLoss, match=r"(by step \d of|after) epoch \d; a lower learning_rate than 1e\+08"):
+    with pytest.raises(NonFiniteLoss, match=r"step \d of epoch \d; a lower learning_rate than 1e\+08"):
         train_cifar(settings(learning_rate=1e8))
 
 
@@ -289,11 +285,11 @@ def test_auto_takes_cifar10_where_it_is_prepared(place):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ('{"nett": "19pct"}', "unknown parameter 'nett'"),
+        ('{"net": "19pct", "stagess": []}', "unknown parameter 'stagess'"),
         ('{"net": "17pct"}', "net = '17pct'; accepted is '19pct'"),
         ('{"stages": []}', "stages = []"),
         ('{"stages": [[0, 1.0]]}', "stages = [[0, 1.0]]"),
-        ('{"image_size": 40}', "image_size = 40; the stored images have 32"),
+        ('{"net": "19pct", "image_size": 40}', "image_size = 40; the stored images have 32"),
     ],
 )
 def test_the_command_names_what_is_wrong(place, capsys, config, message):

@@ -77,7 +77,7 @@ def test_ten_views_average_probabilities_not_logits():
     expected = torch.sigmoid(2 * logits).mean().item()
     assert ten[0, 0].item() == pytest.approx(expected, abs=1e-4)
     assert one[0, 0].item() == pytest.approx(torch.sigmoid(2 * logits[4]).item(), abs=1e-4)
-    with pytest.raises(ValueError, match="views = 5; accepted are 1, 10 and 144"):
+    with pytest.raises(ValueError, match="views = 5; accepted are 1, 9, 10 and 144"):
         predict(Brightest(), images, mean, 5)
 
 

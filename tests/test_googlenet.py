@@ -229,14 +229,14 @@ def test_the_published_recipe_averages_distorts_and_resumes(place):
 def test_the_average_is_the_mean_of_the_last_steps(place, monkeypatch):
     from alexnet_lib import training
 
-    seen, step = [], training._step
+    seen, step = [], training.train_step
 
     def watched(run, state, *rest):
         out = step(run, state, *rest)
         seen.append(state.net.fc.weight.detach().clone())
         return out
 
-    monkeypatch.setattr(training, "_step", watched)
+    monkeypatch.setattr(training, "train_step", watched)
     net = load_net(train(small(recipe="googlenet", epochs=4)))
     assert len(seen) == 12  # three steps an epoch; the last quarter is the last epoch
     torch.testing.assert_close(net.fc.weight, torch.stack(seen[-3:]).mean(0))

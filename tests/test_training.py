@@ -99,11 +99,11 @@ import json, sys, time
 import torch
 torch.set_num_threads(1)
 from alexnet_lib import loader, progress, training
-before = training._step
+before = training.train_step
 def slowly(*arguments):
     time.sleep(0.02)
     return before(*arguments)
-training._step = slowly
+training.train_step = slowly
 training.CHECK_EVERY = 1
 training.CHECKPOINT_SECONDS = float(sys.argv[2])
 training.main([sys.argv[1]])

@@ -17,7 +17,7 @@ def require_same(run, stores: dict[str, Store], folder: Path | None = None) -> N
     """Make sure that a folder, where there is one, was made with these settings and data; nothing is written.
 
     Args:
-        run: resolved settings, of `training` or `cifar_training`.
+        run: resolved settings.
         folder: where the run was kept, if not in its own folder.
 
     Raises:

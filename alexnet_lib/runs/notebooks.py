@@ -50,7 +50,7 @@ class ReluSettings:
 
 @checked
 class LrnSettings:
-    """Notebook 03: its two small nets. The rest of a CIFAR net's settings are in `cifar_training.CifarSettings`."""
+    """Notebook 03: its two small nets. The rest of a CIFAR net's settings are in `cifar_settings.CifarSettings`."""
 
     dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
     image_size: Auto | Annotated[int, Field(ge=8, le=32)] = "auto"

@@ -356,9 +356,8 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
     kept.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "history.csv", "timing.csv"):
         write_atomically(kept / file, (record.folder / file).read_bytes())
-    module = record.summary.get("module", "alexnet_lib.training")
     where = kept.relative_to(REFERENCE).as_posix() if kept.is_relative_to(REFERENCE) else name
-    command = f"python -m {module} results/reference/{where}/config.json"
+    command = f"python -m alexnet_lib.training results/reference/{where}/config.json"
     if kernels:
         np.save(kept / "conv1.npy", weights.numpy())
     write_json(kept / "summary.json", record.summary | {"command": command})
