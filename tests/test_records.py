@@ -23,6 +23,7 @@ from alexnet_lib.runs.records import (
     write_json,
     write_table,
 )
+from alexnet_lib.training import kind_of
 
 KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
 
