@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from . import architecture, cifar_nets, keep_memory
 from .dataset import Store, load_dataset
@@ -373,6 +374,7 @@ def main(arguments=None) -> None:
         message = f"{parser.prog}: {error}\n"
         if not inside_job():
             parser.exit(2, message)
+        get_error_handler().record_exception(error)  # for the one that watches over the job, be it torchrun
         # Python's own ending can abort: after an error the group's threads are left as they are, see launch.join
         print(message, end="", file=sys.stderr, flush=True)
         sys.stdout.flush()

@@ -23,6 +23,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.rendezvous import rendezvous
@@ -31,7 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import ALLOCATOR, cores
 from ..dataset import is_prepared
 from ..progress import PIPE, progress_bar
-from .processes import FOLDER, lock, take
+from .processes import FOLDER
 from .processes import command as job_command
 from .records import Record, whereabouts, write_json
 
@@ -178,12 +179,17 @@ class AtWork(RuntimeError):
     """Another process is training this run."""
 
 
+def _lock(folder: Path, patience: float) -> FileLock:
+    # where a file system cannot lock, filelock would put up a file that outlives a process which is killed
+    return FileLock(folder / AT_WORK, timeout=patience, poll_interval=0.002, fallback_to_soft=False)
+
+
 @contextmanager
 def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
     """Mark a run's folder as being worked on, for as long as this process lives at most; the leader of a job does.
 
-    Whoever has been let in should look once more whether the run is finished: another process may just have done so.
-    Where files cannot be locked, it warns, and nothing keeps a second process out.
+    Once let in, look again whether the run is finished: another process may just have done so. Where files cannot be
+    locked (some Lustre and NFS), it warns, and nothing keeps a second process out.
 
     Raises:
         AtWork: another process is at work there.
@@ -192,29 +198,38 @@ def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path, until = folder / AT_WORK, time.monotonic() + LOOK_SECONDS
-    while (file := take(path)) is None:
-        if time.monotonic() > until:  # it is nobody who only looks, see in_work
-            with suppress(FileNotFoundError):
-                raise AtWork(f"another process is training this run: {path.read_text(encoding='utf-8')}")
-        time.sleep(LOOK_SECONDS / 50)
-    with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows removes no file that is open
-                path.unlink()
+    path, lock = folder / AT_WORK, _lock(folder, LOOK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        who = path.read_text(encoding="utf-8") if path.is_file() else "it has just ended"
+        raise AtWork(f"another process is training this run: {who}") from None
+    except (OSError, NotImplementedError):
+        warnings.warn(
+            f"files in {folder} cannot be locked, so nothing keeps a second process from training this run at the "
+            "same time, which would spoil it; see that there is none",
+            stacklevel=3,
+        )
+    with suppress(OSError):  # Windows lets nobody write into a file that is locked
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            path.unlink()
+        lock.release()
 
 
 def in_work(folder: Path) -> bool:
     """Whether a process is at work in a run's folder. Where files cannot be locked, nobody can tell: False."""
+    if not (folder / AT_WORK).is_file():
+        return False
     try:
-        with open(folder / AT_WORK, "r+", encoding="utf-8") as file:
-            return lock(file, shared=True) is False  # two who look at once do not take each other for one at work
-    except FileNotFoundError:
+        with _lock(folder, LOOK_SECONDS / 5):  # others who look hold it for a moment
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
         return False
 
 

@@ -13,15 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
-from typing import TextIO
 
 FOLDER = "ALEXNET_JOB"  # in the environment of a process of a job on one machine: the job's private folder
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5  # between the request to end and the end
 LAST_LINES = 15
+ERROR = ".error.json"  # what torch's error handler writes when a process of a job fails
 PROGRAM = [sys.executable, "-m", f"{__package__}.processes"]
 
 
@@ -53,42 +52,6 @@ def interrupt_on_signals() -> None:
             signal.signal(getattr(signal, name), interrupt)
 
 
-def take(path: Path) -> TextIO | None:
-    """The file, open and locked until it is closed; None where another process has it."""
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-    locked = lock(file)
-    if locked is None:
-        warnings.warn(
-            f"files in {path.parent} cannot be locked, so nothing keeps a second process from training this run at the "
-            "same time, which would spoil it; see that there is none",
-            stacklevel=2,
-        )
-        return file
-    # the one that had it before may have removed it between our opening and locking it
-    if locked and os.fstat(file.fileno()).st_nlink:
-        return file
-    file.close()
-    return None
-
-
-def lock(file: TextIO, shared: bool = False) -> bool | None:
-    """Lock an open file until it is closed or this process ends, however it ends.
-
-    False where another process has locked it, None where files cannot be locked (some Lustre and NFS).
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return None
-    return True
-
-
 # ----------------------------------------------------------------------------------- a job on one machine
 
 
@@ -114,6 +77,7 @@ def _watch_over(job: dict, *program: str) -> str | None:
     try:
         for rank in range(job["count"]):
             own = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            own["TORCHELASTIC_ERROR_FILE"] = str(folder / f"{rank}{ERROR}")
             with (
                 open(folder / f"{rank}.out", "w", encoding="utf-8") as out,
                 open(folder / f"{rank}.err", "w", encoding="utf-8") as err,
@@ -136,7 +100,12 @@ def _watch_over(job: dict, *program: str) -> str | None:
 
 
 def _last_words(folder: Path, code: int, rank: int) -> str:
-    """How a process ended and what it said last."""
+    """What went wrong: the first error that a process has written down, or how one ended and what it said last."""
+    files = [(path.stat().st_mtime, path) for path in folder.glob(f"*{ERROR}")]
+    if code >= 0 and files:
+        _, path = min(files)
+        message = json.loads(path.read_text(encoding="utf-8"))["message"]["message"]
+        return f"process {path.name.removesuffix(ERROR)}: {message}"
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     said = (folder / f"{rank}.err").read_text(errors="replace").splitlines()
     lines = [line for line in said if line.strip()][-LAST_LINES:]

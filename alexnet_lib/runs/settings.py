@@ -165,7 +165,9 @@ class TrainSettings(Run):
         asked = {name: changes.pop(name) for name in list(changes) if name not in ("width", "image_size", "without")}
         for name, value in asked.items():
             if value != (accepted := getattr(TrainSettings, name)):
-                raise ValueError(f"{name} = {value!r}; googlenet has its own, and accepts only {accepted!r}")
+                raise ValueError(
+                    f"{name} = {value!r}; googlenet has its own, and accepts only the default {accepted!r}"
+                )
         return changes
 
     def skeleton(self, classes: int) -> nn.Module:
