@@ -252,9 +252,7 @@ def test_two_devices_go_on_from_the_checkpoint_of_one_and_show_their_progress(pl
 
 
 def test_a_failure_names_the_process_and_its_last_words(place):
-    with pytest.raises(
-        JobFailed, match=r"(?s)process \d: NonFiniteLoss: the loss is .*there is no checkpoint yet"
-    ):
+    with pytest.raises(JobFailed, match=r"(?s)process \d: NonFiniteLoss: the loss is .*there is no checkpoint yet"):
         train(settings(learning_rate=1e6, epochs=4, devices=2))
 
 

@@ -364,15 +364,19 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
     return Record.open(kept)
 
 
-if __name__ == "__main__":
+def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m alexnet_lib.runs.records", description="Keep a run as a reference."
     )
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("name", help="what it is called under results/reference/")
     parser.add_argument("--kernels", action="store_true", help="keep the weights of the first layer, too")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         print(keep(given.run, given.name, kernels=given.kernels).folder)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

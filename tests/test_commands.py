@@ -1,0 +1,73 @@
+"""The commands that records, README and the contract give are there, and accept the options that they are given."""
+
+import argparse
+import json
+import re
+import shlex
+from importlib import import_module
+
+import pytest
+
+from alexnet_lib.paths import REFERENCE, REPOSITORY
+
+
+class Parsed(Exception):
+    """The options are accepted."""
+
+
+@pytest.fixture(autouse=True)
+def no_work(monkeypatch):
+    """Commands end when they have read their options."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, arguments=None, namespace=None):
+        parse(parser, arguments, namespace)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+
+
+def kept() -> dict[str, list[str]]:
+    """The commands of all records, each with the file that gives it."""
+    found = {}
+    for path in sorted([*REFERENCE.rglob("summary.json"), *REFERENCE.rglob("about.json")]):
+        command = json.loads(path.read_text(encoding="utf-8")).get("command")
+        if command is not None:
+            found.setdefault(command, path)
+    return found
+
+
+KEPT = kept()
+MODULES = sorted(command for command in KEPT if command.startswith("python -m") and "/config.json" not in command)
+TOLD = sorted(
+    {
+        command.strip().removesuffix("…").strip()
+        for page in ("README.md", "CONTRIBUTING.md")
+        for command in re.findall(
+            r"python -m alexnet_lib[^`#\n|\\\"]*", (REPOSITORY / page).read_text(encoding="utf-8")
+        )
+    }
+)
+
+
+@pytest.mark.parametrize("command", [*MODULES, *TOLD])
+def test_a_command_is_there_and_accepts_its_options(command):
+    _, _, module, *arguments = shlex.split(command)
+    main = import_module(module).main
+    if not arguments and command in TOLD:  # only mentioned
+        assert callable(main)
+        return
+    with pytest.raises(Parsed):
+        main(arguments)
+
+
+def test_every_run_is_repeated_by_the_configuration_beside_it():
+    of_runs = {command: path for command, path in KEPT.items() if "/config.json" in command}
+    for command, path in of_runs.items():
+        assert command == f"python -m alexnet_lib.training {(path.parent / 'config.json').relative_to(REPOSITORY)}"
+        assert (path.parent / "config.json").is_file()
+
+
+@pytest.mark.parametrize("command", sorted(c for c in KEPT if not c.startswith("python -m")))
+def test_the_benchmark_of_a_record_is_there(command):
+    assert (REPOSITORY / shlex.split(command)[1]).is_file()
