@@ -25,7 +25,8 @@ from .dropout import Dropout
 from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
 from .learning import PaperSGD, initialise
 from .normalization import LocalResponseNorm
-from .runs.launch import ALONE, Job, JobFailed, inside_job, join, torchrun
+from .runs.job import ALONE, Job, JobFailed, inside_job, join
+from .runs.launch import torchrun
 
 # the current names, and those of older releases
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)

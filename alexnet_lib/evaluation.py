@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import keep_memory
 from .augmentation import VIEWS, centre_crops, is_tensor, ten_views, views_of
 from .distortions import many_views
-from .runs.launch import ALONE, Job
+from .runs.job import ALONE, Job
 
 AVERAGES = ("probabilities", "logits")
 IN_CACHE = 16  # images of 224 × 224 that stay in the cache, as float numbers, from one pass over them to the next

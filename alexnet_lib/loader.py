@@ -19,7 +19,7 @@ from .augmentation import add_colour_noise, centre_views, colour_shifts, draw_vi
 from .dataset import Store
 from .distortions import cut_areas, distort, draw_areas, draw_distortions
 from .evaluation import onto, to_input
-from .runs.launch import ALONE, Job
+from .runs.job import ALONE, Job
 
 
 def batches(

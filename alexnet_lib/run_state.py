@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .columns import own_column, own_part, whole
 from .learning import PaperSGD, PlateauRule, averaging, patience_for
 from .runs.folder import data_differences, require_fit
-from .runs.launch import ALONE, Job
+from .runs.job import ALONE, Job
 from .runs.records import (
     DamagedCheckpoint,
     are_finite,

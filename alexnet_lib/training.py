@@ -36,8 +36,8 @@ from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .runs import launch
 from .runs.cifar_settings import BURST, CifarSettings
 from .runs.fields import check
-from .runs.folder import fingerprints, follow, require_fit, require_same, sole
-from .runs.launch import Job, JobFailed, inside_job
+from .runs.folder import fingerprints, follow, in_work, require_fit, require_same, sole
+from .runs.job import Job, JobFailed, inside_job, join, wait_until_prepared
 from .runs.records import (
     Record,
     final_weights,
@@ -81,18 +81,16 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         JobFailed: a process of several ended before its work was done; says which, and its last lines.
     """
     keep_memory()
-    launch.wait_until_prepared(settings.dataset)
+    wait_until_prepared(settings.dataset)
     stores = load_dataset(settings.chosen_dataset())
     run = resolve(settings, stores["train"])
     if not inside_job():
-        if launch.in_work(run.folder):
+        if in_work(run.folder):
             return follow(run, stores, on_epoch)
         require_same(run, stores)
         if run.devices > 1 or run.speed == "fast" and not launch.has_allocator():
-            record = launch.train_on_devices(run, on_epoch, StallWarning)
-            require_same(run, stores)  # where another call began at the same time, it was followed
-            return record
-    with launch.join(run.columns, run.device) as job:
+            return launch.train_on_devices(run, stores, on_epoch, StallWarning)
+    with join(run.columns, run.device) as job:
         run = dataclasses.replace(run, device=job.device)
         if job.leader:
             require_same(run, stores)
@@ -375,7 +373,7 @@ def main(arguments=None) -> None:
         if not inside_job():
             parser.exit(2, message)
         get_error_handler().record_exception(error)  # for the one that watches over the job, be it torchrun
-        # Python's own ending can abort: after an error the group's threads are left as they are, see launch.join
+        # Python's own ending can abort: after an error the group's threads are left as they are, see job.join
         print(message, end="", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(2)

@@ -56,7 +56,7 @@ def pair() -> None:
     import torch.distributed as dist
 
     from alexnet_lib import alexnet, columns
-    from alexnet_lib.runs.launch import join
+    from alexnet_lib.runs.job import join
 
     torch.manual_seed(0)
     with join(columns=2, device="cpu") as job:

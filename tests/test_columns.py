@@ -19,7 +19,8 @@ from alexnet_lib.columns import ColumnDropout, crossings, memory, own_column, ow
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.loader import make_batches
-from alexnet_lib.runs.launch import ALONE, Job, JobFailed, torchrun
+from alexnet_lib.runs.job import ALONE, Job, JobFailed
+from alexnet_lib.runs.launch import torchrun
 from alexnet_lib.runs.records import Record, load_checkpoint
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.study.anatomy import summarise

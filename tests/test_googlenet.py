@@ -13,7 +13,8 @@ from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import predict
 from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
 from alexnet_lib.normalization import LocalResponseNorm
-from alexnet_lib.runs.launch import Job, torchrun
+from alexnet_lib.runs.job import Job
+from alexnet_lib.runs.launch import torchrun
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.study import googlenet as tables
 from alexnet_lib.study.anatomy import trace

@@ -14,7 +14,8 @@ from jupyter_client.manager import start_new_kernel
 
 from alexnet_lib import ALLOCATOR, normalization, training
 from alexnet_lib.runs import launch
-from alexnet_lib.runs.launch import JobFailed, at_work, in_work
+from alexnet_lib.runs.folder import AT_WORK, at_work, in_work
+from alexnet_lib.runs.job import JobFailed
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.settings import computes_in_bf16, resolve
 from alexnet_lib.training import build_net, train
@@ -77,9 +78,9 @@ def test_when_the_other_process_is_killed_the_same_call_goes_on(place):
     wait_for(lambda: done_epochs(folder) >= 1)
     process.kill()
     process.wait()
-    assert (folder / launch.AT_WORK).exists() and not in_work(folder)
+    assert (folder / AT_WORK).exists() and not in_work(folder)
     assert train(given).summary["epochs"] == 6
-    assert not (folder / launch.AT_WORK).exists()
+    assert not (folder / AT_WORK).exists()
 
 
 def test_one_who_follows_is_told_of_the_end(place):

@@ -16,7 +16,7 @@ import pytest
 
 from alexnet_lib import cores
 from alexnet_lib.runs import launch
-from alexnet_lib.runs.launch import AtWork, at_work, in_work
+from alexnet_lib.runs.folder import AT_WORK, AtWork, at_work, in_work
 from alexnet_lib.runs.records import Record
 from alexnet_lib.training import train
 from tests.small_notebooks import write_notebook
@@ -174,7 +174,7 @@ def test_of_two_that_begin_at_once_one_trains_and_the_other_follows(begun, place
 def test_who_looks_keeps_nobody_from_training(tmp_path):
     """And two who look at once do not take each other for one at work."""
     stop, seen = threading.Event(), set()
-    (tmp_path / launch.AT_WORK).touch()
+    (tmp_path / AT_WORK).touch()
 
     def look():
         while not stop.is_set():
@@ -202,7 +202,7 @@ def test_a_file_that_is_removed_before_it_is_locked_is_nobodys_lock(tmp_path, mo
 
     def flock_late(*arguments):
         if not removed:
-            removed.append((tmp_path / launch.AT_WORK).unlink())
+            removed.append((tmp_path / AT_WORK).unlink())
         return flock(*arguments)
 
     monkeypatch.setattr(fcntl, "flock", flock_late)
@@ -219,7 +219,7 @@ def test_where_files_cannot_be_locked_it_is_said_and_training_goes_on(place, mon
 
     monkeypatch.setattr(fcntl, "flock", flock)
     (place / "runs" / "train" / "lustre").mkdir(parents=True)
-    (place / "runs" / "train" / "lustre" / launch.AT_WORK).touch()  # of one that was killed
+    (place / "runs" / "train" / "lustre" / AT_WORK).touch()  # of one that was killed
     with pytest.warns(UserWarning, match="cannot be locked, so nothing keeps a second process"):
         record = train(settings(epochs=1, name="lustre"))
     assert record.summary["epochs"] == 1 and not in_work(record.folder)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from alexnet_lib import loader, training
-from alexnet_lib.runs import launch
+from alexnet_lib.runs.folder import at_work, in_work
 from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint
 from alexnet_lib.training import NonFiniteLoss, StallWarning, train
 from alexnet_lib.training import train as train_cifar
@@ -269,9 +269,9 @@ def test_a_second_starter_follows_the_first(run, monkeypatch, seen_at_once):
     first = context.Process(target=works, args=(folder, finished, ready))
     first.start()
     assert ready.wait(20)
-    if not seen_at_once and again.name == "training":  # the other trainer never looks before
-        real, asked = launch.in_work, iter([False])
-        monkeypatch.setattr(launch, "in_work", lambda where: next(asked, None) is None and real(where))
+    if not seen_at_once:
+        asked = iter([False])
+        monkeypatch.setattr(training, "in_work", lambda where: next(asked, None) is None and in_work(where))
     record = again()
     first.join()
     assert record.summary == json.loads(before["summary.json"])
@@ -279,7 +279,7 @@ def test_a_second_starter_follows_the_first(run, monkeypatch, seen_at_once):
 
 def works(folder, finished, ready):
     """Another process that trains a run, and takes a while."""
-    with launch.at_work(folder):
+    with at_work(folder):
         shutil.copy(finished / "config.json", folder)
         ready.set()
         time.sleep(0.3)
@@ -289,7 +289,7 @@ def works(folder, finished, ready):
 
 def test_another_run_in_the_same_folder_is_not_followed(run):
     folder, again = run
-    with launch.at_work(folder):
+    with at_work(folder):
         (folder / "summary.json").unlink()
         with pytest.raises(ValueError, match="seed = 0 there, and 3 asked"):
             again(seed=3)
