@@ -25,11 +25,11 @@ from tests.test_training import done_epochs, lasting_files
 SLOWLY = """
 import time
 from alexnet_lib import training
-before = training._step
+before = training.train_step
 def slowly(*arguments):
     time.sleep({seconds})
     return before(*arguments)
-training._step = slowly
+training.train_step = slowly
 """
 
 
