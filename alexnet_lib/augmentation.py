@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .colours import ColourPCA
-from .data.jpeg_store import JpegImages
+from .data.pieces import Rows
 
 OFFSETS = ("code2012", "printed")
 NOISE_UNITS = ("code2012", "deviation", "printed", "torch")
@@ -69,7 +69,7 @@ def centre_views(count: int, borders: tuple[int, int]) -> Views:
 def cut_views(images, views: Views, size: int, rows=None) -> np.ndarray:
     """Cut one view an image: (N, size, size, 3) uint8. `rows` picks images from a larger array without a copy."""
     rows = range(len(images)) if rows is None else rows
-    if isinstance(images, JpegImages):
+    if isinstance(images, Rows):
         images, rows = images[np.asarray(rows)], range(len(rows))
     images = np.asarray(images)  # slices of a memory map are memory maps, several times as dear
     crops = np.empty((len(rows), size, size, 3), np.uint8)

@@ -9,11 +9,11 @@ import urllib.error
 import numpy as np
 import pytest
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, Imagenette
 
 from alexnet_lib import load_dataset
 from alexnet_lib.data import cifar10
-from alexnet_lib.dataset import choose_dataset, main
+from alexnet_lib.dataset import IMAGENETTE_MD5, IMAGENETTE_URL, choose_dataset, main
 
 CLASSES, LISTS = ["airplane", "automobile"], ("train_list", "test_list")
 
@@ -54,6 +54,11 @@ def pictures_of(batches, name):
 
 def test_the_hash_in_our_messages_is_torchvisions():
     assert (CIFAR10.filename, CIFAR10.tgz_md5) == (cifar10.ARCHIVE, cifar10.ARCHIVE_MD5)
+    assert CIFAR10.base_folder == cifar10.UNPACKED
+
+
+def test_imagenettes_archive_is_torchvisions():
+    assert Imagenette._ARCHIVES["full"] == (IMAGENETTE_URL, IMAGENETTE_MD5)
 
 
 def test_the_official_archive_is_read_without_the_network(official, tmp_path):
@@ -83,7 +88,7 @@ def test_the_unpacked_archive_is_read(official, tmp_path):
 def test_a_wrong_archive_is_not_opened(official, tmp_path):
     _, archive = official
     archive.write_bytes(archive.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=f"{cifar10.ARCHIVE} has md5 {md5(archive)}, the official archive"):
+    with pytest.raises(ValueError, match=f"{cifar10.ARCHIVE} .* has md5 {md5(archive)}, the official file"):
         load_dataset("cifar10", tmp_path)
     assert not (tmp_path / "cifar10" / CIFAR10.base_folder).exists()
 
@@ -103,7 +108,7 @@ def test_a_host_that_fails_is_an_error_with_the_ways_out(tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as exit_:
         main(["download", "cifar10"])
     said = capsys.readouterr().err
-    assert exit_.value.code == 2 and "did not deliver: <urlopen error no route to host>" in said
+    assert exit_.value.code == 2 and "was not delivered: <urlopen error no route to host>" in said
     assert f"{cifar10.ARCHIVE} (md5 {CIFAR10.tgz_md5}) into {tmp_path / 'cifar10'}" in said
     assert "(or test) hold one folder for each class" in said
 

@@ -1,41 +1,38 @@
-"""Large files from their official hosts: fetched on an explicit call, gone on with after a break, verified by hash."""
+"""Large files from their official hosts: fetched on an explicit call, resumed after a break, verified by hash."""
 
 import hashlib
 import os
-import socket
+import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..progress import progress_bar
 
-SILENCE = 60.0  # seconds without a byte after which a host is given up
+SILENCE = 60.0  # seconds without a byte after which we give up on a host
 PIECE = 2**20  # bytes
 
 
-def fetch(url: str, destination: Path, md5: str, ways_out: str) -> Path:
-    """Fetch `url` to `destination`, unless it is there already; what an earlier call left unfinished is gone on with.
+def fetch(url: str, destination: Path, md5: str, ways_out: str) -> None:
+    """Fetch `url` to `destination`, unless it is there already; what an earlier call left unfinished is resumed.
 
     The unfinished file is called DESTINATION.part, and gets its name only when its hash is right.
 
     Args:
         md5: the hash of the official file, in hexadecimal.
-        ways_out: what a person can do where the host fails; ends the message.
+        ways_out: what a person can do if the host fails; ends the message.
 
     Raises:
         ConnectionError: the host refused, fell silent, or sent something else.
         ValueError: the file that is there is not the official one.
     """
     if destination.is_file():
-        verify(destination, md5)
-        return destination
+        return verify(destination, md5)
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(f"{destination.name}.part")
     try:
-        _go_on(url, part)
-    except (OSError, urllib.error.URLError, ValueError) as error:
+        _resume(url, part)
+    except (OSError, ValueError) as error:
         kept = f"; {part.stat().st_size:,} bytes of it are kept" if part.is_file() else ""
         raise ConnectionError(f"{url} was not delivered: {error}{kept}. Try again later, or {ways_out}") from None
     try:
@@ -44,24 +41,6 @@ def fetch(url: str, destination: Path, md5: str, ways_out: str) -> Path:
         part.unlink()  # nothing of it can be trusted
         raise ConnectionError(f"{url} delivered something else: {error}. Try again later, or {ways_out}") from None
     os.replace(part, destination)
-    return destination
-
-
-@contextmanager
-def through_torchvision(name: str, ways_out: str) -> Iterator[None]:
-    """Around a download by torchvision, which verifies what it fetches.
-
-    Raises:
-        ConnectionError: the host refused, fell silent or sent something else, with the ways out.
-    """
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)  # torchvision sets none and would wait for ever
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(f"the host of {name} did not deliver: {error}. Try again later, or {ways_out}") from None
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def verify(path: Path, md5: str) -> None:
@@ -73,10 +52,23 @@ def verify(path: Path, md5: str) -> None:
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != md5:
-        raise ValueError(f"{path} ({path.stat().st_size:,} bytes) has md5 {found}, the official file {md5}")
+        raise ValueError(
+            f"{path} ({path.stat().st_size:,} bytes) has md5 {found}, the official file {md5}: not a whole copy of it. "
+            "Remove it and fetch it again"
+        )
 
 
-def _go_on(url: str, part: Path) -> None:
+def unpack(archive: Path, inner: str) -> Path:
+    """Unpack a verified archive beside itself: its folder `inner`, which appears whole or not at all."""
+    work, destination = archive.with_name(f".{inner}.partial"), archive.with_name(inner)
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    shutil.unpack_archive(archive, work, **({} if archive.suffix == ".zip" else {"filter": "data"}))
+    os.replace(work / inner, destination)
+    shutil.rmtree(work)
+    return destination
+
+
+def _resume(url: str, part: Path) -> None:
     """Add to `part` what it lacks of the file at `url`."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -87,13 +79,11 @@ def _go_on(url: str, part: Path) -> None:
             return
         raise
     with answer:
-        if answer.status != 206:  # the host sends the whole file, whatever it was asked
+        if answer.status != 206:  # the host sends the whole file, whatever it was asked for
             have = 0
         total = have + int(answer.headers.get("Content-Length") or 0)
-        with (
-            open(part, "r+b" if have else "wb") as file,
-            progress_bar(total // PIECE, f"fetching {part.stem}", "megabyte", initial=have // PIECE) as bar,
-        ):
+        bar = progress_bar(total // PIECE, f"fetching {part.stem}", "megabyte", initial=have // PIECE)
+        with open(part, "r+b" if have else "wb") as file, bar:
             file.seek(have)
             while piece := answer.read(PIECE):
                 file.write(piece)
