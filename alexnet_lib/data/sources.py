@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-# folders and files of systems, in lower case; those that begin with a dot need no mention
+# left behind by systems, in lower case; what begins with a dot needs no mention
 JUNK = {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle"}
 JUNK |= {"$recycle.bin", "lost+found", "system volume information"}
 SUFFIX = r"(?:[-_ ]?(?:set|split|data|images|\d{4}))?"
@@ -83,7 +83,7 @@ def is_picture(path) -> bool:
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, and links to folders, in sorted order."""
+    """The folders in a folder, links included, in sorted order."""
     return sorted(path for path in folder.iterdir() if not is_junk(path.name) and path.is_dir())
 
 
@@ -97,9 +97,7 @@ def list_files(source: Path, part: str | None = None) -> Split:
     pictures or more has at least one in each part.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: no class folders, a class without a picture (or with only one, for a part), splits where classes
-            should be, or an unknown part.
+        FileNotFoundError, ValueError: no such folder, no classes in it, splits instead, a class without pictures.
     """
     if part not in (None, "train", "val"):
         raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
@@ -116,40 +114,31 @@ def list_files(source: Path, part: str | None = None) -> Split:
         _check_class(folder)
     files, start = [], len(os.path.join(source, ""))
     for label, folder in enumerate(folders):
-        walked = ((entry.path[start:].replace(os.sep, "/"), entry) for entry in _walk(folder))
-        found = sorted((readable(name), entry.path, entry.stat().st_size) for name, entry in walked)
-        inner = {name.split("/", 2)[1] for name, *_ in found if name.count("/") > 1}
+        named = sorted((readable(path[start:].replace(os.sep, "/")), path) for path in _walk(folder))
+        inner = {name.split("/", 2)[1] for name, _ in named if name.count("/") > 1}
         if _are_splits(inner):
             raise ValueError(f"{folder} holds {_some(sorted(inner))}: that is a data set, not a class. Name it alone")
-        of_class = [SourceFile(name, label, Path(path), size) for name, path, size in found]
-        files += _part(of_class, part, folder) if part else of_class
+        found = [SourceFile(name, label, Path(path), os.path.getsize(path)) for name, path in named]
+        files += _part(found, part, folder) if part else found
     return Split(classes, files, {"source": source.name})
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry]:
+def _walk(folder: Path) -> Iterator[str]:
     """Every file below a folder."""
-    folders = [str(folder)]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if is_junk(entry.name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif entry.is_file():
-                    yield entry
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_junk(name)]
+        yield from filter(os.path.isfile, (os.path.join(at, name) for name in names if not is_junk(name)))
 
 
 def _check_class(folder: Path) -> None:
     """Whether one of the first files of a class is a picture."""
     if folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder} is a link to a folder that it lies in, not a class; remove it")
-    first = None
-    for entry in islice(_walk(folder), LOOK):
-        if is_picture(entry.path):
-            return
-        first = first or readable(os.path.relpath(entry.path, folder.parent))
-    why = f"; {first}: not a picture" if first else ": its folder holds no file"
+    first = list(islice(_walk(folder), LOOK))
+    if any(map(is_picture, first)):
+        return
+    shown = readable(os.path.relpath(first[0], folder.parent)) if first else ""
+    why = f"; {shown}: not a picture" if first else ": its folder holds no file"
     inner = _data_set_below(folder.parent)
     raise ValueError(
         f"class {readable(folder.name)!r} is left without an image{why}. {folder.parent} should hold one folder of "
@@ -166,10 +155,7 @@ def _labels_beside(source: Path) -> str:
 
 
 def _part(files: list[SourceFile], part: str, folder: Path) -> list[SourceFile]:
-    """The files of a class that are in a part: each file's own name decides, unless a part would have no picture.
-
-    Then the picture whose hash is nearest to that part moves there.
-    """
+    """The files of a class that are in a part: each one's name decides. A part without a picture gets the nearest."""
     hashes = {file: hashlib.sha256(file.name.encode()).digest() for file in files}
     parts = {"train": [], "val": []}
     for file in files:
@@ -177,7 +163,7 @@ def _part(files: list[SourceFile], part: str, folder: Path) -> list[SourceFile]:
     for lacking, other in (("val", "train"), ("train", "val")):
         if not any(is_picture(file.path) for file in parts[lacking]):
             nearest = sorted(parts[other], key=hashes.get, reverse=lacking == "train")
-            pictures = list(islice((file for file in nearest if is_picture(file.path)), 2))
+            pictures = [file for file in nearest if is_picture(file.path)]
             if len(pictures) < 2:
                 raise ValueError(
                     f"class {readable(folder.name)!r} has one picture. It takes two, one to train and one to validate; "
@@ -237,7 +223,7 @@ def _unwrapped(folder: Path, of_split=False) -> Path:
 def _has_pictures(folder: Path) -> bool:
     """Whether pictures lie in the folder itself."""
     files = (path for path in folder.iterdir() if not is_junk(path.name) and path.is_file())
-    return any(is_picture(path) for path in islice(files, LOOK))
+    return any(map(is_picture, islice(files, LOOK)))
 
 
 def _kinds(names) -> set[str]:
@@ -328,8 +314,6 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
 
     Listing a million files takes minutes, so the times at which the source's folders last changed are kept beside the
     store. While they are the same, nothing was added or taken away; otherwise (as in a copy) the files are compared.
-
-    part: the part of the source's files that it was made from, as in `list_files`.
 
     Raises:
         ValueError: names a file that is new or missing, and how to go on.
