@@ -25,10 +25,10 @@ import pandas as pd
 
 from .colours import ColourPCA
 from .data import cifar10, ilsvrc, tiny_imagenet
-from .data.download import fetch, unpack
+from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
 from .data.preparation import FORMS, prepare_files, write_store
-from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, require_unchanged, sub_folders
+from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, require_unchanged
 from .data.store_files import read_meta, read_store
 from .paths import REPOSITORY, data_dir
 
@@ -41,15 +41,13 @@ JPEG = "-jpeg"  # at the end of a name: the same pictures, stored as JPEG
 AS_JPEG = tuple(name + JPEG for name in ("imagenette", *ilsvrc.CONTESTS))
 # the same pictures as another's, stored small or as JPEG
 SOURCES = {"imagenette73": "imagenette"} | {name: name.removesuffix(JPEG) for name in AS_JPEG}
-IMAGENETTE_URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz"
-IMAGENETTE_MD5 = "fe2fc210e6bb7c5664d602c3cd71e612"
-IMAGENETTE = "unpack its pictures so that {folder}/train and {folder}/val hold one folder for each class"
+ONE_FOLDER_EACH = "pictures so that {folder}/train and {folder}/val hold one folder for each class"
 HOW_TO_GET = {
     "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
     "embedded32": "it is generated",
-    "cifar10": cifar10.HOW_TO_GET,
-    "imagenette": f"`python -m alexnet_lib.dataset download imagenette` fetches it; or {IMAGENETTE}",
-    "tiny_imagenet": tiny_imagenet.HOW_TO_GET,
+    "cifar10": f"{how_to_get('cifar10')}, or {ONE_FOLDER_EACH}",
+    "imagenette": f"{how_to_get('imagenette')}, or {ONE_FOLDER_EACH}",
+    "tiny_imagenet": how_to_get("tiny_imagenet"),
     "ilsvrc2010": ilsvrc.HOW_TO_GET,
     "ilsvrc2012": ilsvrc.HOW_TO_GET,
 }
@@ -118,13 +116,9 @@ def prepare(source, destination, size=256, workers=None, progress=True, part=Non
 
     Args:
         source: the folder; classes are its sub-folders in sorted order, files are taken from any depth below them.
-            Hidden files and folders, and those that systems leave behind, don't count.
         destination: the store's folder; it appears whole or not at all.
-        size: side of the stored images in pixels.
         workers: threads that decode; one a core unless given.
-        progress: whether to show a progress bar.
-        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names, but
-            at least one picture of each class.
+        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names.
         form: "raw", or "jpeg" for a tenth of the room and slower reading.
 
     Raises:
@@ -151,11 +145,10 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     For "ilsvrc2010" there is {"test": store} too, where its pictures are.
 
     Args:
-        name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
-            as the built-in pictures), "tiny_imagenet" (200 classes of ImageNet, stored as small), "ilsvrc2010",
-            "ilsvrc2012", "auto" (the largest that is prepared), or the path of a folder that has one sub-folder for
-            each class, itself or in its train/ and val/ (or test/ and other names, see `sources.find_splits`). With
-            "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
+        name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs at 73 pixels, as
+            the built-in ones), "tiny_imagenet" (200 classes of ImageNet), "ilsvrc2010", "ilsvrc2012", "auto" (the
+            largest that is prepared), or the path of a folder that has one sub-folder for each class, itself or in its
+            train/ and val/. With "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
@@ -167,7 +160,7 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     name = choose_dataset(name, root)[0]
     prepared = _prepared_folder(name, root)
     if fresh := not is_prepared(name, root):
-        _prepare(name, root, prepared)
+        _prepare(name, root)
     stores = {split: open_store(prepared / split) for split in _splits(name, root)}
     where = f"{prepared} (remove it to prepare anew)"
     check_classes({split: store.classes for split, store in stores.items()}, where)
@@ -181,8 +174,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     return stores
 
 
-def _prepare(name: str, root: Path, prepared: Path) -> None:
+def _prepare(name: str, root: Path) -> None:
     """Make the stores of a data set. All splits are listed and compared before any work."""
+    prepared = _prepared_folder(name, root)
     if name == "embedded32":
         from .data.embedded import CLASSES, small_pictures
 
@@ -305,6 +299,8 @@ def _splits(name: str, root: Path) -> tuple[str, ...]:
 def _class_folders(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
     """For each split its folder of class folders, and which part of it is meant."""
     folder = _source_folder(name, root)
+    if (folder / ARCHIVES["imagenette"].name).is_file():
+        unpacked("imagenette", folder)
     found = find_splits(folder) if folder.is_dir() else None
     if name in HOW_TO_GET and (not found or found["train"][1]):
         how = HOW_TO_GET[name].format(folder=folder)
@@ -326,11 +322,11 @@ def main(arguments=None) -> None:
     command.add_argument("--form", choices=FORMS, default="raw", help="jpeg: a tenth of the room, slower to read")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
     command = commands.add_parser("download", help="fetch a data set from its official host")
-    command.add_argument("name", choices=list(DOWNLOADS))
+    command.add_argument("name", choices=list(ARCHIVES))
     given = parser.parse_args(arguments)
     try:
         if given.command == "download":
-            DOWNLOADS[given.name](data_dir() / given.name)
+            fetch(given.name, data_dir() / given.name)
             counts = " and ".join(f"{len(store):,}" for store in load_dataset(given.name).values())
             print(f"{given.name}: {counts} images are ready")
         elif given.destination is None:
@@ -342,18 +338,6 @@ def main(arguments=None) -> None:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: stopped; the same command goes on where it was\n")
-
-
-def _download_imagenette(folder: Path) -> None:
-    """Fetch the archive, unpack it where `load_dataset` looks for it, and remove it."""
-    if not (folder.is_dir() and sub_folders(folder)):
-        archive = folder / "imagenette2.tgz"
-        fetch(IMAGENETTE_URL, archive, IMAGENETTE_MD5, IMAGENETTE.format(folder=folder))
-        unpack(archive, "imagenette2")
-        archive.unlink()
-
-
-DOWNLOADS = {"cifar10": cifar10.download, "imagenette": _download_imagenette, "tiny_imagenet": tiny_imagenet.download}
 
 
 def _print_store(store: Store) -> None:

@@ -26,12 +26,8 @@ DAMAGE = (tarfile.TarError, OverflowError, RecursionError, OSError, EOFError, zl
 def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile], list[dict]]:
     """The files of an archive or an unpacked folder, and what is refused, as {"file": …, "reason": …}.
 
-    Files are named by their path; an inner tar counts as a folder: a.tar in the archive holds a/…. They have no label
-    yet: -1.
-
-    Args:
-        place: the archive, not compressed, or the folder.
-        lists: where the list of an archive is kept, because it takes minutes to make.
+    Files are named by their path; an inner tar counts as a folder: a.tar in the archive holds a/…. Their label is -1.
+    The list of an archive takes minutes to make and is kept in the folder `lists`.
 
     Raises:
         ValueError: not a whole tar.

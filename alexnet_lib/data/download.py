@@ -1,4 +1,4 @@
-"""Large files from their official hosts: fetched on an explicit call, resumed after a break, verified by hash."""
+"""The data sets that anybody can fetch: downloaded on an explicit call, resumed after a break, verified by hash."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 from ..progress import progress_bar
 
@@ -13,33 +14,71 @@ SILENCE = 60.0  # seconds without a byte after which we give up on a host
 PIECE = 2**20  # bytes
 
 
-def fetch(url: str, destination: Path, md5: str, ways_out: str) -> None:
-    """Fetch `url` to `destination`, unless it is there already; what an earlier call left unfinished is resumed.
+class Archive(NamedTuple):
+    """A file on its official host, and the folder that it unpacks to."""
 
-    The unfinished file is called DESTINATION.part, and gets its name only when its hash is right.
+    url: str
+    md5: str
+    inner: str
 
-    Args:
-        md5: the hash of the official file, in hexadecimal.
-        ways_out: what a person can do if the host fails; ends the message.
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+ARCHIVES = {
+    "cifar10": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "cifar-10-batches-py",
+    ),
+    "imagenette": Archive(
+        "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz", "fe2fc210e6bb7c5664d602c3cd71e612", "imagenette2"
+    ),
+    "tiny_imagenet": Archive(
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", "tiny-imagenet-200"
+    ),
+}
+
+
+def how_to_get(name: str) -> str:
+    """What a message says where a data set is missing; {folder} stands for where it belongs."""
+    archive = ARCHIVES[name]
+    return (
+        f"`python -m alexnet_lib.dataset download {name}` fetches it; or put the file {archive.name} (md5 "
+        f"{archive.md5}) into {{folder}}, or what it unpacks to"
+    )
+
+
+def fetch(name: str, folder: Path) -> None:
+    """Fetch the archive of a data set into `folder` and verify it, unless it, or what it unpacks to, is there already.
+
+    The unfinished file is called ARCHIVE.part: the next call resumes it. It gets its name when its hash is right.
 
     Raises:
         ConnectionError: the host refused, fell silent, or sent something else.
         ValueError: the file that is there is not the official one.
     """
+    archive = ARCHIVES[name]
+    destination = folder / archive.name
+    if (folder / archive.inner).is_dir() or name != "cifar10" and (folder / "train").is_dir():
+        return None
     if destination.is_file():
-        return verify(destination, md5)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    part = destination.with_name(f"{destination.name}.part")
+        return verify(destination, archive.md5)
+    folder.mkdir(parents=True, exist_ok=True)
+    part, ways_out = folder / f"{archive.name}.part", how_to_get(name).split("; or ")[1].format(folder=folder)
     try:
-        _resume(url, part)
+        _resume(archive.url, part)
     except (OSError, ValueError) as error:
         kept = f"; {part.stat().st_size:,} bytes of it are kept" if part.is_file() else ""
-        raise ConnectionError(f"{url} was not delivered: {error}{kept}. Try again later, or {ways_out}") from None
+        raise ConnectionError(
+            f"{archive.url} was not delivered: {error}{kept}. Try again later, or {ways_out}"
+        ) from None
     try:
-        verify(part, md5)
+        verify(part, archive.md5)
     except ValueError as error:
         part.unlink()  # nothing of it can be trusted
-        raise ConnectionError(f"{url} delivered something else: {error}. Try again later, or {ways_out}") from None
+        raise ConnectionError(f"{archive.url} sent something else: {error}. Try again later, or {ways_out}") from None
     os.replace(part, destination)
 
 
@@ -58,14 +97,24 @@ def verify(path: Path, md5: str) -> None:
         )
 
 
-def unpack(archive: Path, inner: str) -> Path:
-    """Unpack a verified archive beside itself: its folder `inner`, which appears whole or not at all."""
-    work, destination = archive.with_name(f".{inner}.partial"), archive.with_name(inner)
-    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-    shutil.unpack_archive(archive, work, **({} if archive.suffix == ".zip" else {"filter": "data"}))
-    os.replace(work / inner, destination)
-    shutil.rmtree(work)
-    return destination
+def unpacked(name: str, folder: Path) -> Path:
+    """The folder in `folder` that the archive of a data set unpacks to, unpacked if only the archive is there.
+
+    Raises:
+        FileNotFoundError: neither is there, with how to get it.
+        ValueError: the archive is not the official one.
+    """
+    archive = ARCHIVES[name]
+    packed, inner, work = (folder / n for n in (archive.name, archive.inner, f".{archive.inner}.partial"))
+    if not inner.is_dir():
+        if not packed.is_file():
+            raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
+        verify(packed, archive.md5)
+        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+        shutil.unpack_archive(packed, work, **({} if packed.suffix == ".zip" else {"filter": "data"}))
+        os.replace(work / archive.inner, inner)
+        shutil.rmtree(work)
+    return inner
 
 
 def _resume(url: str, part: Path) -> None:

@@ -112,10 +112,7 @@ OUTLINES = {  # 0 in the centre, 1 on the outline, from coordinates in units of 
 
 
 def lay(rng, image: Array, outline: str, place: tuple, radius, aspect, angle, colour: Array, light: tuple, edge=1.0):
-    """Lay an opaque shape onto `image` (H, W, 3), in place: first a shadow around it, then the lit shape itself.
-
-    `place` (x, y), `radius` and the width of the `edge` are in pixels.
-    """
+    """Lay a shape onto `image` (H, W, 3), in place: a shadow around it, then the lit shape. Lengths are in pixels."""
     margin = 1.25 * radius + 1  # the shadow ends a quarter outside the outline
     top, left = max(0, int(place[1] - margin)), max(0, int(place[0] - margin))
     window = image[top : max(0, int(place[1] + margin) + 1), left : max(0, int(place[0] + margin) + 1)]
@@ -136,8 +133,7 @@ def lay(rng, image: Array, outline: str, place: tuple, radius, aspect, angle, co
 def radii(rng: np.random.Generator, count: int, smallest: float, largest: float) -> Array:
     """Radii with density r^-3 between two bounds (by inverting the distribution), roughly the largest first.
 
-    Laid in random order, the few large shapes would hide most of the small ones; laid strictly by size, no large shape
-    would ever hide a small one.
+    In random order, the few large shapes would hide most of the small ones; strictly by size, none ever would.
     """
     bounds = smallest**-2, largest**-2
     radius = (bounds[0] - rng.random(count) * (bounds[0] - bounds[1])) ** -0.5
@@ -145,10 +141,7 @@ def radii(rng: np.random.Generator, count: int, smallest: float, largest: float)
 
 
 def dead_leaves(rng: np.random.Generator, height: int, width: int, side: float, large: int, small: int):
-    """A ground (height, width, 3) of `large` + `small` shapes under one light, and its `Palette`.
-
-    `side` is the shorter side, in pixels, of the picture that it is for: sizes of shapes are relative to it.
-    """
+    """A ground (height, width, 3) of `large` + `small` shapes, and its `Palette`; `side` is that of the picture."""
     palette, angle = Palette(rng), rng.uniform(0, TURN)
     floor, *colours = palette.colours(rng, 1 + large + small)
     image = floor * (1 + 0.1 * grain(rng, height, width, kinds=3)[..., None])
@@ -168,8 +161,7 @@ def dead_leaves(rng: np.random.Generator, height: int, width: int, side: float, 
 def coordinates(draw: Draw, height: int, width: int, family: str, placing: tuple) -> tuple[Array, Array, Array]:
     """The thing's own coordinates x, y (N, height, width), and its half-extent in pixels (N, 1, 1).
 
-    Offset and tilt make the classes hard for a linear classifier. Every second thing is mirrored, so a flipped picture
-    is as likely as the picture itself.
+    Offset and tilt make the classes hard for a linear classifier. Every second thing is mirrored.
     """
     smallest, largest, offset = placing
     side, (_, scale, tilt) = min(height, width), SILHOUETTES[family]
@@ -301,8 +293,8 @@ def picture(seed, label: int, height: int, width: int) -> Array:
 def small_pictures(seed, count: int, size: int = 32) -> tuple[Array, Array]:
     """Pictures (count, size, size, 3) uint8 and labels (count,) int64, shuffled, as even as `count` allows.
 
-    Their grounds are windows of a few larger ones, which saves most of the time. Two calls with different seeds have
-    nothing in common, so take training and validation pictures from two calls.
+    Their grounds are windows of a few larger ones, which saves most of the time. Take training and validation pictures
+    from two calls with different seeds: they have nothing in common.
     """
     if count < 1:
         raise ValueError(f"count is {count}; accepted are positive numbers of pictures")
@@ -350,10 +342,7 @@ def plan(folder: Path | str, train: int = 2016, val: int = 600) -> list[Path]:
 
 
 def write_picture(index: int, path: Path) -> int:
-    """Draw picture `index` of the collection and write it as JPEG: the length of the file in bytes.
-
-    Sizes and shapes vary as those of photographs do; everything follows from the index.
-    """
+    """Draw picture `index` of the collection, write it as JPEG, and return its length in bytes."""
     rng = np.random.default_rng([7, index])
     shorter = 72 + 88 * rng.beta(1, 4)
     longer = shorter * min(np.exp(abs(rng.normal(0, 0.25))), 1.8)
@@ -365,10 +354,7 @@ def write_picture(index: int, path: Path) -> int:
 
 
 def write_collection(folder: Path | str, train: int = 2016, val: int = 600, workers: int | None = None) -> int:
-    """Write `folder/train/<class>/<number>.jpg` and `folder/val/...`, balanced, and return the bytes written.
-
-    `workers` processes share the work (None: one a core); the files do not depend on their number.
-    """
+    """Write the files of `plan`, by `workers` processes (one a core unless given), and return the bytes written."""
     paths = plan(folder, train, val)
     for parent in {path.parent for path in paths}:
         parent.mkdir(parents=True, exist_ok=True)

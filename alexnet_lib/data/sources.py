@@ -139,11 +139,9 @@ def _check_class(folder: Path) -> None:
         return
     shown = readable(os.path.relpath(first[0], folder.parent)) if first else ""
     why = f"; {shown}: not a picture" if first else ": its folder holds no file"
-    inner = _data_set_below(folder.parent)
     raise ValueError(
         f"class {readable(folder.name)!r} is left without an image{why}. {folder.parent} should hold one folder of "
-        "pictures for each class, itself or in train and val; remove what is no class"
-        + (f". {inner} has splits: is that the data set?" if inner else "")
+        "pictures for each class, itself or in train and val: remove what is no class, or name a folder in it"
     )
 
 
@@ -235,16 +233,6 @@ def _are_splits(names) -> bool:
     """Whether a training and another split are among these names."""
     kinds = _kinds(names)
     return "train" in kinds and len(kinds) > 1
-
-
-def _data_set_below(folder: Path) -> Path | None:
-    """A folder that holds splits, at most three levels down, to name in a message."""
-    with suppress(OSError):
-        for depth in ("*", "*/*", "*/*/*"):
-            for inner in islice(folder.glob(depth), 1000):
-                if inner.is_dir() and _are_splits(path.name for path in sub_folders(inner)):
-                    return inner
-    return None
 
 
 # ------------------------------------------------------------------------------------------------ classes of splits

@@ -7,23 +7,11 @@ which we leave alone. Classes are in the order of their WordNet numbers (WNIDs);
 
 from pathlib import Path
 
-from .download import fetch, unpack, verify
+from .download import ARCHIVES, unpacked
 from .sources import SourceFile, Split, is_junk
 
-URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-ARCHIVE, ARCHIVE_MD5 = "tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
-UNPACKED = "tiny-imagenet-200"
 CLASSES, PER_CLASS = 200, {"train": 500, "val": 50}
-FROM_ELSEWHERE = (
-    f"put the file {ARCHIVE} (248 MB, md5 {ARCHIVE_MD5}) from another source into {{folder}}, or what it unpacks to, "
-    f"the folder {UNPACKED}"
-)
-HOW_TO_GET = f"`python -m alexnet_lib.dataset download tiny_imagenet` fetches it; or {FROM_ELSEWHERE}"
-
-
-def download(folder: Path) -> None:
-    """Fetch the official archive into `folder` and verify it; see `fetch`."""
-    fetch(URL, folder / ARCHIVE, ARCHIVE_MD5, FROM_ELSEWHERE.format(folder=folder))
+ARCHIVE = ARCHIVES["tiny_imagenet"].name
 
 
 def list_split(folder: Path, split: str) -> Split:
@@ -33,7 +21,7 @@ def list_split(folder: Path, split: str) -> Split:
         FileNotFoundError: nothing of it is there.
         ValueError: a damaged archive, or a copy that is not whole: says what is missing.
     """
-    tree = _unpacked(folder)
+    tree = folder if (folder / "train").is_dir() else unpacked("tiny_imagenet", folder)
     classes = sorted(set(_lines(tree / "wnids.txt")))
     if len(classes) != CLASSES:
         raise ValueError(f"{tree / 'wnids.txt'} names {len(classes)} classes; Tiny ImageNet has {CLASSES}")
@@ -59,18 +47,6 @@ def list_split(folder: Path, split: str) -> Split:
         for path in paths[wnid]
     ]
     return Split(classes, files, {"source": f"tiny_imagenet {split}", "words": [words[w].strip() for w in classes]})
-
-
-def _unpacked(folder: Path) -> Path:
-    """The folder that holds train/ and val/ as they are distributed; unpacks the archive where there is none."""
-    for tree in (folder / UNPACKED, folder):
-        if (tree / "train").is_dir() and (tree / "val").is_dir():
-            return tree
-    archive = folder / ARCHIVE
-    if not archive.is_file():
-        raise FileNotFoundError(f"data set 'tiny_imagenet' is not in {folder}: {HOW_TO_GET.format(folder=folder)}")
-    verify(archive, ARCHIVE_MD5)
-    return unpack(archive, UNPACKED)
 
 
 def _lines(path: Path) -> list[str]:

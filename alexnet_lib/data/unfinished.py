@@ -125,7 +125,7 @@ class Unfinished:
 def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> None:
     """Have `fill` make a store's files in a working folder, and give that folder its name, unless it is there already.
 
-    Who comes second waits for the first, and finds the store made; a process that was killed holds nothing.
+    A second process waits for the first, and finds the store made; a process that was killed holds nothing.
 
     Raises:
         OSError: the disk is full; says where, what is `left` of the work, and how to go on.
