@@ -97,10 +97,10 @@ class Store:
             ValueError: not the index of these images.
         """
         path = self.folder / "index.csv"
-        index = pd.read_csv(path, keep_default_na=False)
-        if list(index) != ["file", "class", "sha256"] or len(index) != len(self):
+        index, count = pd.read_csv(path, keep_default_na=False), self.meta["images"]
+        if list(index) != ["file", "class", "sha256"] or len(index) != count:
             raise ValueError(
-                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {len(self)} of file, class, sha256. "
+                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {count} of file, class, sha256. "
                 f"Delete the folder {self.folder} and prepare it again"
             )
         return index
@@ -122,20 +122,14 @@ def prepare(source, destination, size=256, workers=None, progress=True, part=Non
         form: "raw", or "jpeg" for a tenth of the room and slower reading.
 
     Raises:
-        FileNotFoundError: no source folder.
-        ValueError: no class folders but perhaps splits, a class left without an image, or an impossible size.
+        FileNotFoundError, ValueError: no source folder, no classes in it, or a class without an image.
         FileExistsError: the destination holds something else.
     """
     return open_store(prepare_files(list_files(Path(source), part), Path(destination), size, workers, progress, form))
 
 
 def open_store(folder) -> Store:
-    """Open a prepared store; the images stay on disk until they are read.
-
-    Raises:
-        FileNotFoundError: no store there.
-        ValueError: a file of it is damaged, or does not belong with the others.
-    """
+    """Open a prepared store; the images stay on disk until they are read. Raises as `read_store` does."""
     return Store(Path(folder), *read_store(Path(folder)))
 
 
@@ -156,14 +150,12 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
             are damaged, do not belong together, or were made from other files than their folders hold now.
         FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
     """
-    root = _root(data_dir)
-    name = choose_dataset(name, root)[0]
+    name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
     prepared = _prepared_folder(name, root)
     if fresh := not is_prepared(name, root):
         _prepare(name, root)
     stores = {split: open_store(prepared / split) for split in _splits(name, root)}
-    where = f"{prepared} (remove it to prepare anew)"
-    check_classes({split: store.classes for split, store in stores.items()}, where)
+    check_classes({s: store.classes for s, store in stores.items()}, f"{prepared} (remove it to prepare anew)")
     if len({store.size for store in stores.values()}) > 1:
         found = ", ".join(f"{store.folder} has {store.size} pixels a side" for store in stores.values())
         raise ValueError(f"{found}; the splits of a data set have one size: delete one of them and prepare it again")
@@ -212,8 +204,7 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
         FileNotFoundError: the data set's pictures are not there.
         ValueError: they are no longer those that the store was made from.
     """
-    root = _root(data_dir)
-    name = choose_dataset(name, root)[0]
+    name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
     store = _prepared_folder(name, root) / split
     by_name = {file.name: file for file in _list_split(name, root, split, progress=False).files}
     names = open_store(store).index["file"]
@@ -225,8 +216,7 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
 
 def is_prepared(name: str, data_dir=None) -> bool:
     """Whether all stores of a data set are there already."""
-    root = _root(data_dir)
-    name = choose_dataset(name, root)[0]
+    name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
     return all((_prepared_folder(name, root) / split / "meta.json").is_file() for split in _splits(name, root))
 
 

@@ -92,8 +92,8 @@ def test_code_draws_the_committed_picture(index, tmp_path):
 
 
 def test_files_do_not_depend_on_the_number_of_processes(tmp_path):
-    size = embedded.write_collection(tmp_path, 24, 0, workers=2)
-    written = plan(tmp_path, 24, 0)
+    size = embedded.write_collection(tmp_path, 24, workers=2)
+    written = plan(tmp_path)[:24]
     assert size == sum(path.stat().st_size for path in written)
     for index in range(0, 24, 6):
         assert embedded.write_picture(index, tmp_path / "alone.jpg") == written[index].stat().st_size
@@ -184,11 +184,6 @@ def test_a_size_outside_the_range_is_refused(side):
         small_pictures(0, 24, size=side)
 
 
-def test_other_arguments_are_refused(tmp_path):
+def test_no_pictures_at_all_are_refused():
     with pytest.raises(ValueError, match="count is 0; accepted are positive"):
         small_pictures(0, 0)
-    with pytest.raises(ValueError, match="train is 25; accepted are multiples of 24"):
-        embedded.write_collection(tmp_path, 25, 24)
-    with pytest.raises(ValueError, match="val is -24; accepted are multiples of 24"):
-        embedded.write_collection(tmp_path, 24, -24)
-    assert not list(tmp_path.iterdir())

@@ -188,7 +188,6 @@ DAMAGE = {
     "state of text": lambda work: (work / "state.npz").write_text("{}"),
     "state of another version": lambda work: np.savez(work / "state.npz", listing="", files=3),
     "state of other files": lambda work: alter_state(work, listing="others"),
-    "state of other shapes": lambda work: alter_state(work, sum=np.zeros((9, 9, 3), np.int64)),
     "state that is huge": huge_state,
     "no state": lambda work: (work / "state.npz").unlink(),
 }

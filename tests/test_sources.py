@@ -65,19 +65,8 @@ def classes_of(folder):
     [
         ("abc", "ac", "val lacks 'b'$"),
         ("ac", "abc", "val has 'b', which train lacks$"),
-        (["Cat", "dog"], ["cat", "dog"], "is 'cat' in val the same as 'Cat' in train"),
-        (
-            ["golden_retriever", "pug"],
-            ["golden retriever", "pug"],
-            "is 'golden retriever' in val the same as 'golden_r",
-        ),
-        (
-            ["golden_retriever", "pug"],
-            ["golden-retriever", "pug"],
-            "is 'golden-retriever' in val the same as 'golden_r",
-        ),
-        (["flamingo", "pug"], ["flamigno", "pug"], "is 'flamigno' in val the same as 'flamingo' in train"),
-        ([NFC, "pug"], [NFD, "pug"], r"is 'e\\u0301' in val the same as '\\xe9' in train"),
+        (["Cat", "dog"], ["cat", "dog"], "val lacks 'Cat'; val has 'cat', which train lacks$"),
+        ([NFC, "pug"], [NFD, "pug"], r"val lacks '\\xe9'; val has 'e\\u0301', which train lacks$"),
         (["n02085620", "n01440764"], ["n02085621", "n01440764"], "val has 'n02085621', which train lacks$"),
         (map(str, range(10)), map(str, range(3, 10)), "val lacks '0', '1', '2'$"),
         (map(str, range(10)), ["images"], "val lacks '0', '1', '2', '3', '4' and 5 more; val has 'images', which"),

@@ -41,13 +41,13 @@ ARCHIVES = {
 }
 
 
+def by_hand(name: str) -> str:
+    """What a person can do without the host; {folder} stands for where the data set belongs."""
+    return f"put the file {ARCHIVES[name].name} (md5 {ARCHIVES[name].md5}) into {{folder}}, or what it unpacks to"
+
+
 def how_to_get(name: str) -> str:
-    """What a message says where a data set is missing; {folder} stands for where it belongs."""
-    archive = ARCHIVES[name]
-    return (
-        f"`python -m alexnet_lib.dataset download {name}` fetches it; or put the file {archive.name} (md5 "
-        f"{archive.md5}) into {{folder}}, or what it unpacks to"
-    )
+    return f"`python -m alexnet_lib.dataset download {name}` fetches it; or {by_hand(name)}"
 
 
 def fetch(name: str, folder: Path) -> None:
@@ -66,19 +66,17 @@ def fetch(name: str, folder: Path) -> None:
     if destination.is_file():
         return verify(destination, archive.md5)
     folder.mkdir(parents=True, exist_ok=True)
-    part, ways_out = folder / f"{archive.name}.part", how_to_get(name).split("; or ")[1].format(folder=folder)
+    part, instead = folder / f"{archive.name}.part", f"Try again later, or {by_hand(name).format(folder=folder)}"
     try:
         _resume(archive.url, part)
     except (OSError, ValueError) as error:
         kept = f"; {part.stat().st_size:,} bytes of it are kept" if part.is_file() else ""
-        raise ConnectionError(
-            f"{archive.url} was not delivered: {error}{kept}. Try again later, or {ways_out}"
-        ) from None
+        raise ConnectionError(f"{archive.url} was not delivered: {error}{kept}. {instead}") from None
     try:
         verify(part, archive.md5)
     except ValueError as error:
         part.unlink()  # nothing of it can be trusted
-        raise ConnectionError(f"{archive.url} sent something else: {error}. Try again later, or {ways_out}") from None
+        raise ConnectionError(f"{archive.url} sent something else: {error}. {instead}") from None
     os.replace(part, destination)
 
 

@@ -33,6 +33,7 @@ from .embedded_shapes import (
 # label = 4 · family + surface; a prepared store sorts its folders by name, and so in another order
 CLASSES = tuple(f"{surface} {family}" for family in SILHOUETTES for surface in SURFACES)
 SMALLEST_SIDE = 16  # pixels; below it no surface can be recognised
+COUNTS = {"train": 2016, "val": 600}  # of pictures, multiples of the number of classes
 JPEG_QUALITY = 80
 GREYSCALE = 0.04  # share of pictures without colour, as among photographs
 # smallest and largest half-extent of a thing relative to half the shorter side, largest offset relative to that side
@@ -87,21 +88,19 @@ def blur(image: Array, radius: int) -> Array:
 # ---- Grounds
 
 
-class Palette:
-    """The colours of one ground: a theme, and a range of brightness."""
+def draw_palette(rng: np.random.Generator) -> tuple[float, ...]:
+    """What the colours of one ground have in common: a theme, the darkest and the lightest value."""
+    darkest, theme = rng.uniform(0.1, 0.45), THEMES[rng.integers(len(THEMES))]
+    return *theme, darkest, darkest + rng.uniform(0.25, 0.5)
 
-    def __init__(self, rng: np.random.Generator):
-        self.darkest = rng.uniform(0.1, 0.45)
-        self.theme = THEMES[rng.integers(len(THEMES))]
-        self.lightest = self.darkest + rng.uniform(0.25, 0.5)
 
-    def colours(self, rng: np.random.Generator, count: int) -> Array:
-        """RGB (count, 3); one in ten is of any hue."""
-        hue, hue_sd, least, greatest = self.theme
-        stray = rng.random(count) < 0.1
-        hues = np.where(stray, rng.random(count), hue + hue_sd * rng.standard_normal(count))
-        saturations = np.where(stray, rng.uniform(0.1, 0.6, count), rng.uniform(least, greatest, count))
-        return hsv(hues, saturations, rng.uniform(self.darkest, self.lightest, count))
+def colours_of(palette: tuple[float, ...], rng: np.random.Generator, count: int) -> Array:
+    """RGB (count, 3); one in ten is of any hue."""
+    hue, hue_sd, least, greatest, darkest, lightest = palette
+    stray = rng.random(count) < 0.1
+    hues = np.where(stray, rng.random(count), hue + hue_sd * rng.standard_normal(count))
+    saturations = np.where(stray, rng.uniform(0.1, 0.6, count), rng.uniform(least, greatest, count))
+    return hsv(hues, saturations, rng.uniform(darkest, lightest, count))
 
 
 OUTLINES = {  # 0 in the centre, 1 on the outline, from coordinates in units of the half axes
@@ -141,9 +140,9 @@ def radii(rng: np.random.Generator, count: int, smallest: float, largest: float)
 
 
 def dead_leaves(rng: np.random.Generator, height: int, width: int, side: float, large: int, small: int):
-    """A ground (height, width, 3) of `large` + `small` shapes, and its `Palette`; `side` is that of the picture."""
-    palette, angle = Palette(rng), rng.uniform(0, TURN)
-    floor, *colours = palette.colours(rng, 1 + large + small)
+    """A ground (height, width, 3) of `large` + `small` shapes, and its palette; `side` is that of the picture."""
+    palette, angle = draw_palette(rng), rng.uniform(0, TURN)
+    floor, *colours = colours_of(palette, rng, 1 + large + small)
     image = floor * (1 + 0.1 * grain(rng, height, width, kinds=3)[..., None])
     behind = rng.uniform(0.6, 1, large) * side / 2
     sizes = np.concatenate([behind, radii(rng, small, 0.03 * side, side / 2)]).tolist()
@@ -231,13 +230,13 @@ def drop_shadow(rng: np.random.Generator, cover: Array) -> Array:
     return Draw(rng, count)(0.25, 0.65) * blur(shifted, max(1, int(0.035 * side)))
 
 
-def lay_leaf_in_front(rng: np.random.Generator, image: Array, palette: Palette) -> None:
+def lay_leaf_in_front(rng: np.random.Generator, image: Array, palette: tuple) -> None:
     """Lay a leaf at the border of `image` (H, W, 3), in place, where it may hide a part of the thing."""
     height, width, _ = image.shape
     side, bearing, angle = min(height, width), rng.uniform(0, TURN), rng.uniform(0, np.pi)
     distance, radius = side * rng.uniform(0.48, 0.64), side * rng.uniform(0.16, 0.34)
     place = width / 2 + distance * cos(bearing), height / 2 + distance * sin(bearing)
-    aspect, colour = rng.uniform(0.25, 0.6), palette.colours(rng, 1)[0]
+    aspect, colour = rng.uniform(0.25, 0.6), colours_of(palette, rng, 1)[0]
     lay(rng, image, "leaf", place, radius, aspect, angle, colour, (0.3 * cos(angle), 0.3 * sin(angle)), edge=1.6)
 
 
@@ -265,7 +264,7 @@ def photograph(rng: np.random.Generator, image: Array) -> Array:
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def compose(rng, ground: Array, palettes: list[Palette], label: int, placing: tuple, leaf_in_front: float) -> Array:
+def compose(rng, ground: Array, palettes: list[tuple], label: int, placing: tuple, leaf_in_front: float) -> Array:
     """Pictures (N, H, W, 3) uint8 of class `label` on grounds (N, H, W, 3), each with its own palette."""
     surface, family = CLASSES[label].split()
     colour, cover = thing(rng, *ground.shape[:3], family, surface, placing)
@@ -331,13 +330,10 @@ def window(rng: np.random.Generator, canvas: Array, size: int) -> Array:
 # ---- The collection of files
 
 
-def plan(folder: Path | str, train: int = 2016, val: int = 600) -> list[Path]:
-    """The file of each picture of the collection, by its index: `train` in folder/train, then `val` in folder/val."""
-    for name, count in (("train", train), ("val", val)):
-        if count < 0 or count % len(CLASSES):
-            raise ValueError(f"{name} is {count}; accepted are multiples of {len(CLASSES)}, the number of classes")
+def plan(folder: Path | str) -> list[Path]:
+    """The file of each picture of the collection, by its index: the training pictures first."""
     names = [name.replace(" ", "_") for name in CLASSES]
-    places = [(split, i) for split, count in (("train", train), ("val", val)) for i in range(count)]
+    places = [(split, i) for split, count in COUNTS.items() for i in range(count)]
     return [Path(folder) / split / names[i % len(names)] / f"{i // len(names):04d}.jpg" for split, i in places]
 
 
@@ -353,9 +349,9 @@ def write_picture(index: int, path: Path) -> int:
     return path.stat().st_size
 
 
-def write_collection(folder: Path | str, train: int = 2016, val: int = 600, workers: int | None = None) -> int:
-    """Write the files of `plan`, by `workers` processes (one a core unless given), and return the bytes written."""
-    paths = plan(folder, train, val)
+def write_collection(folder: Path | str, count: int | None = None, workers: int | None = None) -> int:
+    """Write the files of `plan`, or the first `count`, by `workers` processes (one a core), and return their bytes."""
+    paths = plan(folder)[:count]
     for parent in {path.parent for path in paths}:
         parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers or cores()) as pool:

@@ -66,8 +66,7 @@ class Devkit:
 
 def splits(name: str, folder: Path) -> tuple[str, ...]:
     """The splits to prepare: train and val, and test where its pictures are."""
-    contest = CONTESTS[name]
-    return tuple(split for split in contest.archives if split != "test" or _place(contest, folder, split))
+    return tuple(_places(CONTESTS[name], folder))
 
 
 def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) -> Split:
@@ -78,8 +77,9 @@ def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) 
         ValueError: a damaged archive, the development kit of another year, other classes, too few pictures of a class.
     """
     contest = CONTESTS[name]
-    _check_complete(name, contest, folder)
-    place = _place(contest, folder, split)
+    places = _places(contest, folder)
+    _check_complete(name, folder, places)
+    place = places[split]
     about, refused = {"source": place.name}, []
     if _is_by_class(place):
         classes, files, *_ = list_files(place)
@@ -99,21 +99,23 @@ def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) 
     counts = Counter(file.label for file in files)
     for label, wnid in enumerate(classes):
         count, right = counts[label], wanted.get(wnid, 0)
-        if count < right or count > right and split != "train":  # more training pictures than the kit counts will do
+        if count < right or count > right and split != "train":  # in training, more than the kit counts will do
             raise ValueError(f"{place} has {count} files of class {wnid}, a whole copy {right}")
     if (folder / PATCHES).is_file():
-        patches = list_place(folder / PATCHES, lists, progress=False)[0]
-        files, about["patched"] = _patched(files, {patch.name.split("/")[-1]: patch for patch in patches})
+        patches = {_name(patch): patch for patch in list_place(folder / PATCHES, lists, progress=False)[0]}
+        about["patched"] = sum(_name(file) in patches for file in files)
+        files = [patches.get(_name(file), file)._replace(name=file.name, label=file.label) for file in files]
     return Split(classes, files, about, refused)
 
 
-def _place(contest: Contest, folder: Path, split: str) -> Path | None:
-    """Where the pictures of a split are: the archive, or the folder that it was unpacked to."""
-    archive = contest.archives[split]
-    for place in (folder / archive, folder / archive.removesuffix(".tar"), folder / split):
-        if place.is_file() or place.is_dir() and any(not is_junk(path.name) for path in place.iterdir()):
-            return place
-    return None
+def _places(contest: Contest, folder: Path) -> dict[str, Path | None]:
+    """Where the pictures of each split are: the archive, or the folder that it was unpacked to."""
+    found = {}
+    for split, archive in contest.archives.items():
+        places = (folder / archive, folder / archive.removesuffix(".tar"), folder / split)
+        held = (p for p in places if p.is_file() or p.is_dir() and any(not is_junk(q.name) for q in p.iterdir()))
+        found[split] = next(held, None)
+    return {split: place for split, place in found.items() if place or split != "test"}
 
 
 def _is_by_class(place: Path | None) -> bool:
@@ -121,8 +123,8 @@ def _is_by_class(place: Path | None) -> bool:
     return bool(place and place.is_dir() and any(WNID.fullmatch(c.name) and c.is_dir() for c in place.iterdir()))
 
 
-def _check_complete(name: str, contest: Contest, folder: Path) -> None:
-    places = {split: _place(contest, folder, split) for split in splits(name, folder)}
+def _check_complete(name: str, folder: Path, places: dict[str, Path | None]) -> None:
+    contest = CONTESTS[name]
     missing = [f"{contest.archives[s]} (or its pictures in a folder {s})" for s, place in places.items() if not place]
     unlabelled = [split for split, place in places.items() if not _is_by_class(place)]
     kit = _kit(contest, folder) if unlabelled else None
@@ -156,7 +158,7 @@ def _labelled(members: list[SourceFile], classes: list[str], wnid_of) -> tuple[l
     labels, files, unknown = {wnid: label for label, wnid in enumerate(classes)}, {}, []
     for member in members:
         wnid = wnid_of(member.name)
-        name = f"{wnid}/{member.name.split('/')[-1]}"
+        name = f"{wnid}/{_name(member)}"
         if wnid not in labels:
             unknown.append({"file": member.name, "reason": "neither its name nor its folder is that of a class"})
         elif name in files:
@@ -164,6 +166,11 @@ def _labelled(members: list[SourceFile], classes: list[str], wnid_of) -> tuple[l
         else:
             files[name] = member._replace(name=name, label=labels[wnid])
     return sorted(files.values(), key=lambda file: (file.label, file.name)), unknown
+
+
+def _name(file: SourceFile) -> str:
+    """A file's own name, without its folder."""
+    return file.name.rsplit("/", 1)[-1]
 
 
 def _folder_of(name: str) -> str:
@@ -191,12 +198,6 @@ def _truth(contest: Contest, folder: Path, devkit: Devkit, split: str) -> Callab
     return wnid
 
 
-def _patched(files: list[SourceFile], patches: dict[str, SourceFile]) -> tuple[list[SourceFile], int]:
-    """The files, some replaced by the patches of the same name, and how many."""
-    mended = [patches.get(file.name.split("/")[-1], file)._replace(name=file.name, label=file.label) for file in files]
-    return mended, sum(new != old for new, old in zip(mended, files, strict=True))
-
-
 # ------------------------------------------------------------------------------------------------ the development kit
 
 
@@ -206,11 +207,7 @@ def _kit(contest: Contest, folder: Path) -> Path | None:
 
 
 def _read_devkit(contest: Contest, folder: Path) -> Devkit:
-    """The development kit in `folder`.
-
-    Raises:
-        ValueError: that of another year, or not a whole one.
-    """
+    """The development kit in `folder`; a ValueError says if it is another year's, or not a whole one."""
     from scipy.io import loadmat  # here, because few need it
 
     place, number = _kit(contest, folder), f"ILSVRC{contest.year}_ID"

@@ -73,21 +73,19 @@ def decode(data: bytes) -> torch.Tensor:
 
 def _upper_bits(picture: Image.Image) -> np.ndarray:
     """The upper 8 of 16 bits a pixel, (H, W) uint8."""
-    bits = getattr(picture, "tag_v2", {}).get(258, (16,))  # of a TIFF; in other formats they are 16
-    if picture.mode == "F" or bits != (16,) or 2 in getattr(picture, "tag_v2", {}).get(339, ()):
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF; in other formats there are 16 bits
+    bits, signed = tags.get(258, (16,)), 2 in tags.get(339, ())
+    if picture.mode == "F" or bits != (16,) or signed:
         kind = "fractions" if picture.mode == "F" else f"signed or {bits[0]}-bit whole numbers"
         raise ValueError(f"its pixels are {kind}, which do not say what is white; save it with 8 or 16 bits a pixel")
-    numbers = np.asarray(picture)
-    return (numbers >> 8).astype(np.uint8)
+    return (np.asarray(picture) >> 8).astype(np.uint8)
 
 
 def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Scale until the shorter side is `size` pixels and keep the centre: (3, H, W) to (size, size, 3) uint8 (§2).
 
-    Bilinear with antialiasing: Pillow's rule, within one grey level nearly everywhere and two at most.
-
-    Raises:
-        ValueError: so thin that it would become enormous.
+    Bilinear with antialiasing: Pillow's rule, within one grey level nearly everywhere and two at most. A picture so
+    thin that it would become enormous is a ValueError.
     """
     from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
 

@@ -4,7 +4,6 @@ A class is a folder, and its pictures are the files below it at any depth. Hidde
 behind, and links to folders below a class (they may lead in a circle) don't count.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -178,8 +177,8 @@ def _part(files: list[SourceFile], part: str, folder: Path) -> list[SourceFile]:
 def find_splits(folder: Path) -> dict[str, tuple[Path, str | None]]:
     """The folder of classes for "train" and for "val", and which part of it is meant if it is the same for both.
 
-    Names of splits are read in any case: train or training; val, valid or validation, and where none of these is there
-    test or testing. A folder that holds only one folder, of folders, stands for that one.
+    Names of splits are read in any case. A test split counts as validation if there is none. A folder that holds only
+    one folder, of folders, stands for that one.
 
     Raises:
         ValueError: one split without the other, two that may be the same, or a folder that is no data set.
@@ -239,12 +238,10 @@ def _are_splits(names) -> bool:
 
 
 def check_classes(classes_of: dict[str, list[str]], where: Path | str) -> None:
-    """Whether these are classes, and whether every split has those of "train" in the same order.
-
-    Labels count the classes of their own split, so one class more or less would shift all that follow.
+    """Whether these are classes, and whether every split has those of "train": labels count those of their own split.
 
     Raises:
-        ValueError: they are not, with those that differ and the nearest spelling.
+        ValueError: they are not, with those that differ.
     """
     train = classes_of["train"]
     if len(train) < 2:
@@ -266,32 +263,17 @@ def _differences(train: list[str], classes: list[str], split: str) -> list[str]:
     of_train, of_split = set(train), set(classes)
     missing = [name for name in train if name not in of_split]
     more = [name for name in classes if name not in of_train]
-    said = [f"{split} lacks {_some(missing)}"] if missing else []
-    said += [f"{split} has {_some(more)}, which train lacks"] if more else []
-    for name in more[:5]:
-        if near := _nearest(name, missing):
-            same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", near)  # they look alike
-            shown = ascii if same else repr
-            said.append(f"is {shown(name)} in {split} the same as {shown(near)} in train?")
+    one, other = ({unicodedata.normalize("NFC", name) for name in names} for names in (missing, more))
+    shown = ascii if one & other else repr  # an accent is coded in two ways, which look the same
+    said = [f"{split} lacks {_some(missing, shown)}"] if missing else []
+    said += [f"{split} has {_some(more, shown)}, which train lacks"] if more else []
     return said or [f"they stand in another order, {_some(classes)} instead of {_some(train)}"]
 
 
-def _nearest(name: str, others: list[str]) -> str | None:
-    """The name that may be meant: alike but for case, spaces, _, -, accents and a letter or two; numbers agree."""
-
-    def plain(name: str) -> str:
-        return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
-
-    numbered = re.sub(r"\D", "", name)
-    alike = {plain(other): other for other in others if re.sub(r"\D", "", plain(other)) == numbered}
-    found = difflib.get_close_matches(plain(name), alike, 1, 0.8)
-    return alike[found[0]] if found else None
-
-
-def _some(names: list[str]) -> str:
+def _some(names: list[str], shown=repr) -> str:
     """Names for a message: at most five."""
     rest = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(map(repr, names[:5])) + rest
+    return ", ".join(map(shown, names[:5])) + rest
 
 
 # ------------------------------------------------------------------------------------------------ prepared before

@@ -13,8 +13,14 @@ from .jpeg_store import IMAGES, OFFSETS, JpegImages
 from .pieces import Rows
 
 FORMS = ("raw", "jpeg")
-KINDS = {"classes": list, "images": int, "size": int, "colour_pca": dict, "files": int, "rejected": list}
-KINDS |= {"fingerprint": str}
+COUNT = "a whole number from 1 on", lambda value: type(value) is int and value >= 1
+TEXTS = "a list of names", lambda value: isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+META = {"classes": TEXTS, "images": COUNT, "size": COUNT, "files": COUNT} | {
+    "colour_pca": ("a table", lambda value: isinstance(value, dict)),
+    "rejected": ("a list", lambda value: isinstance(value, list)),
+    "fingerprint": ("a text", lambda value: isinstance(value, str)),
+    "form": (" or ".join(FORMS), lambda value: value in (None, *FORMS)),  # None: raw
+}
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python knows the name from 3.13 on; the number is Linux's
 
 
@@ -41,12 +47,7 @@ def read_store(folder: Path):
 
 
 def read_meta(folder: Path) -> dict:
-    """What a store says of itself.
-
-    Raises:
-        FileNotFoundError: no store there.
-        ValueError: damaged, or without what every store says.
-    """
+    """What a store says of itself; raises as `read_store` does."""
     path = folder / "meta.json"
     if not path.is_file():
         raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
@@ -55,15 +56,8 @@ def read_meta(folder: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"no JSON ({error})", "what `prepare` writes") from None
     _require(isinstance(meta, dict), path, f"a {type(meta).__name__}", "a table of names and values")
-    for name, kind in KINDS.items():
-        found = f"{name} is {_short(meta[name])}" if name in meta else f"no {name}"
-        _require(type(meta.get(name)) is kind, path, found, f"{name} of type {kind.__name__}")
-    names = bool(meta["classes"]) and all(isinstance(name, str) for name in meta["classes"])
-    _require(names, path, f"classes are {_short(meta['classes'])}", "at least one name")
-    _require(
-        min(meta["images"], meta["size"]) >= 1, path, f"{meta['images']} images of size {meta['size']}", "1 and more"
-    )
-    _require(meta.get("form", "raw") in FORMS, path, f"form is {_short(meta.get('form'))}", " or ".join(FORMS))
+    for name, (accepted, fits) in META.items():
+        _require(fits(meta.get(name)), path, f"{name} is {_short(meta.get(name))}", accepted)
     return meta
 
 

@@ -1,8 +1,7 @@
 """§2, a store that is being made: what of it is on disk, how much of that counts, and whether it still is what it was.
 
-A run goes on only from what was written whole. A state that is torn, foreign or of another version of this file, and
-images or records that are not the ones it tells of, are removed, and the store is begun again: that takes longer and
-ends with the same bytes.
+A run goes on only from what was written whole. A state that is torn or foreign, and images or records that are not the
+ones it tells of, are removed, and the store is begun again: that takes longer and ends with the same bytes.
 """
 
 import errno
@@ -24,10 +23,7 @@ FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class Unfinished:
-    """The images and records of a store so far: what an earlier run left for these very files, or a fresh start.
-
-    `state` says how much of them counts, and holds the sums over all images.
-    """
+    """What an earlier run left for these very files, or a fresh start; `state` says how much of it counts."""
 
     def __init__(self, folder: Path, listing: str, count: int, size: int, form: str):
         self.folder, self.size, self.form = folder, size, form
@@ -50,8 +46,6 @@ class Unfinished:
             with np.load(self.folder / STATE, allow_pickle=False) as saved:
                 arrays = {name: saved[name] for name in self.state}
         except Exception:  # numpy and zipfile raise nearly anything on damaged bytes
-            return False
-        if any(array.shape != np.shape(self.state[name]) for name, array in arrays.items()):
             return False
         if arrays["listing"].item() != self.state["listing"]:
             return False
