@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tarfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -109,7 +110,8 @@ def unpacked(name: str, folder: Path) -> Path:
             raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
         verify(packed, archive.md5)
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-        shutil.unpack_archive(packed, work, **({} if packed.suffix == ".zip" else {"filter": "data"}))
+        filters = packed.suffix != ".zip" and hasattr(tarfile, "data_filter")  # Python has it since 3.11.4
+        shutil.unpack_archive(packed, work, **({"filter": "data"} if filters else {}))
         os.replace(work / archive.inner, inner)
         shutil.rmtree(work)
     return inner

@@ -359,4 +359,6 @@ def write_collection(folder: Path | str, count: int | None = None, workers: int 
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m alexnet_lib.data.embedded FOLDER")
     write_collection(sys.argv[1])
