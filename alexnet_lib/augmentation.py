@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .colours import ColourPCA
-from .data.jpeg_store import JpegImages
+from .data.pieces import Rows
 
 OFFSETS = ("code2012", "printed")
 NOISE_UNITS = ("code2012", "deviation", "printed", "torch")
@@ -83,7 +83,7 @@ def cut_views(images, views: Views, size: int, rows=None):
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     if isinstance(images, torch.Tensor):
         return _cut_windows(images, views, size, rows)
-    if isinstance(images, JpegImages):
+    if isinstance(images, Rows):
         images, rows = images[rows], range(len(rows))
     images = np.asarray(images)  # slices of a memory map are memory maps, which cost several times as much
     crops = np.empty((len(rows), size, size, 3), np.uint8)

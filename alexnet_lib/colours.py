@@ -1,4 +1,4 @@
-"""§4.1, the colours of a collection: the principal axes of all its pixels, by sums that are exact in any order."""
+"""§4.1, the colours of a collection: the principal axes of all its pixels, from sums that are exact in any order."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,6 @@ class ColourPCA:
 def colour_pca(images) -> ColourPCA:
     """The principal axes of colour over all pixels of `images`, (N, H, W, 3) on the 0-255 scale (§4.1).
 
-    The covariance is accumulated image by image in float64.
-
     Raises:
         ValueError: no pixels, images of another shape, or values that are not finite.
     """
@@ -40,8 +38,7 @@ def colour_pca(images) -> ColourPCA:
 def colour_products(image: np.ndarray) -> np.ndarray:
     """Σ (r, g, b)ᵀ(r, g, b) over the pixels of one image (H, W, 3): (3, 3) float64, exact for uint8.
 
-    Channels that are `apart` numbers from each other are multiplied row by row, which is faster than a matrix product
-    with three rows.
+    Each row is multiplied by itself shifted by 0, 1 and 2 numbers, which is faster than a product of thin matrices.
     """
     # a sum of 256 products of bytes is less than 2²⁴, so float32 holds it exactly
     rows = image.reshape(len(image), -1).astype(np.float32 if image.dtype == np.uint8 else np.float64)

@@ -2,18 +2,19 @@
 
 A prepared store is a folder that `prepare` makes from a folder of pictures:
 
-    images.npy   uint8 (N, 256, 256, 3), read without loading it; or, in a tenth of the room, images.jpegs and
-                 offsets.npy: the same pictures as JPEG, one after the other (`jpeg_store`)
+    images.npy   uint8 (N, 256, 256, 3), mapped, not loaded; or, in a tenth of the room, images.jpegs and offsets.npy:
+                 the same pictures as JPEG, one after the other (`jpeg_store`)
     labels.npy   int64 (N,)
     index.csv    where each image came from: file, class, sha256
     mean.npy     float32 (256, 256, 3), the mean image
     meta.json    classes in order, colour axes, counts, versions, fingerprint, and every rejected file with its reason
+
+From a JPEG file to a store: `sources` (or `ilsvrc`, `tiny_imagenet`) lists the files of a split, `preparation` decodes,
+scales and cuts them, `unfinished` writes them, `store_files` opens what came of it.
 """
 
 import argparse
 import hashlib
-import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,13 +25,11 @@ import pandas as pd
 
 from .colours import ColourPCA
 from .data import cifar10, ilsvrc, tiny_imagenet
-from .data.download import through_torchvision
-from .data.jpeg_store import JpegImages
+from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
-from .data.preparation import FORMS, prepare_files, prepare_folder, write_store
-from .data.sources import SourceFile, check_classes, find_splits, list_files
-from .data.store_files import read_meta, read_store, require_one_size
-from .data.unchanged import require_unchanged
+from .data.preparation import FORMS, prepare_files, write_store
+from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, require_unchanged
+from .data.store_files import read_meta, read_store
 from .paths import REPOSITORY, data_dir
 
 SPLITS = ("train", "val")
@@ -42,19 +41,17 @@ JPEG = "-jpeg"  # at the end of a name: the same pictures, stored as JPEG
 AS_JPEG = tuple(name + JPEG for name in ("imagenette", *ilsvrc.CONTESTS))
 # the same pictures as another's, stored small or as JPEG
 SOURCES = {"imagenette73": "imagenette"} | {name: name.removesuffix(JPEG) for name in AS_JPEG}
-ONE_FOLDER_EACH = "so that {folder}/train and {folder}/val hold one folder for each class"
-IMAGENETTE = f"`python -m alexnet_lib.dataset download imagenette` fetches it; or unpack its pictures {ONE_FOLDER_EACH}"
+ONE_FOLDER_EACH = "pictures so that {folder}/train and {folder}/val hold one folder for each class"
 HOW_TO_GET = {
     "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
     "embedded32": "it is generated",
-    "cifar10": cifar10.HOW_TO_GET,
-    "imagenette": IMAGENETTE,
-    "imagenette73": IMAGENETTE,
-    "tiny_imagenet": tiny_imagenet.HOW_TO_GET,
+    "cifar10": f"{how_to_get('cifar10')}, or {ONE_FOLDER_EACH}",
+    "imagenette": f"{how_to_get('imagenette')}, or {ONE_FOLDER_EACH}",
+    "tiny_imagenet": how_to_get("tiny_imagenet"),
     "ilsvrc2010": ilsvrc.HOW_TO_GET,
     "ilsvrc2012": ilsvrc.HOW_TO_GET,
 }
-HOW_TO_GET |= {name: HOW_TO_GET[SOURCES[name]] for name in AS_JPEG}
+HOW_TO_GET |= {name: HOW_TO_GET[source] for name, source in SOURCES.items()}
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Store:
     """A prepared split, open for reading. The module's docstring gives the shapes."""
 
     folder: Path
-    images: np.ndarray | JpegImages
+    images: np.ndarray | Rows
     labels: np.ndarray
     mean: np.ndarray
     pca: ColourPCA
@@ -85,7 +82,7 @@ class Store:
     def spread(self, count: int) -> "Store":
         """A store of `count` of these images, evenly spaced over all classes; itself if there are no more.
 
-        The images are read when they are used. What is said of the whole (index, mean, pca, meta) stays as it is.
+        The images are read when they are used. Index, mean, pca and meta remain those of the whole.
         """
         if count >= len(self):
             return self
@@ -97,13 +94,13 @@ class Store:
         """Where each image came from: file, class, sha256.
 
         Raises:
-            ValueError: it is not the index of these images.
+            ValueError: not the index of these images.
         """
         path = self.folder / "index.csv"
-        index = pd.read_csv(path, keep_default_na=False)
-        if list(index) != ["file", "class", "sha256"] or len(index) != len(self):
+        index, count = pd.read_csv(path, keep_default_na=False), self.meta["images"]
+        if list(index) != ["file", "class", "sha256"] or len(index) != count:
             raise ValueError(
-                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {len(self)} of file, class, sha256. "
+                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {count} of file, class, sha256. "
                 f"Delete the folder {self.folder} and prepare it again"
             )
         return index
@@ -112,40 +109,28 @@ class Store:
 def prepare(source, destination, size=256, workers=None, progress=True, part=None, form="raw") -> Store:
     """Turn a folder with one sub-folder for each class into a prepared store (§2).
 
-    Each picture is scaled until its shorter side has `size` pixels and the central square is kept. Killed at any
+    Each picture is scaled until its shorter side has `size` pixels, and the central square is kept. Killed at any
     moment and called again, it goes on where it was and ends with the same bytes. A destination that is already
     prepared from the same files is opened, not made again. Files that cannot be images are listed with their reasons
     in `meta["rejected"]`, and the run goes on.
 
     Args:
         source: the folder; classes are its sub-folders in sorted order, files are taken from any depth below them.
-            Hidden files and folders, and those that systems leave behind, count as nothing.
         destination: the store's folder; it appears whole or not at all.
-        size: side of the stored images in pixels.
         workers: threads that decode; one a core unless given.
-        progress: whether to show a progress bar.
-        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names, but
-            at least one picture of each class.
+        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names.
         form: "raw", or "jpeg" for a tenth of the room and slower reading.
 
     Raises:
-        FileNotFoundError: no source folder.
-        ValueError: no class folders but perhaps splits, a class left without an image, or an impossible size.
+        FileNotFoundError, ValueError: no source folder, no classes in it, or a class without an image.
         FileExistsError: the destination holds something else.
     """
-    folders = Path(source), Path(destination)
-    return open_store(prepare_folder(*folders, size, workers, progress, part, form=form))
+    return open_store(prepare_files(list_files(Path(source), part), Path(destination), size, workers, progress, form))
 
 
 def open_store(folder) -> Store:
-    """Open a prepared store; the images stay on disk until they are read.
-
-    Raises:
-        FileNotFoundError: no store there.
-        ValueError: a file of it is damaged, or does not belong with the others.
-    """
-    folder = Path(folder)
-    return Store(folder, *read_store(folder))
+    """Open a prepared store; the images stay on disk until they are read. Raises as `read_store` does."""
+    return Store(Path(folder), *read_store(Path(folder)))
 
 
 def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
@@ -154,11 +139,10 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     For "ilsvrc2010" there is {"test": store} too, where its pictures are.
 
     Args:
-        name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs, stored as small
-            as the built-in pictures), "tiny_imagenet" (200 classes of ImageNet, stored as small), "ilsvrc2010",
-            "ilsvrc2012", "auto" (the largest that is prepared), or the path of a folder that has one sub-folder for
-            each class, itself or in its train/ and val/ (or test/ and other names, see `sources.find_splits`). With
-            "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
+        name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs at 73 pixels, as
+            the built-in ones), "tiny_imagenet" (200 classes of ImageNet), "ilsvrc2010", "ilsvrc2012", "auto" (the
+            largest that is prepared), or the path of a folder that has one sub-folder for each class, itself or in its
+            train/ and val/. With "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
         data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
 
     Raises:
@@ -166,48 +150,74 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
             are damaged, do not belong together, or were made from other files than their folders hold now.
         FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
     """
-    root = _root(data_dir)
-    name = choose_dataset(name, root)[0]
+    name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
     prepared = _prepared_folder(name, root)
     if fresh := not is_prepared(name, root):
-        _prepare(name, root, prepared)
+        _prepare(name, root)
     stores = {split: open_store(prepared / split) for split in _splits(name, root)}
-    where = f"{prepared} (remove it to prepare anew)"
-    check_classes({split: store.classes for split, store in stores.items()}, where)
-    require_one_size(stores)
-    if not fresh:
-        _require_unchanged(stores, name, root)
+    check_classes({s: store.classes for s, store in stores.items()}, f"{prepared} (remove it to prepare anew)")
+    if len({store.size for store in stores.values()}) > 1:
+        found = ", ".join(f"{store.folder} has {store.size} pixels a side" for store in stores.values())
+        raise ValueError(f"{found}; the splits of a data set have one size: delete one of them and prepare it again")
+    if not fresh and not _is_archive(name, root):
+        with suppress(FileNotFoundError):  # the source was removed, for it is not needed any more
+            for split, place in _class_folders(name, root).items():
+                require_unchanged(stores[split], *place)
     return stores
 
 
-def _prepare(name: str, root: Path, prepared: Path) -> None:
+def _prepare(name: str, root: Path) -> None:
     """Make the stores of a data set. All splits are listed and compared before any work."""
-    source, form = SOURCES.get(name, name), "jpeg" if name in AS_JPEG else "raw"
-    if source in ilsvrc.CONTESTS:
-        return ilsvrc.prepare_contest(source, root / source, prepared, form=form)
+    prepared = _prepared_folder(name, root)
     if name == "embedded32":
-        for split in SPLITS:
-            _generate_small(prepared / split, split)
-        return None
-    if name == "tiny_imagenet":
-        return tiny_imagenet.prepare_tiny(root / name, prepared, STORE_SIZES[name])
-    if name == "cifar10" and cifar10.is_official(root / name):
-        return cifar10.prepare_official(root / name, prepared)
-    found = _sources(name, root)
-    listed = {split: list_files(*place) for split, place in found.items()}
-    where = Path(os.path.commonpath([folder for folder, _ in found.values()]))
-    check_classes({split: classes for split, (classes, _) in listed.items()}, where)
-    for split, (classes, files) in listed.items():
-        about = {"source": found[split][0].name} | ({"lossy": cifar10.is_lossy(files)} if name == "cifar10" else {})
-        prepare_files(files, classes, prepared / split, STORE_SIZES.get(name, 256), about=about, form=form)
+        from .data.embedded import CLASSES, small_pictures
+
+        for seed, split in enumerate(SPLITS):
+            images, labels = small_pictures(seed, EMBEDDED32_COUNTS[split])
+            write_store(prepared / split, images, labels, CLASSES, {"source": name})
+    elif name == "cifar10" and _is_archive(name, root):
+        cifar10.prepare_official(root / name, prepared)
+    else:
+        listed = {split: _list_split(name, root, split) for split in _splits(name, root)}
+        check_classes({split: of.classes for split, of in listed.items()}, _source_folder(name, root))
+        form = "jpeg" if name in AS_JPEG else "raw"
+        for split, of in listed.items():
+            if name == "cifar10":
+                of.about["lossy"] = cifar10.is_lossy(of.files)
+            prepare_files(of, prepared / split, STORE_SIZES.get(name, 256), form=form)
+
+
+def _list_split(name: str, root: Path, split: str, progress=True) -> Split:
+    """The files of a split, in the order of its store."""
+    source = SOURCES.get(name, name)
+    if source in ilsvrc.CONTESTS:
+        return ilsvrc.list_split(source, root / source, split, _prepared_folder(name, root) / ".lists", progress)
+    if source == "tiny_imagenet":
+        return tiny_imagenet.list_split(root / source, split)
+    return list_files(*_class_folders(name, root)[split])
+
+
+def source_files(name: str, split: str, count: int, data_dir=None) -> list[SourceFile]:
+    """What `count` evenly spaced images of a store were made from, in order; `.read_bytes()` gives the content.
+
+    Raises:
+        FileNotFoundError: the data set's pictures are not there.
+        ValueError: they are no longer those that the store was made from.
+    """
+    name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
+    store = _prepared_folder(name, root) / split
+    by_name = {file.name: file for file in _list_split(name, root, split, progress=False).files}
+    names = open_store(store).index["file"]
+    try:
+        return [by_name[name] for name in names.iloc[evenly(len(names), count)]]
+    except KeyError as error:
+        raise ValueError(f"{error}, which {store} was made from, is no longer there") from None
 
 
 def is_prepared(name: str, data_dir=None) -> bool:
-    """Are all stores of a data set there already?"""
-    root = _root(data_dir)
-    name = choose_dataset(name, root)[0]
-    folder = _prepared_folder(name, root)
-    return all((folder / split / "meta.json").is_file() for split in _splits(name, root))
+    """Whether all stores of a data set are there already."""
+    name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
+    return all((_prepared_folder(name, root) / split / "meta.json").is_file() for split in _splits(name, root))
 
 
 def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
@@ -222,16 +232,17 @@ def choose_dataset(name="auto", data_dir=None) -> tuple[str, str]:
         return name, f"{name}, as asked"
     sizes = {}
     for known in HOW_TO_GET:
-        store = _root(data_dir) / "prepared" / f"{known}-{STORE_SIZES.get(known, 256)}" / "train"
+        store = _prepared_folder(known, _root(data_dir)) / "train"
         if (store / "meta.json").is_file() and STORE_SIZES.get(known, 256) > 32:  # what AlexNet's first layers can take
             sizes[known] = read_meta(store)["images"]
     largest = max(sizes, key=sizes.get, default="embedded")
     if largest == "embedded":
         return largest, "embedded, the built-in collection: no larger data set is prepared here"
-    return (
-        largest,
-        f"{largest}: with {sizes[largest]:,} training images the largest data set that is prepared here",
-    )
+    count = f"{sizes[largest]:,} training images"
+    return largest, f"{largest}: with {count} the largest data set that is prepared here"
+
+
+# ------------------------------------------------------------------------------------------------ where things lie
 
 
 def _is_folder(name: str) -> bool:
@@ -246,42 +257,24 @@ def _root(folder) -> Path:
 
 
 def _prepared_folder(name: str, root: Path) -> Path:
-    return root / "prepared" / f"{_folder_name(name)}-{STORE_SIZES.get(name, 256)}"
+    """prepared/NAME-SIZE; of a path, its last part and a hash of the whole stand for the name."""
+    size = STORE_SIZES.get(name, 256)
+    if name not in HOW_TO_GET:
+        path = Path(name).expanduser().resolve()
+        name = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    return root / "prepared" / f"{name}-{size}"
 
 
-def _folder_name(name: str) -> str:
-    """What a data set is called under prepared/: its name, or a path's last part and a hash of the whole."""
-    if name in HOW_TO_GET:
-        return name
-    path = Path(name).expanduser().resolve()
-    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+def _source_folder(name: str, root: Path) -> Path:
+    if name not in HOW_TO_GET:
+        return Path(name).expanduser().resolve()
+    return REPOSITORY / "data" / name if name == "embedded" else root / SOURCES.get(name, name)
 
 
-def source_files(name: str, split: str, count: int, data_dir=None) -> list[SourceFile]:
-    """What `count` evenly spaced images of a store were made from, in order; `.read_bytes()` gives the content.
-
-    Raises:
-        FileNotFoundError: the data set's pictures are not there.
-        ValueError: they are no longer those that the store was made from.
-    """
-    root = _root(data_dir)
-    name = choose_dataset(name, root)[0]
-    prepared, source = _prepared_folder(name, root), SOURCES.get(name, name)
-    if source in ilsvrc.CONTESTS:
-        files = ilsvrc.list_split(source, root / source, split, prepared, progress=False)[0]
-    elif name == "tiny_imagenet":
-        tree = tiny_imagenet.unpacked(root / name)
-        files = tiny_imagenet.list_split(tree, split, tiny_imagenet.read_classes(tree)[0])
-    else:
-        files = list_files(*_sources(name, root)[split])[1]
-    index = open_store(prepared / split).index["file"]
-    names = index.iloc[evenly(len(index), count)].tolist()
-    wanted = set(names)
-    by_name = {file.name: file for file in files if file.name in wanted}
-    try:
-        return [by_name[name] for name in names]
-    except KeyError as error:
-        raise ValueError(f"{error}, which {prepared / split} was made from, is no longer there") from None
+def _is_archive(name: str, root: Path) -> bool:
+    """Whether the source is no folder of pictures that may change."""
+    archives = (*ilsvrc.CONTESTS, "tiny_imagenet", "embedded32")
+    return SOURCES.get(name, name) in archives or name == "cifar10" and cifar10.is_official(root / name)
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:
@@ -293,12 +286,11 @@ def _splits(name: str, root: Path) -> tuple[str, ...]:
     return (*SPLITS, "test") if prepared else ilsvrc.splits(source, root / source)
 
 
-def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
+def _class_folders(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
     """For each split its folder of class folders, and which part of it is meant."""
-    if name not in HOW_TO_GET:
-        folder = Path(name).expanduser().resolve()
-    else:
-        folder = REPOSITORY / "data" / name if name == "embedded" else root / SOURCES.get(name, name)
+    folder = _source_folder(name, root)
+    if (folder / ARCHIVES["imagenette"].name).is_file():
+        unpacked("imagenette", folder)
     found = find_splits(folder) if folder.is_dir() else None
     if name in HOW_TO_GET and (not found or found["train"][1]):
         how = HOW_TO_GET[name].format(folder=folder)
@@ -306,22 +298,7 @@ def _sources(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
     return found
 
 
-def _require_unchanged(stores: dict[str, Store], name: str, root: Path) -> None:
-    """Refuse stores that were made from folders which hold other files by now. Archives are what they are."""
-    archived = (*ilsvrc.CONTESTS, "tiny_imagenet", "embedded32")
-    if SOURCES.get(name, name) in archived or name == "cifar10" and cifar10.is_official(root / name):
-        return
-    with suppress(FileNotFoundError):  # removed, for it is not needed any more
-        for split, (folder, part) in _sources(name, root).items():
-            require_unchanged(stores[split], folder, part)
-
-
-def _generate_small(destination: Path, split: str) -> Path:
-    """The 32-pixel collection: the two splits have seeds of their own."""
-    from .data.embedded import CLASSES, small_pictures
-
-    images, labels = small_pictures(SPLITS.index(split), EMBEDDED32_COUNTS[split])
-    return write_store(destination, images, labels, CLASSES, {"source": "embedded32"})
+# ------------------------------------------------------------------------------------------------ the command
 
 
 def main(arguments=None) -> None:
@@ -335,11 +312,13 @@ def main(arguments=None) -> None:
     command.add_argument("--form", choices=FORMS, default="raw", help="jpeg: a tenth of the room, slower to read")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
     command = commands.add_parser("download", help="fetch a data set from its official host")
-    command.add_argument("name", choices=list(DOWNLOADS))
+    command.add_argument("name", choices=list(ARCHIVES))
     given = parser.parse_args(arguments)
     try:
         if given.command == "download":
-            _download(given.name)
+            fetch(given.name, data_dir() / given.name)
+            counts = " and ".join(f"{len(store):,}" for store in load_dataset(given.name).values())
+            print(f"{given.name}: {counts} images are ready")
         elif given.destination is None:
             for store in load_dataset(given.source).values():
                 _print_store(store)
@@ -349,30 +328,6 @@ def main(arguments=None) -> None:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: stopped; the same command goes on where it was\n")
-
-
-def _download_imagenette(folder: Path) -> None:
-    """Through torchvision, which verifies the archive and unpacks it; then where `load_dataset` looks for it."""
-    from torchvision.datasets import Imagenette  # here, because importing torchvision takes seconds
-
-    if any((folder / split).is_dir() for split in SPLITS):
-        return
-    fetched = folder / ".fetched"
-    shutil.rmtree(fetched / "imagenette2", ignore_errors=True)  # perhaps half unpacked; the archive beside it is kept
-    with through_torchvision("Imagenette", f"unpack its pictures {ONE_FOLDER_EACH}".format(folder=folder)):
-        Imagenette(fetched, download=True)
-    for split in SPLITS:
-        os.replace(fetched / "imagenette2" / split, folder / split)
-    shutil.rmtree(fetched)
-
-
-DOWNLOADS = {"cifar10": cifar10.download, "imagenette": _download_imagenette, "tiny_imagenet": tiny_imagenet.download}
-
-
-def _download(name: str) -> None:
-    DOWNLOADS[name](data_dir() / name)
-    counts = " and ".join(f"{len(store):,}" for store in load_dataset(name).values())
-    print(f"{name}: {counts} images are ready")
 
 
 def _print_store(store: Store) -> None:

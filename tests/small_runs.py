@@ -25,12 +25,3 @@ def prepare_place(folder, monkeypatch):
 
 def settings(**changes):
     return TrainSettings(**{"dataset": NAME, "width": 0.05, "epochs": 3, "batch_size": 12, "device": "cpu"} | changes)
-
-
-def done_files(state):
-    """How many files a preparation has behind it, by its state file."""
-    try:
-        with np.load(state) as values:
-            return int(values["files"])
-    except (OSError, ValueError):
-        return 0

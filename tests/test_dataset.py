@@ -3,11 +3,9 @@
 import io
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -17,7 +15,6 @@ from PIL import Image
 from alexnet_lib import load_dataset, open_store, prepare
 from alexnet_lib.data.preparation import CHUNK, decode, fit
 from alexnet_lib.dataset import choose_dataset, main
-from tests.small_runs import done_files
 
 
 def photograph(seed, width, height):
@@ -319,15 +316,9 @@ def contents(folder):
 
 
 PREPARE = """
-import sys, time
-import alexnet_lib.data.preparation as p
-p.CHUNK = 4
-before = p._prepare_file
-def slowly(*arguments):
-    time.sleep(0.05)
-    return before(*arguments)
-p._prepare_file = slowly
-p.prepare_folder(*map(p.Path, sys.argv[1:]), size=32, progress=False)
+import sys
+from alexnet_lib import prepare
+prepare(*sys.argv[1:], size=32, progress=False)
 """
 
 
@@ -342,32 +333,6 @@ def test_two_that_prepare_the_same_store_at_once_do_it_once(tmp_path):
     assert [process.communicate()[1] for process in both] == ["", ""]
     assert [process.returncode for process in both] == [0, 0]
     assert len(open_store(tmp_path / "store").images) == 20
-
-
-def test_killed_preparation_goes_on_and_ends_with_the_same_bytes(tmp_path):
-    source = tmp_path / "pictures"
-    for i in range(60):
-        path = source / "ab"[i % 2] / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(photograph(i, 40 + i, 50)) if i % 7 else b"no picture")
-    command = [sys.executable, "-c", PREPARE, str(source)]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True)
-    state, kills = tmp_path / ".killed.partial" / "state.npz", 0
-    for wanted in (8, 30):
-        process = subprocess.Popen([*command, str(tmp_path / "killed")])
-        while process.poll() is None and not (state.exists() and done_files(state) >= wanted):
-            time.sleep(0.01)
-        assert process.poll() is None, "the run ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    left = done_files(state)
-    assert kills == 2 and 30 <= left < 60
-    with open(state.parent / "images.npy", "ab") as file:  # a torn chunk after the last that counts
-        file.write(b"torn")
-    subprocess.run([*command, str(tmp_path / "killed")], check=True)
-    assert contents(tmp_path / "whole") == contents(tmp_path / "killed")
-    assert not state.parent.exists()
 
 
 def test_a_folder_without_splits_is_divided_by_name(tmp_path, folder):
@@ -390,9 +355,7 @@ def test_auto_takes_the_largest_prepared(tmp_path, folder):
 
 
 def test_a_missing_data_set_says_how_to_get_it(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="'imagenette' is not in .*imagenette: .*or unpack its pictures so that"
-    ):
+    with pytest.raises(FileNotFoundError, match="'imagenette' is not in .*imagenette: .*or pictures so that"):
         load_dataset("imagenette", tmp_path)
     with pytest.raises(ValueError, match="'imagenet'; accepted are auto, embedded, embedded32, cifar10"):
         load_dataset("imagenet", tmp_path)

@@ -5,20 +5,17 @@ import hashlib
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
+import shutil
 import tarfile
-import time
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
 from alexnet_lib import load_dataset
-from alexnet_lib.data import ilsvrc, preparation
-from alexnet_lib.data.ilsvrc import list_split, prepare_contest
-from alexnet_lib.dataset import source_files
+from alexnet_lib.data import archives, ilsvrc, preparation
+from alexnet_lib.data.ilsvrc import list_split
+from alexnet_lib.dataset import STORE_SIZES, source_files
 from tests.small_ilsvrc import (
     FEW,
     KIT2012,
@@ -36,7 +33,6 @@ from tests.small_ilsvrc import (
     unpacked,
     wnids,
 )
-from tests.small_runs import done_files
 
 
 @pytest.fixture
@@ -45,6 +41,13 @@ def few(monkeypatch):
     monkeypatch.setattr(ilsvrc, "CLASSES", FEW)
     monkeypatch.setattr(ilsvrc, "PER_CLASS", {"val": 2, "test": 3})
     monkeypatch.setattr(ilsvrc, "CLASSES_SHA256", {})
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Stores of 8 pixels a side."""
+    for name in ilsvrc.CONTESTS:
+        monkeypatch.setitem(STORE_SIZES, name, 8)
 
 
 @pytest.fixture
@@ -60,14 +63,13 @@ def of2010(tmp_path, few):
 
 
 def listed(folder, split="train"):
-    return list_split(folder.name, folder, split, folder.parent / "prepared", progress=False)
+    return list_split(folder.name, folder, split, folder.parent / "lists", progress=False)
 
 
-def prepared(folder, size=8):
+def prepared(folder):
     """The bytes of each file of each store."""
-    prepare_contest(folder.name, folder, folder.parent / "prepared", size, workers=1, progress=False)
-    stores = [path for path in sorted((folder.parent / "prepared").iterdir()) if not path.name.startswith(".")]
-    return {store.name: {path.name: path.read_bytes() for path in store.iterdir()} for store in stores}
+    stores = load_dataset(folder.name, folder.parent)
+    return {split: {path.name: path.read_bytes() for path in store.folder.iterdir()} for split, store in stores.items()}
 
 
 def rejected(store):
@@ -131,12 +133,12 @@ def test_a_contest_at_full_size(tmp_path):
     for name, data in files.items():
         (folder / "devkit-1.0" / "data").mkdir(parents=True, exist_ok=True)
         (folder / "devkit-1.0" / "data" / name).write_bytes(data)
-    files, classes, about, refused = listed(folder, "val")
+    classes, files, about, refused = listed(folder, "val")
     assert len(files) == 50_000 and not refused and classes == wnids(1000) and len(about["words"]) == 1000
     assert [file.label for file in files] == np.repeat(np.arange(1000), 50).tolist()
     for file in files[::4999]:
         assert labels[int(file.name[-13:-5]) - 1] == file.label and file.read_bytes() == kinds[file.label]
-    files, *_ = listed(folder)
+    files = listed(folder).files
     assert [file.name for file in files] == [f"{name}/{name}_0.JPEG" for name in wnids(1000)]
     assert files[777].read_bytes() == picture(777)
 
@@ -350,7 +352,7 @@ def test_as_many_pictures_as_the_contest_has(of2012):
     with pytest.raises(ValueError, match=f"val has 1 files of class {wnids()[1]}, a whole copy 2"):
         listed(tree, "val")
     next((tree / "train" / wnids()[2]).iterdir()).unlink()
-    assert len(listed(tree)[0]) == 2 * FEW - 1  # without a kit nobody can tell
+    assert len(listed(tree).files) == 2 * FEW - 1  # without a kit nobody can tell
     (of2012 / f"{KIT2012}.tar.gz").rename(tree / f"{KIT2012}.tar.gz")
     with pytest.raises(ValueError, match=f"train has 1 files of class {wnids()[2]}, a whole copy 2"):
         listed(tree)
@@ -385,40 +387,24 @@ def test_files_that_cannot_be_decoded_are_counted(of2012):
     assert "caf\\xe9.JPEG" in store["index.csv"].decode() and 'ü b,""c"".JPEG' in store["index.csv"].decode()
 
 
-# --------------------------------------------------------------------------------------------------------- kill -9
-
-PREPARE = """
-import sys, time
-import alexnet_lib.data.preparation as p
-from alexnet_lib import ilsvrc
-ilsvrc.CLASSES, ilsvrc.PER_CLASS, ilsvrc.CLASSES_SHA256, p.CHUNK = 4, {"val": 2}, {}, 4
-before = p._prepare_file
-def slowly(*arguments):
-    time.sleep(0.05)
-    return before(*arguments)
-p._prepare_file = slowly
-folder, destination = map(p.Path, sys.argv[1:])
-ilsvrc.prepare_contest("ilsvrc2012", folder, destination, 8, progress=False)
-"""
+# ---------------------------------------------------------------------------------------------------------- stopped
 
 
-def test_killed_preparation_from_archives_goes_on_and_ends_with_the_same_bytes(of2012, tmp_path):
-    (of2012 / "ILSVRC2012_img_train.tar").write_bytes(tar(train(pictures=12)))
-    command = [sys.executable, "-c", PREPARE, str(of2012)]
-    prepare_contest("ilsvrc2012", of2012, tmp_path / "whole", 8, progress=False)
-    state = tmp_path / "killed" / ".train.partial" / "state.npz"
-    process = subprocess.Popen([*command, str(tmp_path / "killed")])
-    while process.poll() is None and done_files(state) < 8:
-        time.sleep(0.01)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert 8 <= done_files(state) < 48
-    made = os.stat(tmp_path / "killed" / ".lists" / "ILSVRC2012_img_train.tar.json").st_mtime_ns
-    subprocess.run([*command, str(tmp_path / "killed")], check=True)
-    assert os.stat(tmp_path / "killed" / ".lists" / "ILSVRC2012_img_train.tar.json").st_mtime_ns == made
-    contents = [
-        {p.relative_to(tmp_path / run): p.read_bytes() for p in (tmp_path / run).rglob("*") if p.is_file()}
-        for run in ("whole", "killed")
-    ]
-    assert contents[0] == contents[1]
+def test_a_stopped_preparation_from_archives_goes_on_with_the_lists_that_it_has(of2012, tiny, monkeypatch):
+    monkeypatch.setattr(preparation, "CHUNK", 4)
+    whole = prepared(of2012)
+    shutil.rmtree(of2012.parent / "prepared")
+    before, done = preparation.decode, []
+
+    def stop(data):
+        done.append(data)
+        if len(done) > 6:
+            raise KeyboardInterrupt
+        return before(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preparation, "decode", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(of2012)
+    monkeypatch.setattr(archives, "progress_bar", None)  # no archive is listed again
+    assert prepared(of2012) == whole

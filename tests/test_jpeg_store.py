@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,7 +13,7 @@ from hypothesis import strategies as st
 from alexnet_lib import load_dataset, open_store, prepare
 from alexnet_lib.augmentation import cut_views, draw_views
 from alexnet_lib.data import ilsvrc
-from alexnet_lib.data.jpeg_store import JpegImages
+from alexnet_lib.data.pieces import Rows
 from alexnet_lib.dataset import choose_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
 from alexnet_lib.loader import make_batches
@@ -25,7 +21,7 @@ from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net
 from tests.small_ilsvrc import FEW, make_2012, wnids
 from tests.small_runs import settings
-from tests.test_dataset import PREPARE, contents, done_files, jpeg, photograph
+from tests.test_dataset import jpeg, photograph
 
 COUNT = 14
 
@@ -76,7 +72,7 @@ def test_indices_are_those_of_an_array(stores, rows, rest):
 
 def test_a_slice_reads_nothing(stores):
     part = stores[1].images[3:7]
-    assert isinstance(part, JpegImages) and len(part) == 4 and part.shape == (4, 73, 73, 3)
+    assert isinstance(part, Rows) and len(part) == 4 and part.shape == (4, 73, 73, 3)
 
 
 def test_batches_and_errors_are_those_of_the_decoded_pictures(stores):
@@ -93,23 +89,6 @@ def test_batches_and_errors_are_those_of_the_decoded_pictures(stores):
     assert np.array_equal(cut_views(small.images, views, 64), cut_views(decoded.images, views, 64))
 
 
-def test_killed_preparation_goes_on_and_ends_with_the_same_bytes(tmp_path, pictures):
-    program = PREPARE.replace("size=32", 'size=32, form="jpeg"')
-    command = [sys.executable, "-c", program, str(pictures)]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True)
-    state = tmp_path / ".killed.partial" / "state.npz"
-    process = subprocess.Popen([*command, str(tmp_path / "killed")])
-    while process.poll() is None and not (state.exists() and done_files(state) >= 4):
-        time.sleep(0.01)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    with open(state.parent / "images.jpegs", "ab") as file:  # a torn chunk after the last that counts
-        file.write(b"torn")
-    subprocess.run([*command, str(tmp_path / "killed")], check=True)
-    assert contents(tmp_path / "whole") == contents(tmp_path / "killed")
-
-
 def test_the_two_forms_are_not_taken_for_each_other(stores, pictures):
     with pytest.raises(FileExistsError, match="was not prepared from these files"):
         prepare(pictures, stores[0].folder, 73, progress=False, form="jpeg")
@@ -123,7 +102,7 @@ def test_by_name(tmp_path, pictures, monkeypatch):
         (tmp_path / "imagenette" / split).symlink_to(pictures)
     stores = load_dataset("imagenette-jpeg", tmp_path)
     assert {store.meta["form"] for store in stores.values()} == {"jpeg"}
-    assert isinstance(open_store(tmp_path / "prepared" / "imagenette-jpeg-256" / "train").images, JpegImages)
+    assert isinstance(open_store(tmp_path / "prepared" / "imagenette-jpeg-256" / "train").images, Rows)
     assert choose_dataset("auto", tmp_path)[0] == "imagenette-jpeg"
 
 

@@ -8,7 +8,7 @@ import torch
 
 from alexnet_lib import alexnet
 from alexnet_lib.data import pieces
-from alexnet_lib.data.jpeg_store import JpegImages
+from alexnet_lib.data.jpeg_store import JpegImages, encode
 from alexnet_lib.data.preparation import write_store
 from alexnet_lib.dataset import open_store
 from alexnet_lib.evaluation import predict
@@ -50,12 +50,10 @@ def test_a_slice_of_chosen_rows_reads_nothing():
 
 
 def test_pictures_of_a_jpeg_store_are_chosen_as_well(tmp_path):
-    from alexnet_lib.data.jpeg_store import encode
-
     pictures = [encode(np.full((16, 16, 3), 20 * i, np.uint8)) for i in range(10)]
     ends = np.cumsum([len(p) for p in pictures])
     content = np.frombuffer(b"".join(pictures), np.uint8)
-    images = JpegImages(tmp_path / "images.jpegs", content, np.r_[0, ends[:-1]], ends, 16)
+    images = JpegImages(tmp_path / "images.jpegs", content, np.r_[0, ends], 16)
     chosen = pieces.Rows(images, pieces.evenly(10, 4))
     levels = [0, 60, 120, 180]
     np.testing.assert_allclose(np.asarray(chosen)[:, 8, 8, 0], levels, atol=2)

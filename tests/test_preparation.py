@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from alexnet_lib import load_dataset, prepare
-from alexnet_lib.data import unchanged
-from alexnet_lib.data.preparation import decode, prepare_folder, write_store
+from alexnet_lib.data import sources
+from alexnet_lib.data.preparation import decode, write_store
 from tests.test_dataset import contents, jpeg, photograph, saved
 
 
@@ -62,7 +62,7 @@ def test_stopped_before_any_operation_on_a_file_it_ends_with_the_same_bytes(tmp_
         store = tmp_path / f"store {at}"
         kill.update(below=str(store.name), left=at, how=raise_killed)
         try:
-            prepare_folder(source, store, 8, 1, False, form=form)
+            prepare(source, store, 8, 1, False, form=form)
             stopped = False
         except Killed:
             at += 1
@@ -79,15 +79,16 @@ import os, signal, sys
 from pathlib import Path
 import torchvision.transforms.v2, simplejpeg
 from tests.test_preparation import contents, kill
-import alexnet_lib.data.preparation as p
-p.CHUNK = 4
+from alexnet_lib.data import preparation
+from alexnet_lib.dataset import prepare
+preparation.CHUNK = 4
 source, place = Path(sys.argv[1]), Path(sys.argv[2])
 def ends(store, at=None):
     if not (child := os.fork()):
         try:
             if at is not None:
                 kill.update(below=store.name, left=at, how=lambda: os.kill(os.getpid(), signal.SIGKILL))
-            p.prepare_folder(source, store, 8, 1, False)
+            prepare(source, store, 8, 1, False)
             os._exit(0)
         finally:
             os._exit(1)
@@ -187,7 +188,6 @@ DAMAGE = {
     "state of text": lambda work: (work / "state.npz").write_text("{}"),
     "state of another version": lambda work: np.savez(work / "state.npz", listing="", files=3),
     "state of other files": lambda work: alter_state(work, listing="others"),
-    "state of other shapes": lambda work: alter_state(work, sum=np.zeros((9, 9, 3), np.int64)),
     "state that is huge": huge_state,
     "no state": lambda work: (work / "state.npz").unlink(),
 }
@@ -307,7 +307,7 @@ def test_stores_of_a_source_that_is_the_same_or_gone_are_opened(opened, monkeypa
         os.utime(folder, (1e9, 1e9))  # as in a copy
     opens()
     with monkeypatch.context() as patched:  # a second look at an unchanged source lists nothing
-        patched.setattr(unchanged, "list_files", None)
+        patched.setattr(sources, "list_files", None)
         opens()
     shutil.rmtree(source)
     source.mkdir()

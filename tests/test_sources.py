@@ -65,19 +65,8 @@ def classes_of(folder):
     [
         ("abc", "ac", "val lacks 'b'$"),
         ("ac", "abc", "val has 'b', which train lacks$"),
-        (["Cat", "dog"], ["cat", "dog"], "is 'cat' in val the same as 'Cat' in train"),
-        (
-            ["golden_retriever", "pug"],
-            ["golden retriever", "pug"],
-            "is 'golden retriever' in val the same as 'golden_r",
-        ),
-        (
-            ["golden_retriever", "pug"],
-            ["golden-retriever", "pug"],
-            "is 'golden-retriever' in val the same as 'golden_r",
-        ),
-        (["flamingo", "pug"], ["flamigno", "pug"], "is 'flamigno' in val the same as 'flamingo' in train"),
-        ([NFC, "pug"], [NFD, "pug"], r"is 'e\\u0301' in val the same as '\\xe9' in train"),
+        (["Cat", "dog"], ["cat", "dog"], "val lacks 'Cat'; val has 'cat', which train lacks$"),
+        ([NFC, "pug"], [NFD, "pug"], r"val lacks '\\xe9'; val has 'e\\u0301', which train lacks$"),
         (["n02085620", "n01440764"], ["n02085621", "n01440764"], "val has 'n02085621', which train lacks$"),
         (map(str, range(10)), map(str, range(3, 10)), "val lacks '0', '1', '2'$"),
         (map(str, range(10)), ["images"], "val lacks '0', '1', '2', '3', '4' and 5 more; val has 'images', which"),
@@ -248,7 +237,7 @@ def test_trees_of_others_are_refused_with_what_to_do(tmp_path, unprepared):
     (root / "ILSVRC" / "Annotations" / "CLS-LOC").mkdir(parents=True)
     (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n3,n01 0 0 1 1\n")
     for folder in (root, root / "ILSVRC"):
-        with pytest.raises(ValueError, match="'Annotations' is left without an image.*Data/CLS-LOC has splits"):
+        with pytest.raises(ValueError, match="'Annotations' is left without an image.*name a folder in it"):
             load_dataset(str(folder), tmp_path / "data")
     with pytest.raises(ValueError, match="val has pictures, but no sub-.*LOC_val_solution.csv says which: move"):
         load_dataset(str(inner), tmp_path / "data")

@@ -1,7 +1,7 @@
 """Tar archives read in place: a list of their members, each with its place, and nothing written to disk.
 
-An archive is a stranger's file. A member that is not a plain file under a plain name is refused with a reason, and an
-archive that ends early or is damaged in the middle is an error, where Python's tarfile would stop without a word.
+An archive comes from a stranger. A member that is not a plain file under a plain name is refused with a reason, and an
+archive that ends early or is damaged in the middle is an error; Python's tarfile would stop without a word.
 """
 
 import gzip
@@ -9,7 +9,8 @@ import json
 import os
 import tarfile
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from ..progress import progress_bar
@@ -19,17 +20,14 @@ MEGABYTE = 2**20
 LARGEST_TEXT = 2**26  # bytes of a kit's file, or of its wanted files together; those of the contests have a few 2**20
 LARGEST_KIT = 2**30  # bytes that a kit may unpack to
 BLOCK = 512  # bytes; a tar ends with blocks of zeros
+DAMAGE = (tarfile.TarError, OverflowError, RecursionError, OSError, EOFError, zlib.error)
 
 
 def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile], list[dict]]:
     """The files of an archive or an unpacked folder, and what is refused, as {"file": …, "reason": …}.
 
-    Files are named by their path, and what is in an inner tar as if this were a folder: a.tar in the archive holds
-    a/…. They have no label yet: -1.
-
-    Args:
-        place: the archive, not compressed, or the folder.
-        lists: where the list of an archive is kept, for it takes minutes to make.
+    Files are named by their path; an inner tar counts as a folder: a.tar in the archive holds a/…. Their label is -1.
+    The list of an archive takes minutes to make and is kept in the folder `lists`.
 
     Raises:
         ValueError: not a whole tar.
@@ -60,25 +58,22 @@ def read_texts(kit: Path, folder: str) -> dict[str, bytes]:
         paths = [path for path in kit.glob(f"**/{folder}/*") if not is_junk(path.name) and path.is_file()]
         return {path.name: path.read_bytes() for path in paths if path.stat().st_size <= LARGEST_TEXT}
     texts, total = {}, 0
-    try:
-        with gzip.open(kit) as opened, tarfile.open(fileobj=_Bounded(opened), mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # tarfile would keep them all
-                path = PurePosixPath(member.name)
-                wanted = path.parent.name == folder and member.isreg() and not refusal(member)
-                total += member.size * wanted
-                if total > LARGEST_TEXT or member.offset_data + member.size > LARGEST_KIT:
-                    raise ValueError(f"more than a development kit holds, from {readable(member.name)!r} on")
-                if wanted:
-                    texts[path.name] = tar.extractfile(member).read()
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"{kit} is damaged or not a whole copy: {error}") from None
+    with _whole(str(kit)), gzip.open(kit) as opened:
+        for name, member, tar in _members(opened, str(kit)):
+            path = PurePosixPath(name)
+            wanted = path.parent.name == folder and member.isreg() and not refusal(member)
+            total += member.size * wanted
+            if total > LARGEST_TEXT or member.offset_data + member.size > LARGEST_KIT:
+                raise ValueError(f"{kit} holds more than a development kit holds, from {name!r} on")
+            if wanted:
+                texts[path.name] = tar.extractfile(member).read()
     return texts
 
 
 def refusal(member: tarfile.TarInfo) -> str | None:
     """Why a member of an archive is not read; None for a folder or a plain file under a plain name."""
-    if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
+    parts = PurePosixPath(member.name).parts
+    if member.name.startswith("/") or ".." in parts:
         return "its path leads out of the archive"
     if member.issym() or member.islnk():
         return "a link"
@@ -86,13 +81,76 @@ def refusal(member: tarfile.TarInfo) -> str | None:
         return None
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
         return "not a plain file"
-    if any(is_junk(part) for part in PurePosixPath(member.name).parts):
-        return "a hidden or a system's file"
-    return None
+    return "a hidden or a system's file" if any(map(is_junk, parts)) else None
+
+
+def _list_folder(folder: Path) -> tuple[list[SourceFile], list[dict]]:
+    files, refused = [], []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if any(map(is_junk, path.relative_to(folder).parts)):
+            continue
+        name = readable(path.relative_to(folder).as_posix())
+        if path.suffix == ".tar":  # only the outer archive was unpacked
+            inner, out = _list_archive(path, progress=False, nested=False, inside=name)
+            files, refused = files + inner, refused + out
+        else:
+            files.append(SourceFile(name, -1, path, path.stat().st_size))
+    return files, refused
+
+
+def _list_archive(archive: Path, progress=True, nested=True, inside="") -> tuple[list[SourceFile], list[dict]]:
+    """The members of a tar; where `nested`, those of the tars in it too."""
+    files, refused, told, total = [], [], 0, archive.stat().st_size // MEGABYTE
+
+    def add(tar_name: str, name: str, member: tarfile.TarInfo, start: int) -> None:
+        name = f"{tar_name.removesuffix('.tar')}/{name}" if tar_name else name
+        if reason := refusal(member):
+            refused.append({"file": name, "reason": reason})
+        elif not member.isdir():
+            files.append(SourceFile(name, -1, archive, member.size, start + member.offset_data))
+
+    with open(archive, "rb") as opened, progress_bar(total, f"listing {archive.name}", "megabyte", progress) as bar:
+        for name, member, tar in _members(opened, str(archive)):
+            bar.update(member.offset // MEGABYTE - told)
+            told = member.offset // MEGABYTE
+            if nested and name.endswith(".tar") and member.isreg() and not refusal(member):
+                for inner, found, _ in _members(tar.extractfile(member), f"{name} in {archive}"):
+                    add(name, inner, found, member.offset_data)
+            else:
+                add(inside, name, member, 0)
+        bar.update(total - told)
+    return files, refused
+
+
+def _members(opened, label: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
+    """(name, member, tar) of each member of an open tar.
+
+    Raises:
+        ValueError: not a tar, cut off, or damaged on the way.
+    """
+    with _whole(label), tarfile.open(fileobj=_Bounded(opened), mode="r:") as tar:
+        while (member := tar.next()) is not None:
+            if member.size < 0:
+                raise tarfile.ReadError("a member of negative size")
+            tar.members.clear()  # tarfile would keep them all
+            parts = [part for part in member.name.split("/") if part not in ("", ".")]
+            yield readable("/".join(parts)), member, tar
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(BLOCK) != bytes(BLOCK):
+            raise tarfile.ReadError(f"no end where one should be, at byte {tar.offset:,}")
+
+
+@contextmanager
+def _whole(label: str) -> Iterator[None]:
+    """Turn what tarfile and gzip raise on damaged bytes into a ValueError."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise ValueError(f"{label} is damaged or not a whole copy: {error}") from None
 
 
 class _Bounded:
-    """A file for tarfile, which would read what a header calls the length of a name, of gigabytes too, at once."""
+    """A file for tarfile, which would read at once as many bytes as a header calls a name's length, even gigabytes."""
 
     def __init__(self, file):
         self.file = file
@@ -104,68 +162,3 @@ class _Bounded:
         if size > LARGEST_TEXT:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         return self.file.read(size)
-
-
-def _list_folder(folder: Path) -> tuple[list[SourceFile], list[dict]]:
-    files, refused = [], []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if any(is_junk(part) for part in path.relative_to(folder).parts):
-            continue
-        name = readable(path.relative_to(folder).as_posix())
-        if path.suffix == ".tar":  # only the outer archive was unpacked
-            inner, out = _list_archive(path, progress=False, nested=False)
-            files += [file._replace(name=_inside(name, file.name)) for file in inner]
-            refused += [{**entry, "file": _inside(name, entry["file"])} for entry in out]
-        else:
-            files.append(SourceFile(name, -1, path, path.stat().st_size))
-    return files, refused
-
-
-def _list_archive(archive: Path, progress=True, nested=True) -> tuple[list[SourceFile], list[dict]]:
-    """The members of a tar; where `nested`, those of the tars in it too."""
-    files, refused, told = [], [], 0
-
-    def add(name: str, member: tarfile.TarInfo, start: int) -> None:
-        if reason := refusal(member):
-            refused.append({"file": name, "reason": reason})
-        elif not member.isdir():
-            files.append(SourceFile(name, -1, archive, member.size, start + member.offset_data))
-
-    total = archive.stat().st_size // MEGABYTE
-    with open(archive, "rb") as opened, progress_bar(total, f"listing {archive.name}", "megabyte", progress) as bar:
-        for name, member, tar in _members(opened, str(archive)):
-            bar.update(member.offset // MEGABYTE - told)
-            told = member.offset // MEGABYTE
-            if nested and name.endswith(".tar") and member.isreg() and not refusal(member):
-                for inner, found, _ in _members(tar.extractfile(member), f"{name} in {archive}"):
-                    add(_inside(name, inner), found, member.offset_data)
-            else:
-                add(name, member, 0)
-        bar.update(total - told)
-    return files, refused
-
-
-def _members(opened, label: str):
-    """(name, member, tar) of each member of an open tar.
-
-    Raises:
-        ValueError: not a tar, cut off, or damaged on the way.
-    """
-    try:
-        with tarfile.open(fileobj=_Bounded(opened), mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                if member.size < 0:
-                    raise tarfile.ReadError("a member of negative size")
-                tar.members.clear()  # tarfile would keep them all
-                parts = [part for part in member.name.split("/") if part not in ("", ".")]
-                yield readable("/".join(parts)), member, tar
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(BLOCK) != bytes(BLOCK):
-                raise tarfile.ReadError(f"no end where one should be, at byte {tar.offset:,}")
-    except (tarfile.TarError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{label} is damaged or not a whole copy: {error}") from None
-
-
-def _inside(tar: str, name: str) -> str:
-    """What a member of an inner tar is called."""
-    return f"{tar.removesuffix('.tar')}/{name}"

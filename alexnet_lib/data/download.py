@@ -1,67 +1,84 @@
-"""Large files from their official hosts: fetched on an explicit call, gone on with after a break, verified by hash."""
+"""The data sets that anybody can fetch: downloaded on an explicit call, resumed after a break, verified by hash."""
 
 import hashlib
 import os
-import socket
+import shutil
+import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from ..progress import progress_bar
 
-SILENCE = 60.0  # seconds without a byte after which a host is given up
+SILENCE = 60.0  # seconds without a byte after which we give up on a host
 PIECE = 2**20  # bytes
 
 
-def fetch(url: str, destination: Path, md5: str, ways_out: str) -> Path:
-    """Fetch `url` to `destination`, unless it is there already; what an earlier call left unfinished is gone on with.
+class Archive(NamedTuple):
+    """A file on its official host, and the folder that it unpacks to."""
 
-    The unfinished file is called DESTINATION.part, and gets its name only when its hash is right.
+    url: str
+    md5: str
+    inner: str
 
-    Args:
-        md5: the hash of the official file, in hexadecimal.
-        ways_out: what a person can do where the host fails; ends the message.
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+ARCHIVES = {
+    "cifar10": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "cifar-10-batches-py",
+    ),
+    "imagenette": Archive(
+        "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz", "fe2fc210e6bb7c5664d602c3cd71e612", "imagenette2"
+    ),
+    "tiny_imagenet": Archive(
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", "tiny-imagenet-200"
+    ),
+}
+
+
+def by_hand(name: str) -> str:
+    """What a person can do without the host; {folder} stands for where the data set belongs."""
+    return f"put the file {ARCHIVES[name].name} (md5 {ARCHIVES[name].md5}) into {{folder}}, or what it unpacks to"
+
+
+def how_to_get(name: str) -> str:
+    return f"`python -m alexnet_lib.dataset download {name}` fetches it; or {by_hand(name)}"
+
+
+def fetch(name: str, folder: Path) -> None:
+    """Fetch the archive of a data set into `folder` and verify it, unless it, or what it unpacks to, is there already.
+
+    The unfinished file is called ARCHIVE.part: the next call resumes it. It gets its name when its hash is right.
 
     Raises:
         ConnectionError: the host refused, fell silent, or sent something else.
         ValueError: the file that is there is not the official one.
     """
+    archive = ARCHIVES[name]
+    destination = folder / archive.name
+    if (folder / archive.inner).is_dir() or name != "cifar10" and (folder / "train").is_dir():
+        return None
     if destination.is_file():
-        verify(destination, md5)
-        return destination
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    part = destination.with_name(f"{destination.name}.part")
+        return verify(destination, archive.md5)
+    folder.mkdir(parents=True, exist_ok=True)
+    part, instead = folder / f"{archive.name}.part", f"Try again later, or {by_hand(name).format(folder=folder)}"
     try:
-        _go_on(url, part)
-    except (OSError, urllib.error.URLError, ValueError) as error:
+        _resume(archive.url, part)
+    except (OSError, ValueError) as error:
         kept = f"; {part.stat().st_size:,} bytes of it are kept" if part.is_file() else ""
-        raise ConnectionError(f"{url} was not delivered: {error}{kept}. Try again later, or {ways_out}") from None
+        raise ConnectionError(f"{archive.url} was not delivered: {error}{kept}. {instead}") from None
     try:
-        verify(part, md5)
+        verify(part, archive.md5)
     except ValueError as error:
         part.unlink()  # nothing of it can be trusted
-        raise ConnectionError(f"{url} delivered something else: {error}. Try again later, or {ways_out}") from None
+        raise ConnectionError(f"{archive.url} sent something else: {error}. {instead}") from None
     os.replace(part, destination)
-    return destination
-
-
-@contextmanager
-def through_torchvision(name: str, ways_out: str) -> Iterator[None]:
-    """Around a download by torchvision, which verifies what it fetches.
-
-    Raises:
-        ConnectionError: the host refused, fell silent or sent something else, with the ways out.
-    """
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)  # torchvision sets none and would wait for ever
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(f"the host of {name} did not deliver: {error}. Try again later, or {ways_out}") from None
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def verify(path: Path, md5: str) -> None:
@@ -73,10 +90,34 @@ def verify(path: Path, md5: str) -> None:
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != md5:
-        raise ValueError(f"{path} ({path.stat().st_size:,} bytes) has md5 {found}, the official file {md5}")
+        raise ValueError(
+            f"{path} ({path.stat().st_size:,} bytes) has md5 {found}, the official file {md5}: not a whole copy of it. "
+            "Remove it and fetch it again"
+        )
 
 
-def _go_on(url: str, part: Path) -> None:
+def unpacked(name: str, folder: Path) -> Path:
+    """The folder in `folder` that the archive of a data set unpacks to, unpacked if only the archive is there.
+
+    Raises:
+        FileNotFoundError: neither is there, with how to get it.
+        ValueError: the archive is not the official one.
+    """
+    archive = ARCHIVES[name]
+    packed, inner, work = (folder / n for n in (archive.name, archive.inner, f".{archive.inner}.partial"))
+    if not inner.is_dir():
+        if not packed.is_file():
+            raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
+        verify(packed, archive.md5)
+        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+        filters = packed.suffix != ".zip" and hasattr(tarfile, "data_filter")  # Python has it since 3.11.4
+        shutil.unpack_archive(packed, work, **({"filter": "data"} if filters else {}))
+        os.replace(work / archive.inner, inner)
+        shutil.rmtree(work)
+    return inner
+
+
+def _resume(url: str, part: Path) -> None:
     """Add to `part` what it lacks of the file at `url`."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -87,13 +128,11 @@ def _go_on(url: str, part: Path) -> None:
             return
         raise
     with answer:
-        if answer.status != 206:  # the host sends the whole file, whatever it was asked
+        if answer.status != 206:  # the host sends the whole file, whatever it was asked for
             have = 0
         total = have + int(answer.headers.get("Content-Length") or 0)
-        with (
-            open(part, "r+b" if have else "wb") as file,
-            progress_bar(total // PIECE, f"fetching {part.stem}", "megabyte", initial=have // PIECE) as bar,
-        ):
+        bar = progress_bar(total // PIECE, f"fetching {part.stem}", "megabyte", initial=have // PIECE)
+        with open(part, "r+b" if have else "wb") as file, bar:
             file.seek(have)
             while piece := answer.read(PIECE):
                 file.write(piece)

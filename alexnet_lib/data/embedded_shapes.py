@@ -1,16 +1,12 @@
-"""Shapes of the built-in picture collection: silhouettes, the surfaces painted on them, and the grounds.
+"""The things of the built-in collection: six silhouettes, four surfaces that are painted on them, and the grain of all.
 
-A silhouette is an implicit function: a field (N, H, W) that is positive inside the thing, zero on its
-outline and negative outside, in units of the thing's half-extent. A union of parts is a maximum of their
-fields, a cut a minimum. x points right and y up, both (N, H, W) or broadcastable to it, and the thing fills
-about -1..1. Proportions are drawn anew for every picture, so a class is a kind of thing and not one
-drawing.
+A silhouette is an implicit function, a field (N, H, W): positive inside the thing, zero on its outline, negative
+outside, in units of the thing's half-extent. A union of parts is the maximum of their fields, a cut the minimum.
+x points right and y up; the thing fills about -1..1. Proportions are drawn anew for every picture.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from math import cos, sin
 
 import numpy as np
 
@@ -18,7 +14,7 @@ Array = np.ndarray
 Details = list[tuple[Array, str]]  # a field, positive where the detail lies, and the name of its paint
 TURN = 2 * np.pi
 NOWHERE = -1.0  # a field value well outside everything
-LARGEST_SIDE = 512  # pixels: the side of the grain's tiles, so of the largest picture
+LARGEST_SIDE = 512  # pixels: the side of the grain's tiles, and so of the largest picture
 
 
 @dataclass(frozen=True)
@@ -32,15 +28,14 @@ class Draw:
         return self.rng.uniform(low, high, (self.count, 1, 1)).astype(np.float32)
 
     def spread(self, sd: float, channels: int = 1) -> Array:
-        """Factors around 1, exp of a normal number: (count, 1, 1, channels), for pictures (N, H, W, 3)."""
+        """Factors around 1, the exponential of a normal variable: (count, 1, 1, channels)."""
         return np.exp(sd * self.rng.standard_normal((self.count, 1, 1, channels))).astype(np.float32)
 
     def phase(self) -> Array:
-        """An angle, radians."""
+        """An angle in radians."""
         return self(0, TURN)
 
     def chance(self, probability: float) -> Array:
-        """True with this probability, of shape (count, 1, 1)."""
         return self.rng.random((self.count, 1, 1)) < probability
 
 
@@ -71,7 +66,7 @@ def union(*fields: Array) -> Array:
 
 
 def bump(z: Array, width: Array | float) -> Array:
-    """A bell of height 1."""
+    """A bell curve of height 1."""
     return np.exp(-((z / width) ** 2))
 
 
@@ -143,7 +138,7 @@ def flower(x: Array, y: Array, draw: Draw) -> tuple[Array, Details]:
 
 
 def jar(x: Array, y: Array, draw: Draw) -> tuple[Array, Details]:
-    """A thrown pot: a belly, a lip and a foot around an axis, every second one with a pair of handles."""
+    """A thrown pot: a belly, a lip and a foot around an axis. Every second one has a pair of handles."""
     belly_at, belly, neck = draw(-0.35, 0.2), draw(0.24, 0.42), draw(0.22, 0.36)
     half_width = neck + belly * bump(y - belly_at, draw(0.3, 0.5))
     half_width = half_width + 0.12 * bump(y - 0.95, 0.13) + 0.06 * bump(y + 0.95, 0.12)
@@ -154,27 +149,18 @@ def jar(x: Array, y: Array, draw: Draw) -> tuple[Array, Details]:
     return union(pot, handles), [(groove, "darker")]
 
 
-@dataclass(frozen=True)
-class Family:
-    """A kind of thing: its silhouette, its size relative to the others and its tilt at most (radians)."""
-
-    silhouette: Callable[[Array, Array, Draw], tuple[Array, Details]]
-    scale: float
-    tilt: float
-
-
-FAMILY_TABLE = {
-    "leaf": Family(leaf, scale=0.98, tilt=0.70),
-    "fish": Family(fish, scale=0.98, tilt=0.33),
-    "bird": Family(bird, scale=1.02, tilt=0.27),
-    "butterfly": Family(butterfly, scale=1.00, tilt=0.40),
-    "flower": Family(flower, scale=0.88, tilt=np.pi),
-    "jar": Family(jar, scale=0.98, tilt=0.22),
+# each with its size relative to the others, and its largest tilt in radians
+SILHOUETTES = {
+    "leaf": (leaf, 0.98, 0.70),
+    "fish": (fish, 0.98, 0.33),
+    "bird": (bird, 1.02, 0.27),
+    "butterfly": (butterfly, 1.00, 0.40),
+    "flower": (flower, 0.88, np.pi),
+    "jar": (jar, 0.98, 0.22),
 }
 
-
-# A surface is a function of the thing's own coordinates, of the waves' frequency (radians a half-extent)
-# and of the draw. It returns a field whose sign chooses between the two colours of a pair.
+# A surface takes the thing's own coordinates, the waves' frequency (radians a half-extent) and the draw. The sign of
+# the field that it returns chooses between the two colours of a pair.
 
 
 def striped(x: Array, y: Array, frequency: Array, draw: Draw) -> Array:
@@ -183,17 +169,16 @@ def striped(x: Array, y: Array, frequency: Array, draw: Draw) -> Array:
 
 
 def spotted(x: Array, y: Array, frequency: Array, draw: Draw) -> Array:
-    """Spots on a hexagonal lattice, where three waves at 120 degrees have their crests in common."""
+    """Spots on a hexagonal lattice, where the crests of three waves at 120 degrees meet."""
     first, second = draw.phase(), draw.phase()
-    phases = (first, second, -first - second)  # that add to nothing, or the crests would not meet
-    waves = 0.0
-    for i, phase in enumerate(phases):
-        waves = waves + np.cos(1.1 * frequency * rotate(x, y, i * TURN / 3)[0] + phase)
+    phases = (first, second, -first - second)  # they add up to zero, or the crests would not meet
+    turned = (rotate(x, y, i * TURN / 3)[0] for i in range(3))
+    waves = sum(np.cos(1.1 * frequency * along + phase) for along, phase in zip(turned, phases, strict=True))
     return 0.8 * (waves - draw(0.5, 0.9))
 
 
 def chequered(x: Array, y: Array, frequency: Array, draw: Draw) -> Array:
-    """Lozenges, as a harlequin wears them: squares that stand on a corner."""
+    """Lozenges, as on a harlequin's costume: squares that stand on a corner."""
     u, v = rotate(x, y, np.pi / 4)
     return 1.7 * np.sin(0.8 * frequency * u + draw.phase()) * np.sin(0.8 * frequency * v + draw.phase())
 
@@ -207,50 +192,25 @@ def marbled(x: Array, y: Array, frequency: Array, draw: Draw) -> Array:
     return 1.1 * waves + draw(-0.2, 0.2)
 
 
-SURFACE_TABLE = {"striped": striped, "spotted": spotted, "chequered": chequered, "marbled": marbled}
+SURFACES = {"striped": striped, "spotted": spotted, "chequered": chequered, "marbled": marbled}
 
 
 def soft_step(z: Array) -> Array:
-    """The logistic function, from 0 to 1; its argument is bounded because float32's exp overflows at 88."""
+    """The logistic function; its argument is bounded because float32's exp overflows at 88."""
     return 1 / (1 + np.exp(-np.clip(z, -30, 30)))
 
 
 def surface_mix(name: str, x: Array, y: Array, draw: Draw) -> Array:
-    """(N, H, W) in 0..1: how much of the pair's second colour the surface `name` shows at each point.
+    """How much of the pair's second colour a surface shows at each point: (N, H, W) in 0..1.
 
-    One period is .40 to .56 of the half-extent: 10 to 15 pixels where the picture is 64 pixels wide, about
-    the width of one 11x11 kernel of the first layer. The pattern lies within .3 radians of the thing's
-    axes, to either side, so a mirror image belongs to the same class.
+    One period is 0.40 to 0.56 of the half-extent: 10 to 15 pixels where the picture is 64 wide, about the width of an
+    11×11 kernel of the first layer. The pattern lies within 0.3 radians of the thing's axes, to either side, so a
+    mirror image belongs to the same class.
     """
     frequency, angle = TURN / draw(0.40, 0.56), draw(-0.3, 0.3)
     warp, wave, phase = draw(0, 0.05), draw(2, 6), draw.phase()
     x, y = x + warp * np.sin(wave * y + phase), y + warp * np.sin(wave * x + 1.7 * phase)
-    u, v = rotate(x, y, angle)
-    return soft_step(SURFACE_TABLE[name](u, v, frequency, draw) * draw(5, 10))
-
-
-# ---- Ground
-
-THEMES = {  # of a ground: mean hue, its standard deviation, least and greatest saturation
-    "foliage": (0.27, 0.05, 0.20, 0.60),
-    "moss": (0.22, 0.05, 0.15, 0.50),
-    "water": (0.56, 0.05, 0.12, 0.50),
-    "earth": (0.09, 0.03, 0.10, 0.45),
-    "autumn": (0.08, 0.04, 0.25, 0.70),
-    "stone": (0.60, 0.06, 0.05, 0.30),
-    "dusk": (0.72, 0.06, 0.08, 0.30),
-    "gravel": (0.10, 0.20, 0.03, 0.20),
-    "lagoon": (0.45, 0.06, 0.12, 0.45),
-    "brick": (0.03, 0.04, 0.15, 0.50),
-}
-
-
-def hsv(hue: Array | float, saturation: Array | float, value: Array | float) -> Array:
-    """RGB (..., 3) in 0..1 from hue (taken modulo 1), saturation and value (both clipped to 0..1)."""
-    hue, saturation, value = (np.asarray(v, np.float32)[..., None] for v in (hue, saturation, value))
-    saturation, value = np.clip(saturation, 0, 1), np.clip(value, 0, 1)
-    sector = (np.array([5, 3, 1], np.float32) + hue % 1 * 6) % 6
-    return value * (1 - saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1))
+    return soft_step(SURFACES[name](*rotate(x, y, angle), frequency, draw) * draw(5, 10))
 
 
 def fractal_noise(rng: np.random.Generator, slope: float, stretch: float = 1.0, angle: float = 0.0) -> Array:
@@ -285,98 +245,3 @@ def grain(rng: np.random.Generator, height: int, width: int, kinds: int = 17) ->
     """A random window (height, width) of one of the first `kinds` tiles."""
     top, left = rng.integers(LARGEST_SIDE - height + 1), rng.integers(LARGEST_SIDE - width + 1)
     return grain_tiles()[rng.integers(kinds), top : top + height, left : left + width]
-
-
-@dataclass(frozen=True)
-class Palette:
-    """The colours of one ground: a theme, and the range of values its shapes have."""
-
-    theme: tuple[float, float, float, float]
-    darkest: float
-    lightest: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Palette":
-        darkest = rng.uniform(0.1, 0.45)
-        themes = list(THEMES.values())
-        return cls(themes[rng.integers(len(themes))], darkest, darkest + rng.uniform(0.25, 0.5))
-
-    def colours(self, rng: np.random.Generator, count: int) -> Array:
-        """RGB (count, 3); one in ten is of any hue."""
-        hue, hue_sd, least, greatest = self.theme
-        stray = rng.random(count) < 0.1
-        hues = np.where(stray, rng.random(count), hue + hue_sd * rng.standard_normal(count))
-        saturations = np.where(stray, rng.uniform(0.1, 0.6, count), rng.uniform(least, greatest, count))
-        return hsv(hues, saturations, rng.uniform(self.darkest, self.lightest, count))
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One opaque shape of a ground; lengths in pixels, angles in radians."""
-
-    x: float
-    y: float
-    radius: float
-    aspect: float
-    angle: float
-    outline: str  # ellipse, square or leaf
-    blur: float = 1.0  # width of the edge
-
-    def reach(self, along: Array, across: Array) -> Array:
-        """0 in the centre, 1 on the outline, for coordinates in units of the half axes."""
-        if self.outline == "ellipse":
-            return np.sqrt(along**2 + across**2)
-        if self.outline == "square":
-            return np.sqrt(np.sqrt(along**4 + across**4)) * 1.1
-        return np.maximum(np.abs(across) + 0.9 * along**2, np.abs(along))
-
-
-def lay(image: Array, shape: Shape, colour: Array, light: tuple[float, float], rng: np.random.Generator) -> None:
-    """Lay a shape onto `image` (H, W, 3), in place: first a shadow around it, then the lit shape itself."""
-    margin = 1.25 * shape.radius + 1  # the shadow ends a quarter outside the outline
-    top, left = max(0, int(shape.y - margin)), max(0, int(shape.x - margin))
-    window = image[top : max(0, int(shape.y + margin) + 1), left : max(0, int(shape.x + margin) + 1)]
-    height, width = window.shape[:2]
-    if not height or not width:
-        return
-    x = (np.arange(left, left + width, dtype=np.float32)[None, :] - shape.x) / shape.radius
-    y = (np.arange(top, top + height, dtype=np.float32)[:, None] - shape.y) / shape.radius
-    along, across = rotate(x, y, shape.angle)
-    reach = shape.reach(along, across / shape.aspect)
-    cover = np.clip((1 - reach) * shape.radius * shape.aspect / shape.blur + 0.5, 0, 1)[..., None]
-    shade = 1 + x * light[0] + y * light[1] - 0.25 * np.clip(reach, 0, 1) ** 4
-    shade = shade * (1 + rng.uniform(0.02, 0.15) * grain(rng, height, width))
-    window *= 1 - 0.35 * np.clip(1.25 - reach, 0, 0.5)[..., None]
-    window += cover * (colour * shade[..., None] - window)
-
-
-def radii(rng: np.random.Generator, count: int, smallest: float, largest: float) -> Array:
-    """Radii with density r^-3 between two bounds (by inverting the distribution), roughly the largest first.
-
-    Laid in random order, the few large shapes would hide most of the small ones; laid strictly by size, no
-    large shape would ever hide a small one.
-    """
-    bounds = smallest**-2, largest**-2
-    radius = (bounds[0] - rng.random(count) * (bounds[0] - bounds[1])) ** -0.5
-    return radius[np.argsort(-radius * np.exp(0.9 * rng.standard_normal(count)))]
-
-
-def dead_leaves(
-    rng: np.random.Generator, height: int, width: int, side: float, large: int, small: int
-) -> tuple[Array, Palette]:
-    """A ground (height, width, 3) of `large` + `small` shapes under one light, and its `Palette`.
-
-    `side` is the shorter side, in pixels, of the picture that it is for: sizes of shapes are relative to it.
-    """
-    palette, angle = Palette.draw(rng), rng.uniform(0, TURN)
-    floor, *colours = palette.colours(rng, 1 + large + small)
-    image = floor * (1 + 0.1 * grain(rng, height, width, kinds=3)[..., None])
-    behind = rng.uniform(0.6, 1, large) * side / 2
-    sizes = np.concatenate([behind, radii(rng, small, 0.03 * side, side / 2)]).tolist()
-    for radius, colour in zip(sizes, colours, strict=True):
-        x, y = rng.uniform(-radius / 2, width + radius / 2), rng.uniform(-radius / 2, height + radius / 2)
-        outline = ("ellipse", "ellipse", "square", "leaf")[rng.integers(4)]
-        shape = Shape(x, y, radius, rng.uniform(0.3, 1), rng.uniform(0, np.pi), outline)
-        strength = rng.uniform(0.1, 0.45)
-        lay(image, shape, colour, (strength * cos(angle), strength * sin(angle)), rng)
-    return image, palette

@@ -1,13 +1,14 @@
 """§2, ImageNet itself: ILSVRC-2010 and ILSVRC-2012 from the archives of image-net.org or from unpacked folders.
 
 The archives are read in place and never unpacked, so a preparation that was killed goes on as from folders, and both
-make the same store. Classes are in the order of their WordNet numbers (WNIDs), which all stores of a contest share.
-The development kit's own numbers serve only to read its truth files.
+make the same store. Classes are in the order of their WordNet numbers (WNIDs), which all stores of a contest share. The
+development kit's own numbers serve only to read its truth files.
 """
 
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .archives import list_place, read_texts
-from .preparation import prepare_files
-from .sources import SourceFile, check_classes, is_junk, list_files
+from .sources import SourceFile, Split, is_junk, list_files
 
 CLASSES = 1000
 PER_CLASS = {"val": 50, "test": 150}
@@ -33,8 +33,7 @@ class Contest:
 
     year: int
     archives: dict[str, str]
-    devkit: str
-    devkit_folder: str
+    kits: tuple[str, ...]  # the development kit, and the folders that it may be unpacked to
 
     def truth(self, split: str) -> str:
         """The file that names the class of each picture of "val" or "test", by the development kit's numbers."""
@@ -45,14 +44,12 @@ CONTESTS = {
     "ilsvrc2010": Contest(
         2010,
         {split: f"ILSVRC2010_images_{split}.tar" for split in ("train", "val", "test")},
-        "ILSVRC2010_devkit-1.0.tar.gz",
-        "devkit-1.0",
+        ("ILSVRC2010_devkit-1.0.tar.gz", "ILSVRC2010_devkit-1.0", "devkit-1.0"),
     ),
     "ilsvrc2012": Contest(
         2012,
         {split: f"ILSVRC2012_img_{split}.tar" for split in ("train", "val")},
-        "ILSVRC2012_devkit_t12.tar.gz",
-        "ILSVRC2012_devkit_t12",
+        ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12"),
     ),
 }
 
@@ -67,62 +64,58 @@ class Devkit:
     texts: dict[str, bytes]
 
 
-def prepare_contest(
-    name: str, folder: Path, destination: Path, size=256, workers=None, progress=True, form="raw"
-) -> None:
-    """Make the stores destination/<split> from what `folder` holds. All of it is listed and checked before any work.
+def splits(name: str, folder: Path) -> tuple[str, ...]:
+    """The splits to prepare: train and val, and test where its pictures are."""
+    return tuple(_places(CONTESTS[name], folder))
+
+
+def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) -> Split:
+    """The pictures of a split from what `folder` holds. The lists of the archives are kept in the folder `lists`.
 
     Raises:
         FileNotFoundError: names each file that is missing, and where it belongs.
         ValueError: a damaged archive, the development kit of another year, other classes, too few pictures of a class.
     """
-    found = {split: list_split(name, folder, split, destination, progress) for split in splits(name, folder)}
-    check_classes({split: classes for split, (_, classes, *_) in found.items()}, folder)
-    for split, (files, classes, about, refused) in found.items():
-        prepare_files(files, classes, destination / split, size, workers, progress, about, refused, form)
-
-
-def splits(name: str, folder: Path) -> tuple[str, ...]:
-    """The splits to prepare: train and val, and test where its pictures are."""
     contest = CONTESTS[name]
-    return tuple(split for split in contest.archives if split != "test" or _place(contest, folder, split))
-
-
-def list_split(name: str, folder: Path, split: str, destination: Path, progress=True):
-    """(files, classes, what the store shall say of itself, refused files) of a split; see `prepare_files`.
-
-    destination: where the stores are to be; the lists of the archives are kept there.
-    """
-    contest, lists = CONTESTS[name], destination / ".lists"
-    _check_complete(name, contest, folder)
-    place = _place(contest, folder, split)
-    about = {"source": place.name}
+    places = _places(contest, folder)
+    _check_complete(name, folder, places)
+    place = places[split]
+    about, refused = {"source": place.name}, []
     if _is_by_class(place):
-        (classes, files), refused = list_files(place), []
-        kit = split == "train" and _kit(contest, folder)  # where there is one, it tells whether all was unpacked
-        wanted = read_devkit(contest, folder).train_counts if kit else {}
+        classes, files, *_ = list_files(place)
+        # a development kit tells whether all was unpacked; where there is none, nobody can
+        wanted = _read_devkit(contest, folder).train_counts if split == "train" and _kit(contest, folder) else {}
     else:
-        devkit = read_devkit(contest, folder)
+        devkit = _read_devkit(contest, folder)
         classes, wanted = sorted(devkit.wnids.values()), devkit.train_counts
-        known = _wnids_of_truth(contest, folder, devkit, split) if split in PER_CLASS else _wnid_of_train
+        wnid_of = _truth(contest, folder, devkit, split) if split in PER_CLASS else _folder_of
         members, refused = list_place(place, lists, progress)
-        files, unknown = _labelled(members, classes, known)
+        files, unknown = _labelled(members, classes, wnid_of)
         refused = sorted(refused + unknown, key=lambda entry: entry["file"])
         about["words"] = [devkit.words[wnid] for wnid in classes]
     about["classes_sha256"] = _check_classes(contest, classes, place)
     if split in PER_CLASS:
         wanted = dict.fromkeys(classes, PER_CLASS[split])
-    _check_counts(files, classes, wanted, split, place)
+    counts = Counter(file.label for file in files)
+    for label, wnid in enumerate(classes):
+        count, right = counts[label], wanted.get(wnid, 0)
+        if count < right or count > right and split != "train":  # in training, more than the kit counts will do
+            raise ValueError(f"{place} has {count} files of class {wnid}, a whole copy {right}")
     if (folder / PATCHES).is_file():
-        files, about["patched"] = _patched(files, folder, lists)
-    return files, classes, about, refused
+        patches = {_name(patch): patch for patch in list_place(folder / PATCHES, lists, progress=False)[0]}
+        about["patched"] = sum(_name(file) in patches for file in files)
+        files = [patches.get(_name(file), file)._replace(name=file.name, label=file.label) for file in files]
+    return Split(classes, files, about, refused)
 
 
-def _place(contest: Contest, folder: Path, split: str) -> Path | None:
-    """Where the pictures of a split are: the archive, or the folder that it was unpacked to."""
-    archive = contest.archives[split]
-    places = [folder / archive, folder / archive.removesuffix(".tar"), folder / split]
-    return next((place for place in places if place.is_file() or place.is_dir() and _entries(place)), None)
+def _places(contest: Contest, folder: Path) -> dict[str, Path | None]:
+    """Where the pictures of each split are: the archive, or the folder that it was unpacked to."""
+    found = {}
+    for split, archive in contest.archives.items():
+        places = (folder / archive, folder / archive.removesuffix(".tar"), folder / split)
+        held = (p for p in places if p.is_file() or p.is_dir() and any(not is_junk(q.name) for q in p.iterdir()))
+        found[split] = next(held, None)
+    return {split: place for split, place in found.items() if place or split != "test"}
 
 
 def _is_by_class(place: Path | None) -> bool:
@@ -130,22 +123,19 @@ def _is_by_class(place: Path | None) -> bool:
     return bool(place and place.is_dir() and any(WNID.fullmatch(c.name) and c.is_dir() for c in place.iterdir()))
 
 
-def _entries(place: Path) -> list[Path]:
-    return [path for path in place.iterdir() if not is_junk(path.name)]
-
-
-def _check_complete(name: str, contest: Contest, folder: Path) -> None:
-    places = {split: _place(contest, folder, split) for split in splits(name, folder)}
-    missing = [
-        f"{contest.archives[split]} (or its pictures in a folder {split})" for split in places if not places[split]
-    ]
-    kit = None
-    if not all(_is_by_class(place) for place in places.values()):
-        kit = _devkit_place(contest, folder)
-        missing += [] if kit else [contest.devkit]
-    if places.get("test") and not _is_by_class(places["test"]):
-        truth = contest.truth("test")
-        missing += [] if (folder / truth).is_file() or kit and truth in read_texts(kit, "data") else [truth]
+def _check_complete(name: str, folder: Path, places: dict[str, Path | None]) -> None:
+    contest = CONTESTS[name]
+    missing = [f"{contest.archives[s]} (or its pictures in a folder {s})" for s, place in places.items() if not place]
+    unlabelled = [split for split, place in places.items() if not _is_by_class(place)]
+    kit = _kit(contest, folder) if unlabelled else None
+    if unlabelled and not kit:
+        others = sorted(path for path in folder.glob("*devkit*") if not is_junk(path.name))
+        if others:
+            raise ValueError(_wrong_devkit(contest, others[0], "its name is another's"))
+        missing.append(contest.kits[0])
+    truth = contest.truth("test")
+    if "test" in unlabelled and not (folder / truth).is_file() and not (kit and truth in read_texts(kit, "data")):
+        missing.append(truth)
     if missing:
         raise FileNotFoundError(f"data set {name!r} lacks {', '.join(missing)} in {folder}: {HOW_TO_GET}")
 
@@ -163,21 +153,12 @@ def _check_classes(contest: Contest, classes: list[str], place: Path) -> str:
     return digest
 
 
-def _check_counts(files: list[SourceFile], classes: list[str], wanted: dict[str, int], split: str, place: Path) -> None:
-    """Whether each class has its pictures. More in train than the kit counts are in the store too."""
-    counts = Counter(file.label for file in files)
-    for label, wnid in enumerate(classes):
-        count, right = counts[label], wanted.get(wnid, 0)
-        if count < right or count > right and split != "train":
-            raise ValueError(f"{place} has {count} files of class {wnid}, a whole copy {right}")
-
-
 def _labelled(members: list[SourceFile], classes: list[str], wnid_of) -> tuple[list[SourceFile], list[dict]]:
-    """The members as a folder for each class would hold them, in its order, and those that belong nowhere."""
+    """The members in the order of a folder with a folder for each class, and those that belong nowhere."""
     labels, files, unknown = {wnid: label for label, wnid in enumerate(classes)}, {}, []
     for member in members:
         wnid = wnid_of(member.name)
-        name = f"{wnid}/{member.name.split('/')[-1]}"
+        name = f"{wnid}/{_name(member)}"
         if wnid not in labels:
             unknown.append({"file": member.name, "reason": "neither its name nor its folder is that of a class"})
         elif name in files:
@@ -187,13 +168,18 @@ def _labelled(members: list[SourceFile], classes: list[str], wnid_of) -> tuple[l
     return sorted(files.values(), key=lambda file: (file.label, file.name)), unknown
 
 
-def _wnid_of_train(name: str) -> str:
-    """The folder, or the inner archive, that a training picture is in."""
+def _name(file: SourceFile) -> str:
+    """A file's own name, without its folder."""
+    return file.name.rsplit("/", 1)[-1]
+
+
+def _folder_of(name: str) -> str:
+    """The folder, or the inner archive, that a training picture is in: its class."""
     return name.split("/")[-2] if "/" in name else ""
 
 
-def _wnids_of_truth(contest: Contest, folder: Path, devkit: Devkit, split: str):
-    """A function from a picture's name to its class, by the number in the name: that of a line in the truth file."""
+def _truth(contest: Contest, folder: Path, devkit: Devkit, split: str) -> Callable[[str], str | None]:
+    """A function from a picture's name to its class: the number in the name is that of a line in the truth file."""
     name, wanted = contest.truth(split), PER_CLASS[split] * CLASSES
     text = (folder / name).read_bytes() if (folder / name).is_file() else devkit.texts.get(name, b"")
     by_number = {str(number).encode(): wnid for number, wnid in devkit.wnids.items()}
@@ -212,25 +198,19 @@ def _wnids_of_truth(contest: Contest, folder: Path, devkit: Devkit, split: str):
     return wnid
 
 
-def _patched(files: list[SourceFile], folder: Path, lists: Path) -> tuple[list[SourceFile], int]:
-    """The files with those of `patch_images.tar` in the place of their namesakes, and how many these are."""
-    patches = {patch.name.split("/")[-1]: patch for patch in list_place(folder / PATCHES, lists, progress=False)[0]}
-    mended = [patches.get(file.name.split("/")[-1], file)._replace(name=file.name, label=file.label) for file in files]
-    return mended, sum(new != old for new, old in zip(mended, files, strict=True))
-
-
 # ------------------------------------------------------------------------------------------------ the development kit
 
 
-def read_devkit(contest: Contest, folder: Path) -> Devkit:
-    """The development kit in `folder`, packed or unpacked.
+def _kit(contest: Contest, folder: Path) -> Path | None:
+    """Where the development kit is, packed or unpacked."""
+    return next((folder / name for name in contest.kits if (folder / name).exists()), None)
 
-    Raises:
-        ValueError: that of another year, or not a whole one.
-    """
+
+def _read_devkit(contest: Contest, folder: Path) -> Devkit:
+    """The development kit in `folder`; a ValueError says if it is another year's, or not a whole one."""
     from scipy.io import loadmat  # here, because few need it
 
-    place, number = _devkit_place(contest, folder), f"ILSVRC{contest.year}_ID"
+    place, number = _kit(contest, folder), f"ILSVRC{contest.year}_ID"
     texts = read_texts(place, "data")
     if "meta.mat" not in texts:
         raise ValueError(_wrong_devkit(contest, place, "it has no data/meta.mat"))
@@ -251,23 +231,9 @@ def read_devkit(contest: Contest, folder: Path) -> Devkit:
     return kit
 
 
-def _kit(contest: Contest, folder: Path) -> Path | None:
-    names = [contest.devkit, contest.devkit.removesuffix(".tar.gz"), contest.devkit_folder]
-    return next((folder / name for name in names if (folder / name).exists()), None)
-
-
-def _devkit_place(contest: Contest, folder: Path) -> Path | None:
-    """Where the development kit is; where there is only another's, the reason why it will not do."""
-    place = _kit(contest, folder)
-    others = [] if place else sorted(path for path in folder.glob("*devkit*") if not is_junk(path.name))
-    if others:
-        raise ValueError(_wrong_devkit(contest, others[0], "its name is another's"))
-    return place
-
-
 def _wrong_devkit(contest: Contest, place: Path, why: str) -> str:
     return (
-        f"{place} is not {contest.devkit}, the development kit of ILSVRC-{contest.year}: {why}. Those of 2014 and "
+        f"{place} is not {contest.kits[0]}, the development kit of ILSVRC-{contest.year}: {why}. Those of 2014 and "
         "later number a list of their own and ask to leave out 1,762 of the 50,000 validation pictures, which the "
         "paper's error rates count"
     )

@@ -1,7 +1,4 @@
-"""§2, stores that do not fit into memory: some of their rows, evenly spaced, and their pictures a few at a time.
-
-A store is sorted by class, so that its first rows are pictures of a few classes only: `Store.spread` takes rows of all.
-"""
+"""§2, stores that don't fit into memory: pictures that stay on disk, some of their rows, a few at a time."""
 
 from collections.abc import Callable
 
@@ -16,9 +13,10 @@ def evenly(total: int, count: int) -> np.ndarray:
 
 
 class Rows:
-    """Some rows of a store's images, uint8 (N, S, S, 3), which stay on disk until they are used.
+    """Some rows of a store's images, which stay on disk until they are used. It stands for uint8 (N, S, S, 3).
 
-    A slice is another one of these, and reads nothing; other indices give arrays.
+    `images` has a shape, and gives an array for an index of whole numbers. A slice of these rows is another `Rows` and
+    reads nothing; other indices give arrays.
     """
 
     dtype, ndim = np.dtype(np.uint8), 4
@@ -45,9 +43,9 @@ class Rows:
 
 
 def in_pieces(function: Callable[[np.ndarray], np.ndarray], images, size: int = PIECE) -> np.ndarray:
-    """What a function makes of pictures (N, S, S, 3), one row for each, asked of `size` pictures at a time."""
+    """What a function makes of pictures (N, S, S, 3), one row for each; it is given `size` pictures at a time."""
     first = function(np.asarray(images[:size]))
-    # made at once: what is kept between the pieces would keep their memory from being used again
+    # allocated at once: what is kept between the pieces would keep their memory from being used again
     found = np.empty((len(images), *first.shape[1:]), first.dtype)
     found[:size] = first
     for start in range(size, len(images), size):

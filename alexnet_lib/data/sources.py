@@ -1,21 +1,22 @@
-"""§2, the sources: which pictures and which classes a folder holds, found before any of them is prepared.
+"""§2, the sources: which classes and which pictures a folder holds. All of it is listed before any picture is read.
 
-A class is a folder, and its pictures are the files below it at any depth. Hidden files and what systems leave behind
-count as nothing, and so do links to folders below a class: they may lead in a circle.
+A class is a folder, and its pictures are the files below it at any depth. Hidden files, files that systems leave
+behind, and links to folders below a class (they may lead in a circle) don't count.
 """
 
-import difflib
 import hashlib
+import json
 import os
 import re
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-# folders and files of systems, in lower case; those that begin with a dot need no mention
+# left behind by systems, in lower case; what begins with a dot needs no mention
 JUNK = {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle"}
 JUNK |= {"$recycle.bin", "lost+found", "system volume information"}
 SUFFIX = r"(?:[-_ ]?(?:set|split|data|images|\d{4}))?"
@@ -26,11 +27,12 @@ SPLIT_NAMES = {
 }
 ACCEPTED = {"train": "train or training", "val": "val, valid, validation, test or testing"}
 HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II", b"MM", b"RIFF", *(b"P%d" % kind for kind in range(1, 7)))
-LOOK = 10_000  # files of a class among which one must be a picture; so a home folder is refused at once
+FRESH = 2e9  # nanoseconds in which a folder may change twice and keep one time
+LOOK = 10_000  # one of so many files of a class must be a picture; so a home folder is refused at once
 
 
 class SourceFile(NamedTuple):
-    """A file to prepare, on its own or a range of an archive."""
+    """A file to prepare: a file of its own, or a range of an archive."""
 
     name: str  # as the store's index gives it; sorts below its class
     label: int
@@ -47,13 +49,29 @@ class SourceFile(NamedTuple):
             return archive.read(self.size)
 
 
+class Split(NamedTuple):
+    """What the store of a split is made from."""
+
+    classes: list[str]
+    files: list[SourceFile]  # in the order of the store
+    about: dict  # what the store's meta.json says besides; "source" is its name on the progress bar
+    refused: Sequence[dict] = ()  # what isn't even read, each {"file": …, "reason": …}
+
+    def hash(self, size: int, form: str) -> str:
+        """Of these files at this size: it decides whether a preparation goes on, and whether a store is up to date."""
+        digest = hashlib.sha256(f"{size}{'' if form == 'raw' else form}".encode())
+        for file in self.files:
+            digest.update(f"{file.name}\0{file.label}\0{file.size}\n".encode())
+        return digest.hexdigest()
+
+
 def readable(name: str) -> str:
     """A file's name as text that can be written: bytes that are not UTF-8 become escapes such as \\xe9."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_junk(name: str) -> bool:
-    """Is this the name of a hidden file or folder, or of one that a system leaves behind?"""
+    """Whether this names something hidden, or something that a system leaves behind."""
     return name.startswith(".") or name.lower() in JUNK
 
 
@@ -64,23 +82,21 @@ def is_picture(path) -> bool:
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, and links to folders, in sorted order."""
+    """The folders in a folder, links included, in sorted order."""
     return sorted(path for path in folder.iterdir() if not is_junk(path.name) and path.is_dir())
 
 
 # ------------------------------------------------------------------------------------------------ a folder of classes
 
 
-def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[SourceFile]]:
+def list_files(source: Path, part: str | None = None) -> Split:
     """The class folders of `source` in sorted order, and every file below them, named by its path from `source`.
 
     part: "val" keeps one file in ten, by a hash of its path; "train" the other nine; None all. A class with two
     pictures or more has at least one in each part.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: no class folders, a class without a picture (or with only one, for a part), splits where classes
-            should be, or an unknown part.
+        FileNotFoundError, ValueError: no such folder, no classes in it, splits instead, a class without pictures.
     """
     if part not in (None, "train", "val"):
         raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
@@ -95,65 +111,48 @@ def list_files(source: Path, part: str | None = None) -> tuple[list[str], list[S
         raise ValueError(f"{source} has {_some(classes)}, which are splits, not classes; prepare each by itself")
     for folder in folders:
         _check_class(folder)
-    files = []
+    files, start = [], len(os.path.join(source, ""))
     for label, folder in enumerate(folders):
-        start = len(os.path.join(source, ""))
-        walked = ((entry.path[start:].replace(os.sep, "/"), entry) for entry in _walk(folder))
-        found = sorted((readable(name), entry.path, entry.stat().st_size) for name, entry in walked)
-        inner = {name.split("/", 2)[1] for name, *_ in found if name.count("/") > 1}
+        named = sorted((readable(path[start:].replace(os.sep, "/")), path) for path in _walk(folder))
+        inner = {name.split("/", 2)[1] for name, _ in named if name.count("/") > 1}
         if _are_splits(inner):
             raise ValueError(f"{folder} holds {_some(sorted(inner))}: that is a data set, not a class. Name it alone")
-        of_class = [SourceFile(name, label, Path(path), size) for name, path, size in found]
-        files += _part(of_class, part, folder) if part else of_class
-    return classes, files
+        found = [SourceFile(name, label, Path(path), os.path.getsize(path)) for name, path in named]
+        files += _part(found, part, folder) if part else found
+    return Split(classes, files, {"source": source.name})
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry]:
+def _walk(folder: Path) -> Iterator[str]:
     """Every file below a folder."""
-    folders = [str(folder)]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if is_junk(entry.name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif entry.is_file():
-                    yield entry
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_junk(name)]
+        yield from filter(os.path.isfile, (os.path.join(at, name) for name in names if not is_junk(name)))
 
 
 def _check_class(folder: Path) -> None:
     """Whether one of the first files of a class is a picture."""
     if folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder} is a link to a folder that it lies in, not a class; remove it")
-    first = None
-    for entry in islice(_walk(folder), LOOK):
-        if is_picture(entry.path):
-            return
-        first = first or entry.path
-    name = readable(folder.name)
-    why = (
-        f"; {readable(os.path.relpath(first, folder.parent))}: not a picture" if first else ": its folder holds no file"
-    )
-    hint = f". {inner} has splits: is that the data set?" if (inner := _data_set_below(folder.parent)) else ""
+    first = list(islice(_walk(folder), LOOK))
+    if any(map(is_picture, first)):
+        return
+    shown = readable(os.path.relpath(first[0], folder.parent)) if first else ""
+    why = f"; {shown}: not a picture" if first else ": its folder holds no file"
     raise ValueError(
-        f"class {name!r} is left without an image{why}. {folder.parent} should hold one folder of pictures for each "
-        f"class, itself or in train and val; remove what is no class{hint}"
+        f"class {readable(folder.name)!r} is left without an image{why}. {folder.parent} should hold one folder of "
+        "pictures for each class, itself or in train and val: remove what is no class, or name a folder in it"
     )
 
 
 def _labels_beside(source: Path) -> str:
-    """What to do with flat pictures whose labels are in a list, as Kaggle's copy of ILSVRC has them."""
+    """What to do with flat pictures whose labels are in a list, as in Kaggle's copy of ILSVRC."""
     places = [folder / "LOC_val_solution.csv" for folder in (source, *source.parents[:5])]
     found = next((place for place in places if place.is_file()), None)
     return f". {found} says which: move ID.JPEG to WNID/ID.JPEG for each of its lines" if found else ""
 
 
 def _part(files: list[SourceFile], part: str, folder: Path) -> list[SourceFile]:
-    """The files of a class that are in a part: a matter of their own names alone, unless a part would have no picture.
-
-    Then the picture whose hash is nearest to that part moves there.
-    """
+    """The files of a class that are in a part: each one's name decides. A part without a picture gets the nearest."""
     hashes = {file: hashlib.sha256(file.name.encode()).digest() for file in files}
     parts = {"train": [], "val": []}
     for file in files:
@@ -161,7 +160,7 @@ def _part(files: list[SourceFile], part: str, folder: Path) -> list[SourceFile]:
     for lacking, other in (("val", "train"), ("train", "val")):
         if not any(is_picture(file.path) for file in parts[lacking]):
             nearest = sorted(parts[other], key=hashes.get, reverse=lacking == "train")
-            pictures = list(islice((file for file in nearest if is_picture(file.path)), 2))
+            pictures = [file for file in nearest if is_picture(file.path)]
             if len(pictures) < 2:
                 raise ValueError(
                     f"class {readable(folder.name)!r} has one picture. It takes two, one to train and one to validate; "
@@ -178,8 +177,8 @@ def _part(files: list[SourceFile], part: str, folder: Path) -> list[SourceFile]:
 def find_splits(folder: Path) -> dict[str, tuple[Path, str | None]]:
     """The folder of classes for "train" and for "val", and which part of it is meant if it is the same for both.
 
-    Names of splits are read in any case: train or training; val, valid or validation, and where none of these is there
-    test or testing. A folder that holds nothing but another folder of folders stands for that.
+    Names of splits are read in any case. A test split counts as validation if there is none. A folder that holds only
+    one folder, of folders, stands for that one.
 
     Raises:
         ValueError: one split without the other, two that may be the same, or a folder that is no data set.
@@ -191,11 +190,10 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, str | None]]:
     train, val = _split(inside, "train"), _split(inside, "val") or _split(inside, "test")
     if train and val:
         return {"train": (_unwrapped(train, of_split=True), None), "val": (_unwrapped(val, of_split=True), None)}
-    if train or val:
-        lacking = "val" if train else "train"
+    if found := train or val:
         raise ValueError(
-            f"{folder} has {(train or val).name!r} but no folder {ACCEPTED[lacking]} (in any case). Put it there; or "
-            f"if {(train or val).name!r} is a class, rename it"
+            f"{folder} has {found.name!r} but no folder {ACCEPTED['val' if train else 'train']} (in any case). Put it "
+            f"there; or if {found.name!r} is a class, rename it"
         )
     return {split: (folder, split) for split in ("train", "val")}
 
@@ -222,7 +220,7 @@ def _unwrapped(folder: Path, of_split=False) -> Path:
 def _has_pictures(folder: Path) -> bool:
     """Whether pictures lie in the folder itself."""
     files = (path for path in folder.iterdir() if not is_junk(path.name) and path.is_file())
-    return any(is_picture(path) for path in islice(files, LOOK))
+    return any(map(is_picture, islice(files, LOOK)))
 
 
 def _kinds(names) -> set[str]:
@@ -236,29 +234,14 @@ def _are_splits(names) -> bool:
     return "train" in kinds and len(kinds) > 1
 
 
-def _data_set_below(folder: Path) -> Path | None:
-    """A folder that holds splits, at most three levels down, to name in a message."""
-    level = [folder]
-    with suppress(OSError):
-        for _ in range(4):
-            inside = {outer: sub_folders(outer) for outer in level[:100]}
-            for outer, folders in inside.items():
-                if _are_splits(path.name for path in folders):
-                    return outer
-            level = [path for folders in inside.values() for path in folders]
-    return None
-
-
 # ------------------------------------------------------------------------------------------------ classes of splits
 
 
 def check_classes(classes_of: dict[str, list[str]], where: Path | str) -> None:
-    """Whether these are classes, and those of the other splits are those of "train" in the same order.
-
-    Labels count the classes of their own split, so a class more or less would shift all that follow.
+    """Whether these are classes, and whether every split has those of "train": labels count those of their own split.
 
     Raises:
-        ValueError: they are not, with those that differ and the nearest spelling.
+        ValueError: they are not, with those that differ.
     """
     train = classes_of["train"]
     if len(train) < 2:
@@ -280,34 +263,53 @@ def _differences(train: list[str], classes: list[str], split: str) -> list[str]:
     of_train, of_split = set(train), set(classes)
     missing = [name for name in train if name not in of_split]
     more = [name for name in classes if name not in of_train]
-    said = [f"{split} lacks {_some(missing)}"] if missing else []
-    said += [f"{split} has {_some(more)}, which train lacks"] if more else []
-    spelt = {_plain(name): name for name in missing}
-    for name in more[:5]:
-        if near := _nearest(name, spelt):
-            said.append(f"is {_shown(name, near)} in {split} the same as {_shown(near, name)} in train?")
+    one, other = ({unicodedata.normalize("NFC", name) for name in names} for names in (missing, more))
+    shown = ascii if one & other else repr  # an accent is coded in two ways, which look the same
+    said = [f"{split} lacks {_some(missing, shown)}"] if missing else []
+    said += [f"{split} has {_some(more, shown)}, which train lacks"] if more else []
     return said or [f"they stand in another order, {_some(classes)} instead of {_some(train)}"]
 
 
-def _plain(name: str) -> str:
-    """A name without what spellings differ in: case, spaces, _ and -, and how accents are coded."""
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
-
-
-def _nearest(name: str, spelt: dict[str, str]) -> str | None:
-    """The name that may be meant, by its _plain form; names that differ in a number are not alike."""
-    same = [plain for plain in spelt if re.sub(r"\D", "", plain) == re.sub(r"\D", "", name)]
-    found = difflib.get_close_matches(_plain(name), same, 1, 0.8)
-    return spelt[found[0]] if found else None
-
-
-def _shown(name: str, other: str) -> str:
-    """A name in quotes; with escapes if it looks like the other."""
-    same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
-    return ascii(name) if same else repr(name)
-
-
-def _some(names: list[str]) -> str:
+def _some(names: list[str], shown=repr) -> str:
     """Names for a message: at most five."""
     rest = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(map(repr, names[:5])) + rest
+    return ", ".join(map(shown, names[:5])) + rest
+
+
+# ------------------------------------------------------------------------------------------------ prepared before
+
+
+def require_unchanged(store, source: Path, part: str | None = None) -> None:
+    """Refuse a `dataset.Store` whose source has changed since. A source that is empty or gone says nothing.
+
+    Listing a million files takes minutes, so the times at which the source's folders last changed are kept beside the
+    store. While they are the same, nothing was added or taken away; otherwise (as in a copy) the files are compared.
+
+    Raises:
+        ValueError: names a file that is new or missing, and how to go on.
+    """
+    listing, seen = store.meta.get("listing"), store.folder.with_name(f".{store.folder.name}.source.json")
+    if listing is None:
+        return
+    times = {str(at): os.stat(at).st_mtime_ns for at, *_ in os.walk(source)}  # first, lest a later change be missed
+    now = {"listing": listing, "folders": times}
+    with suppress(OSError, ValueError):
+        if json.loads(seen.read_bytes()) == now:
+            return
+    try:
+        listed = list_files(source, part)
+    except (ValueError, FileNotFoundError):  # no classes left
+        return
+    if not listed.files:
+        return
+    if listed.hash(store.size, store.meta.get("form", "raw")) != listing:
+        new, old = {f.name for f in listed.files}, {*store.index["file"], *(r["file"] for r in store.meta["rejected"])}
+        changed = [f"{name} is new" for name in sorted(new - old)] + [f"{name} is gone" for name in sorted(old - new)]
+        raise ValueError(
+            f"{store.folder} was made when other files were in {source}: {store.meta['files']:,} then, {len(new):,} "
+            f"now, and {[*changed, 'some of another size'][0]}. Delete {store.folder.parent} and they are prepared "
+            'anew; to go on with the pictures of then, delete the line "listing" in the store\'s meta.json'
+        )
+    if max(times.values()) < time.time_ns() - FRESH:
+        with suppress(OSError):  # read-only, or full: the next time takes as long as this
+            seen.write_text(json.dumps(now), encoding="utf-8")

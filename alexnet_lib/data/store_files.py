@@ -1,4 +1,4 @@
-"""§2, the files of a prepared store: checked against each other as they are opened, the images mapped, not read."""
+"""§2, opening a prepared store: its files are checked against each other, and the images are mapped, not read."""
 
 import json
 import math
@@ -10,10 +10,17 @@ import numpy as np
 
 from ..colours import ColourPCA
 from .jpeg_store import IMAGES, OFFSETS, JpegImages
+from .pieces import Rows
 
 FORMS = ("raw", "jpeg")
-KINDS = {"classes": list, "images": int, "size": int, "colour_pca": dict, "files": int, "rejected": list}
-KINDS["fingerprint"] = str
+COUNT = "a whole number from 1 on", lambda value: type(value) is int and value >= 1
+TEXTS = "a list of names", lambda value: isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+META = {"classes": TEXTS, "images": COUNT, "size": COUNT, "files": COUNT} | {
+    "colour_pca": ("a table", lambda value: isinstance(value, dict)),
+    "rejected": ("a list", lambda value: isinstance(value, list)),
+    "fingerprint": ("a text", lambda value: isinstance(value, str)),
+    "form": (" or ".join(FORMS), lambda value: value in (None, *FORMS)),  # None: raw
+}
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python knows the name from 3.13 on; the number is Linux's
 
 
@@ -26,28 +33,21 @@ def read_store(folder: Path):
     """
     meta = read_meta(folder)
     count, size = meta["images"], meta["size"]
-    labels = _read_array(folder / "labels.npy", np.int64, (count,))
-    found = f"labels from {labels.min()} to {labels.max()}"
-    last = len(meta["classes"]) - 1
-    _require(labels.min() >= 0 and labels.max() <= last, folder / "labels.npy", found, f"0 to {last}")
-    mean = _read_array(folder / "mean.npy", np.float32, (size, size, 3))
+    labels = _read(folder / "labels.npy", np.int64, (count,)).copy()
+    least, most, last = labels.min(), labels.max(), len(meta["classes"]) - 1
+    _require(least >= 0 and most <= last, folder / "labels.npy", f"labels from {least} to {most}", f"0 to {last}")
+    mean = _read(folder / "mean.npy", np.float32, (size, size, 3)).copy()
     grey = bool(np.isfinite(mean).all() and mean.min() >= 0 and mean.max() <= 255)
     _require(grey, folder / "mean.npy", "a mean that is not of grey levels", "0 to 255")
     if meta.get("form") == "jpeg":
         images = _open_jpeg(folder, count, size)
     else:
-        start = _check_array(folder / "images.npy", np.uint8, (count, size, size, 3))
-        images = _map(folder / "images.npy")[start:].reshape(count, size, size, 3)
+        images = _read(folder / "images.npy", np.uint8, (count, size, size, 3))
     return images, labels, mean, _colour_axes(meta, folder), meta["classes"], meta
 
 
 def read_meta(folder: Path) -> dict:
-    """What a store says of itself.
-
-    Raises:
-        FileNotFoundError: no store there.
-        ValueError: damaged, or without what every store says.
-    """
+    """What a store says of itself; raises as `read_store` does."""
     path = folder / "meta.json"
     if not path.is_file():
         raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
@@ -56,57 +56,34 @@ def read_meta(folder: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"no JSON ({error})", "what `prepare` writes") from None
     _require(isinstance(meta, dict), path, f"a {type(meta).__name__}", "a table of names and values")
-    for name, kind in KINDS.items():
-        found = f"{name} is {_short(meta[name])}" if name in meta else f"no {name}"
-        _require(type(meta.get(name)) is kind, path, found, f"{name} of type {kind.__name__}")
-    names = bool(meta["classes"]) and all(isinstance(name, str) for name in meta["classes"])
-    _require(names, path, f"classes are {_short(meta['classes'])}", "at least one name")
-    for name in ("images", "size"):
-        _require(meta[name] >= 1, path, f"{name} is {meta[name]}", "1 and more")
-    _require(meta.get("form", "raw") in FORMS, path, f"form is {_short(meta.get('form'))}", " or ".join(FORMS))
+    for name, (accepted, fits) in META.items():
+        _require(fits(meta.get(name)), path, f"{name} is {_short(meta.get(name))}", accepted)
     return meta
 
 
-def require_one_size(stores: dict) -> None:
-    """Refuse splits of a data set whose images differ in size.
-
-    Raises:
-        ValueError: names the folders and sizes.
-    """
-    sizes = {store.size for store in stores.values()}
-    if len(sizes) > 1:
-        found = ", ".join(f"{store.folder} has {store.size} pixels a side" for store in stores.values())
-        raise ValueError(f"{found}; the splits of a data set have one size: delete one of them and prepare it again")
-
-
 def _colour_axes(meta: dict, folder: Path) -> ColourPCA:
-    path, accepted = folder / "meta.json", "three numbers, descending from the largest, and three axes at right angles"
     try:
         values, axes = (np.array(meta["colour_pca"][name], float) for name in ("eigenvalues", "eigenvectors"))
         fits = values.shape == (3,) and axes.shape == (3, 3) and np.isfinite(values).all()
         fits = fits and (np.diff(values) <= 0).all() and values[2] >= 0 and np.allclose(axes.T @ axes, np.eye(3))
     except (KeyError, TypeError, ValueError):
         fits = False
-    _require(fits, path, f"colour_pca is {_short(meta['colour_pca'])}", accepted)
+    accepted = "three numbers, descending from the largest, and three axes at right angles"
+    _require(fits, folder / "meta.json", f"colour_pca is {_short(meta['colour_pca'])}", accepted)
     return ColourPCA(values, axes)
 
 
-def _open_jpeg(folder: Path, count: int, size: int) -> JpegImages:
-    offsets, path = _read_array(folder / OFFSETS, np.int64, (count + 1,)), folder / IMAGES
+def _open_jpeg(folder: Path, count: int, size: int) -> Rows:
+    path, offsets = folder / IMAGES, _read(folder / OFFSETS, np.int64, (count + 1,))
     grows = offsets[0] == 0 and bool((np.diff(offsets) > 0).all())
     _require(grows, folder / OFFSETS, "offsets that do not grow", "0 and then larger from picture to picture")
     length = path.stat().st_size if path.is_file() else 0
     _require(length == offsets[-1], path, f"{length:,} bytes", f"{offsets[-1]:,}, by {OFFSETS}")
-    return JpegImages(path, _map(path), offsets[:-1], offsets[1:], size)
+    return Rows(JpegImages(path, _map(path), offsets, size), np.arange(count))
 
 
-def _read_array(path: Path, dtype, shape: tuple[int, ...]) -> np.ndarray:
-    _check_array(path, dtype, shape)
-    return np.load(path, allow_pickle=False)
-
-
-def _check_array(path: Path, dtype, shape: tuple[int, ...]) -> int:
-    """At which byte the numbers of an .npy file begin, if by its header and its size it holds just these."""
+def _read(path: Path, dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """The array in an .npy file, mapped, if by its header and its size the file holds just this."""
     dtype, accepted = np.dtype(dtype), f"{np.dtype(dtype)} {shape}, as meta.json says"
     _require(path.is_file(), path, "no such file", accepted)
     with open(path, "rb") as file:
@@ -121,14 +98,14 @@ def _check_array(path: Path, dtype, shape: tuple[int, ...]) -> int:
     _require(fits, path, f"{found} {found_shape}{', by columns' * by_columns}", accepted)
     wanted = start + dtype.itemsize * math.prod(shape)
     _require(length == wanted, path, f"{length:,} bytes", f"{wanted:,}, by its header")
-    return start
+    return _map(path)[start:].view(dtype).reshape(shape)
 
 
 def _map(path: Path) -> np.ndarray:
     """The bytes of a file, read as they are asked for.
 
-    Writable in memory and never on disk, so that torch shares the pages without a warning. Linux would refuse such a
-    map where it is larger than memory unless told to reserve nothing; what refuses it still gets one to read alone.
+    The map can be written to in memory, never on disk, so torch shares the pages without a warning. Linux refuses such
+    a map if it is larger than memory, unless told to reserve nothing. A system that still refuses gets a read-only one.
     """
     private = {"access": mmap.ACCESS_COPY}
     if sys.platform == "linux":

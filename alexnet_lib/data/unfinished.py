@@ -1,8 +1,7 @@
 """§2, a store that is being made: what of it is on disk, how much of that counts, and whether it still is what it was.
 
-Only what was written whole is gone on from. A state that is torn, foreign or of another version of this file, and
-images or records that are not the ones it tells of, are removed, and the store is begun again: it takes longer, and
-ends with the same bytes.
+A run goes on only from what was written whole. A state that is torn or foreign, and images or records that are not the
+ones it tells of, are removed, and the store is begun again: that takes longer and ends with the same bytes.
 """
 
 import errno
@@ -10,76 +9,64 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from .jpeg_store import IMAGES
 
 STATE, RECORDS = "state.npz", "records.jsonl"
-COUNTS = ("files", "rows", "image_bytes", "record_bytes", "record_check", "written")
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class Unfinished:
-    """The images and records of a store so far."""
+    """What an earlier run left for these very files, or a fresh start; `state` says how much of it counts."""
 
     def __init__(self, folder: Path, listing: str, count: int, size: int, form: str):
-        self.folder, self.listing, self.count, self.size, self.form = folder, listing, count, size, form
-        self.files = self.rows = self.record_bytes = self.record_check = self.written = 0
-        self.sum = np.zeros((size, size, 3), np.int64)
-        self.products = np.zeros((3, 3))
+        self.folder, self.size, self.form = folder, size, form
+        self.images, self.records_file = folder / ("images.npy" if form == "raw" else IMAGES), folder / RECORDS
         self.header = npy_header((count, size, size, 3)) if form == "raw" else b""
-        self.images, self.image_bytes = folder / ("images.npy" if form == "raw" else IMAGES), len(self.header)
-
-    @classmethod
-    def load(cls, folder: Path, listing: str, count: int, size: int, form: str) -> "Unfinished":
-        """What an earlier run left for these very files, or a fresh start."""
-        left = cls(folder, listing, count, size, form)
-        if left._take_up():
-            return left
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        fresh = cls(folder, listing, count, size, form)
-        fresh.images.write_bytes(fresh.header)
-        (folder / RECORDS).touch()
-        return fresh
+        self.state = {"listing": listing, "sum": np.zeros((size, size, 3), np.int64), "products": np.zeros((3, 3))}
+        self.state |= dict.fromkeys(("files", "rows", "record_bytes", "record_check", "written"), 0)
+        self.state["image_bytes"] = len(self.header)
+        fresh = self.state
+        if not self._take_up():
+            self.state = fresh
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self.images.write_bytes(self.header)
+            self.records_file.touch()
 
     def _take_up(self) -> bool:
-        """Read the state and what it tells of; False where there is nothing to go on from."""
+        """Read the state and check what it tells of; False where there is nothing to go on from."""
         try:
             with np.load(self.folder / STATE, allow_pickle=False) as saved:
-                values = {name: saved[name] for name in (*COUNTS, "listing", "sum", "products")}
-            for name in COUNTS:
-                setattr(self, name, int(values[name]))
-        except Exception:  # what numpy and zipfile raise on damaged bytes is nearly anything
+                arrays = {name: saved[name] for name in self.state}
+        except Exception:  # numpy and zipfile raise nearly anything on damaged bytes
             return False
-        alike = all(
-            values[name].shape == now.shape and values[name].dtype == now.dtype
-            for name, now in (("sum", self.sum), ("products", self.products))
-        )
-        if str(values["listing"]) != self.listing or not alike or not self._is_whole():
+        if arrays["listing"].item() != self.state["listing"]:
             return False
-        self.sum, self.products = values["sum"], values["products"]
-        for path, length in ((self.images, self.image_bytes), (self.folder / RECORDS, self.record_bytes)):
-            if path.stat().st_size > length:
-                os.truncate(path, length)  # a torn chunk after the last that counts
+        self.state = {name: array if array.ndim else array.item() for name, array in arrays.items()}
+        if not self._is_whole():
+            return False
+        for path, name in ((self.images, "image_bytes"), (self.records_file, "record_bytes")):
+            if path.stat().st_size > self.state[name]:
+                os.truncate(path, self.state[name])  # a torn chunk after the last that counts
         return True
 
     def _is_whole(self) -> bool:
         """Whether the files hold what was written; all of the images is read only if they were written to since."""
+        length, records = self.state["image_bytes"], self.state["record_bytes"]
         try:
-            found, records = self.images.stat(), (self.folder / RECORDS).read_bytes()[: self.record_bytes]
+            found, lines = self.images.stat(), self.records_file.read_bytes()[:records]
         except OSError:
             return False
-        whole = len(records) == self.record_bytes and zlib.crc32(records) == self.record_check
-        if not whole or found.st_size < self.image_bytes:
+        if len(lines) < records or zlib.crc32(lines) != self.state["record_check"] or found.st_size < length:
             return False
-        if found.st_mtime_ns == self.written:
+        if found.st_mtime_ns == self.state["written"]:
             return True
         with open(self.images, "rb") as file:
             file.seek(len(self.header))
@@ -87,103 +74,94 @@ class Unfinished:
 
     def append(self, chunk: list, done: list) -> None:
         """Add one chunk: data first, then the note that it counts."""
-        with open(self.images, "r+b") as file:
-            file.seek(self.image_bytes)
-            file.truncate()
-            for one in done:
-                file.write(one.stored)
-            self.image_bytes = file.tell()
-            _sync(file)
+        state = self.state
+        state["image_bytes"] = _put(self.images, state["image_bytes"], (one.stored for one in done))
         records = [
             {"file": source.name, "label": source.label, "sha256": one.sha256, "reason": one.reason}
             | {"bytes": len(one.stored), "check": one.check}
             for source, one in zip(chunk, done, strict=True)
         ]
         lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
-        with open(self.folder / RECORDS, "r+b") as file:
-            file.seek(self.record_bytes)
-            file.truncate()
-            file.write(lines)
-            self.record_bytes = file.tell()
-            _sync(file)
-        self.record_check = zlib.crc32(lines, self.record_check)
-        total = np.zeros_like(self.sum, np.uint16)  # holds a chunk: 256 times 255 is less than 2¹⁶
-        for one in done:
-            if one.image is not None:
-                total += one.image
-                self.products += one.products
-                self.rows += 1
-        self.sum += total
-        self.files += len(chunk)
+        state["record_bytes"] = _put(self.records_file, state["record_bytes"], [lines])
+        state["record_check"] = zlib.crc32(lines, state["record_check"])
+        images = [one for one in done if one.image is not None]
+        total = np.zeros((self.size, self.size, 3), np.uint16)  # holds a chunk: 256 times 255 is less than 2¹⁶
+        for one in images:
+            total += one.image
+            state["products"] += one.products
+        state["sum"] += total
+        state["rows"] += len(images)
+        state["files"] += len(chunk)
         self._save()
 
     def write_count(self) -> None:
-        """Have the images say how many they are, where they are one array."""
+        """Put the number of images into their file, where they are one array."""
         if self.form == "raw":
             with open(self.images, "r+b") as file:
-                file.write(npy_header((self.rows, self.size, self.size, 3)))
+                file.write(npy_header((self.state["rows"], self.size, self.size, 3)))
                 _sync(file)
             self._save()
 
     def _save(self) -> None:
-        self.written = self.images.stat().st_mtime_ns
-        temporary, numbers = self.folder / "state.tmp", {name: getattr(self, name) for name in (*COUNTS, "listing")}
+        self.state["written"] = self.images.stat().st_mtime_ns
+        temporary = self.folder / "state.tmp"
         with open(temporary, "wb") as file:
-            np.savez(file, sum=self.sum, products=self.products, **numbers)
+            np.savez(file, **self.state)
             _sync(file)
         os.replace(temporary, self.folder / STATE)
 
     def records(self) -> list[dict]:
         """What became of each file so far."""
-        lines = (self.folder / RECORDS).read_bytes()[: self.record_bytes].splitlines()
+        lines = self.records_file.read_bytes()[: self.state["record_bytes"]].splitlines()
         return [json.loads(line) for line in lines]
 
 
-def publish(work: Path, destination: Path) -> None:
-    """Give a whole store its name; only then is removed what it takes to go on."""
-    os.replace(work, destination)
-    tidy(destination)
+def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> None:
+    """Have `fill` make a store's files in a working folder, and give that folder its name, unless it is there already.
+
+    A second process waits for the first, and finds the store made; a process that was killed holds nothing.
+
+    Raises:
+        OSError: the disk is full; says where, what is `left` of the work, and how to go on.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    work = destination.with_name(f".{destination.name}.partial")
+    with FileLock(destination.with_name(f".{destination.name}.lock")):
+        if destination.exists():
+            return
+        try:
+            fill(work)
+            os.replace(work, destination)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            why = f"{os.strerror(error.errno)}; {left}. Make room there and give the same command again"
+            raise OSError(error.errno, why, str(work)) from None
+        tidy(destination)
 
 
 def tidy(store: Path) -> None:
-    """Remove what a run that was killed while publishing left in the finished store."""
+    """Remove what served to go on; a run that was killed while publishing leaves it in the finished store."""
     for name in (STATE, RECORDS):
         (store / name).unlink(missing_ok=True)
 
 
-@contextmanager
-def room_for(work: Path, left: str) -> Iterator[None]:
-    """Say of a full disk where it is full, what is `left` of the work, and how to go on.
-
-    Raises:
-        OSError: with the folder and the system's number.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        why = f"{os.strerror(error.errno)}; {left}. Make room there and give the same command again"
-        raise OSError(error.errno, why, str(work)) from None
-
-
-def write_file(path: Path, data: bytes, more=b"") -> None:
-    """A file whole on disk."""
+def write_file(path: Path, *data: bytes) -> None:
+    """A file that is whole on disk."""
     with open(path, "wb") as file:
-        file.write(data)
-        file.write(more)
+        file.writelines(data)
         _sync(file)
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as an .npy file; numpy itself does not say why a write failed."""
+    """An array as an .npy file; numpy itself doesn't say why a write failed."""
     file = BytesIO()
     np.save(file, array)
     return file.getvalue()
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
-    """The head of an .npy file of uint8 in a fixed 128 bytes, so that the count can be mended in place."""
+    """The head of an .npy file of uint8 in a fixed 128 bytes, so that the count can be changed in place."""
     file = BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     header = file.getvalue()
@@ -196,6 +174,16 @@ def word_sum(data) -> int:
     numbers = np.frombuffer(data, np.uint8)
     whole = len(numbers) // 8 * 8
     return int(numbers[:whole].view(np.uint64).sum()) + int(numbers[whole:].sum())
+
+
+def _put(path: Path, start: int, parts) -> int:
+    """Write to a file from byte `start` on, in the place of all that follows; the new length."""
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.truncate()
+        file.writelines(parts)
+        _sync(file)
+        return file.tell()
 
 
 def _sync(file) -> None:
