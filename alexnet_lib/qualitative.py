@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .augmentation import centre_crops
 from .data.pieces import in_pieces
 from .evaluation import in_evaluation, to_input
-from .learning import without_compiler
+from .runs.optimizers import Adam
 
 LAST_HIDDEN = "relu7"
 BITS_OF_A_NUMBER = 32
@@ -164,7 +164,7 @@ def train_autoencoder(features: np.ndarray, bits: int, epochs: int = 10, seed: i
         net = autoencoder(x.shape[1], bits)
         net.register_buffer("centre", centre)
         net.register_buffer("scale", scale)
-        optimizer = without_compiler(torch.optim.Adam)(net.parameters(), lr=rate)
+        optimizer = Adam(net.parameters(), lr=rate)
         for _ in range(epochs):
             for rows in torch.randperm(len(x)).split(128):
                 if len(rows) > 1:
