@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from .architecture import RGB, alexnet, layer_shapes
 from .dropout import Dropout
-from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
-from .learning import PaperSGD, initialise
+from .inception import GoogLeNet, googlenet
+from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise
 from .normalization import LocalResponseNorm
 from .runs.launch import ALONE, Job, JobFailed, inside_job, join, torchrun
 

@@ -7,15 +7,22 @@ those of that paper; where it is silent, the model that was released for Caffe d
 """
 
 from collections import OrderedDict
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from .architecture import RGB, _with_memory, check_sizes, of_sensible_size, scaled, shape_after
+from .architecture import (
+    RGB,
+    changes_of,
+    check_sizes,
+    of_sensible_size,
+    scaled,
+    shape_after,
+    with_initial_weights,
+)
 from .dropout import Dropout
-from .learning import initialise
 from .normalization import LocalResponseNorm
 
 
@@ -57,7 +64,6 @@ STEM = {"conv1": (64, 7, 2), "conv2_reduce": (64, 1, 1), "conv2": (192, 3, 1)}
 POOLS = ("pool1", "pool2", "pool3", "pool4")
 HEADS = ("inception4a", "inception4d")  # what the auxiliary classifiers look at
 HEAD_WINDOW, HEAD_STRIDE, HEAD_MAPS, HEAD_UNITS, HEAD_DROPOUT = 5, 3, 128, 1024, 0.7
-HEAD_WEIGHT = 0.3  # of an auxiliary loss beside the main one (§5)
 DROPOUT = 0.4
 TORCHVISION_FIVE = 3  # the window that torchvision's "5 × 5" branch has
 
@@ -116,11 +122,6 @@ class GoogLeNet(nn.Module):
         return (x, *extra) if extra else x
 
 
-def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
-    return (outputs,) if isinstance(outputs, Tensor) else outputs
-
-
 def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = None, **changes) -> GoogLeNet:
     """Build the network as published, with first weights by He's rule; the paper does not say which it had.
 
@@ -141,9 +142,7 @@ def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = N
     Raises:
         ValueError: an unknown change, pictures too small for the net, or sizes beyond those that `alexnet` accepts.
     """
-    net = _with_memory(skeleton(num_classes, aux, **changes))
-    seed = int(torch.randint(2**31, ())) if seed is None else seed
-    return initialise(net, "fan_in", seed)
+    return with_initial_weights(skeleton(num_classes, aux, **changes), "fan_in", seed)
 
 
 @dataclass(frozen=True)
@@ -158,10 +157,7 @@ class Changes:
 
 def skeleton(num_classes: int = 1000, aux: bool = True, **changes) -> GoogLeNet:
     """The net that `googlenet` builds, with its layers and shapes but without memory for its weights."""
-    known = [field.name for field in fields(Changes)]
-    if unknown := sorted(set(changes) - set(known)):
-        raise ValueError(f"unknown change {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}")
-    changes = Changes(**changes)
+    changes = changes_of(Changes, changes)
     if changes.without not in (None, *POOLS):
         raise ValueError(f"without = {changes.without!r}; accepted for googlenet are None, {', '.join(POOLS)}")
     check_sizes(num_classes, changes)

@@ -6,11 +6,18 @@ from math import inf
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .runs.optimizers import SGD
 
 # ------------------------------------------------------------------------------------------------ the update rule
+
+HEAD_WEIGHT = 0.3  # of the loss of an auxiliary classifier beside the main one (GoogLeNet, §5)
+
+
+def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
 class PaperSGD(SGD):

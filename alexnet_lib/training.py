@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from . import keep_memory
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, evaluate, mean_of, rank_credit
-from .inception import HEAD_WEIGHT, each_output
-from .learning import four_per_cent_less, rate_factor, recipe, set_rates
+from .learning import HEAD_WEIGHT, each_output, four_per_cent_less, rate_factor, recipe, set_rates
 from .loader import batches
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights

@@ -223,5 +223,5 @@ def test_same_map_norm_has_the_gradient_of_its_formula():
 
 @pytest.mark.parametrize("changes", [{"size": 4}, {"size": 0}, {"alpha": -1.0}, {"k": 0.0}])
 def test_impossible_same_map_norms_are_refused(changes):
-    with pytest.raises(ValueError, match="accepted are odd"):
+    with pytest.raises(ValueError, match="accepted are odd|k above 0 and alpha not below 0"):
         SpatialResponseNorm(**{"size": 5, "alpha": 1e-3} | changes)
