@@ -6,7 +6,7 @@ Five convolutions and three fully connected layers, split over two columns (GPUs
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
 from numbers import Integral, Real
 
@@ -41,6 +41,13 @@ CONVOLUTIONS = {
     "conv4": Convolution(384, 3, padding=1, own_column_only=True),  # "384 kernels of size 3 × 3 × 192"
     "conv5": Convolution(256, 3, padding=1, own_column_only=True),  # "256 kernels of size 3 × 3 × 192"
 }
+
+
+def with_maps(*maps: int) -> dict[str, Convolution]:
+    """The convolutions with other numbers of maps."""
+    return {name: replace(conv, maps=n) for (name, conv), n in zip(CONVOLUTIONS.items(), maps, strict=True)}
+
+
 HIDDEN_UNITS = 4096  # "the fully-connected layers have 4096 neurons each"
 PRINTED_ORDER = (
     "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
@@ -50,21 +57,16 @@ PRINTED_ORDER = (
 
 @dataclass(frozen=True)
 class NamedNet:
-    """A named net: the order of its layers, its convolutions, its size, and the habits of the program that trained it.
-
-    A layer of several columns is divided evenly among them. `parameters` is the count with 1000 classes. `lrn` is a
-    convention of LocalResponseNorm, None where there is no such layer. `dropout` is "masked" (§4.2) or "inverted"
-    (`torch.nn.Dropout`).
-    """
+    """A named net: the order of its layers, its convolutions, its size, and the habits of its program."""
 
     order: str
     convolutions: dict[str, Convolution]
-    parameters: int
-    columns: int = COLUMNS
-    lrn: str | None = "paper"
+    parameters: int  # with 1000 classes
+    columns: int = COLUMNS  # each has the same share of every layer
+    lrn: str | None = "paper"  # a convention of LocalResponseNorm, None where there is no such layer
     initialisation: str = "printed"
     geometry: str = "ceil"
-    dropout: str = "masked"
+    dropout: str = "masked"  # as in §4.2, or "inverted", as torch.nn.Dropout
 
 
 NETS = {
@@ -85,13 +87,7 @@ NETS = {
     "owt2014": NamedNet(
         "conv1 relu1 pool1   conv2 relu2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
         "drop5 fc6 relu6   drop6 fc7 relu7   fc8",
-        {
-            "conv1": Convolution(64, 11, stride=4),
-            "conv2": Convolution(192, 5, padding=2),
-            "conv3": Convolution(384, 3, padding=1),
-            "conv4": Convolution(256, 3, padding=1),
-            "conv5": Convolution(256, 3, padding=1),
-        },
+        with_maps(64, 192, 384, 256, 256),
         61_100_840,
         columns=1,
         lrn=None,
@@ -100,18 +96,7 @@ NETS = {
         dropout="inverted",
     ),
     # §3.2's net with half as many kernels in all but the last convolution (layers-145-half.cfg; footnote 2)
-    "one_gpu": NamedNet(
-        PRINTED_ORDER,
-        {
-            "conv1": Convolution(48, 11, stride=4),
-            "conv2": Convolution(128, 5, padding=2),
-            "conv3": Convolution(192, 3, padding=1),
-            "conv4": Convolution(192, 3, padding=1),
-            "conv5": Convolution(256, 3, padding=1),
-        },
-        59_798_312,
-        columns=1,
-    ),
+    "one_gpu": NamedNet(PRINTED_ORDER, with_maps(48, 128, 192, 192, 256), 59_798_312, columns=1),
     # §6's net for pre-training: a sixth convolution over the last pooling layer, which sees both columns
     "six_conv": NamedNet(
         PRINTED_ORDER.replace("pool5", "pool5   conv6 relu_conv6"),
@@ -123,12 +108,11 @@ NETS = {
 
 @dataclass(frozen=True)
 class Pooling:
-    """Windows at every second unit: their side, whether the last may hang over the edge, and layers with one padding
-    less."""
+    """Windows at every second unit."""
 
-    window: int
-    ceil: bool = False
-    less_padding: tuple[str, ...] = ()
+    window: int  # its side
+    ceil: bool = False  # may the last window hang over the edge?
+    less_padding: tuple[str, ...] = ()  # convolutions with one padding less
 
 
 POOLINGS = {
@@ -210,10 +194,10 @@ def skeleton(name="paper", num_classes=1000, **changes) -> nn.Sequential:
     """The net that `alexnet` builds, with its layers and shapes but without memory for its weights."""
     if name not in NETS:
         raise ValueError(f"net = {name!r}; accepted are {', '.join(NETS)}")
-    spec, made = NETS[name], _checked(name, num_classes, changes)
+    spec, checked = NETS[name], _checked(name, num_classes, changes)
     with torch.device("meta"):
-        net = of_sensible_size(_assemble(spec, num_classes, made), num_classes, made)
-    if made == Changes() and num_classes == 1000:
+        net = of_sensible_size(_assemble(spec, num_classes, checked), num_classes, checked)
+    if num_classes == 1000 and not changes:
         assert sum(p.numel() for p in net.parameters()) == spec.parameters
     return net
 
@@ -236,7 +220,7 @@ def _checked(name: str, num_classes: int, asked: dict) -> Changes:
     if not (isinstance(changes.dropout, Real) and 0 <= changes.dropout < 1):
         raise ValueError(f"dropout = {changes.dropout!r}; accepted is a probability from 0 up to, but not including, 1")
     check_sizes(num_classes, changes)
-    return changes
+    return replace(changes, geometry=NETS[name].geometry) if changes.geometry == "own" else changes
 
 
 def changes_of(kind: type, asked: dict):
@@ -275,16 +259,12 @@ def _layer_order(spec: NamedNet, changes: Changes) -> list[str]:
     if changes.normalization is None:
         order = [layer for layer in order if not kind_of(layer).endswith("norm")]
     order = [layer.replace("relu", changes.activation) for layer in order]
-    return ["pad1", *order] if _geometry(spec, changes) == "ceil" else order
+    return ["pad1", *order] if changes.geometry == "ceil" else order
 
 
 def kind_of(name: str) -> str:
     """A layer's name without its number: "conv", "relu", "norm"."""
     return name.split("_conv")[0].rstrip("0123456789")
-
-
-def _geometry(spec: NamedNet, changes: Changes) -> str:
-    return spec.geometry if changes.geometry == "own" else changes.geometry
 
 
 def _assemble(spec: NamedNet, num_classes: int, changes: Changes) -> nn.Sequential:
@@ -303,7 +283,7 @@ def _assemble(spec: NamedNet, num_classes: int, changes: Changes) -> nn.Sequenti
 def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, changes: Changes) -> nn.Module:
     """One layer by its name, for an input of this shape."""
     first, pooling = spec.convolutions["conv1"], POOLINGS[changes.pooling]
-    padding = 2 if _geometry(spec, changes) == "padding2" else 0
+    padding = 2 if changes.geometry == "padding2" else 0
     match kind_of(name):
         case "pad":
             rest = (first.kernel - shape[1]) % first.stride

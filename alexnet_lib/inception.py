@@ -1,9 +1,9 @@
 """The next paper: GoogLeNet, "Going deeper with convolutions" (Szegedy et al. 2014, CVPR 2015), as published.
 
-Nine Inception modules: four branches that see the same maps through windows of 1, 3 and 5 and through pooling, with
-1 × 1 convolutions that narrow what the wide windows see. LRN after the first pool and the second convolution, no batch
-normalisation, no hidden fully connected layer, two auxiliary classifiers that are there in training only. Sections are
-those of that paper; where it is silent, the model that was released for Caffe decides (bvlc_googlenet).
+Nine Inception modules: four branches see the same maps through windows of 1, 3 and 5 and through pooling, and 1 × 1
+convolutions narrow what the wide windows see. LRN after the first pool and the second convolution, no batch
+normalisation, no hidden fully connected layer, two auxiliary classifiers in training only. Sections are those of that
+paper; where it is silent, the model released for Caffe decides (bvlc_googlenet).
 """
 
 from collections import OrderedDict
@@ -28,7 +28,7 @@ from .normalization import LocalResponseNorm
 
 @dataclass(frozen=True)
 class Branches:
-    """Maps of an Inception module (Table 1): 1 × 1; 3 × 3 and 5 × 5 with what narrows them; after the pool."""
+    """Maps of an Inception module, a row of Table 1: 1 × 1; 3 × 3 and 5 × 5 with what narrows them; after the pool."""
 
     one: int
     reduce3: int
@@ -123,20 +123,19 @@ class GoogLeNet(nn.Module):
 
 
 def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = None, **changes) -> GoogLeNet:
-    """Build the network as published, with first weights by He's rule; the paper does not say which it had.
+    """Build the network as published. Its initial weights follow He's rule, since the paper doesn't give any.
 
-    Dropout is this library's: silent units in training, all of them scaled by 1 − p at test time.
+    Dropout is AlexNet's (dropout.py).
 
     Args:
         num_classes: outputs of the last layer, and of the auxiliary classifiers.
-        aux: whether to have the auxiliary classifiers. They add nothing to what a trained net answers.
+        aux: whether to have the auxiliary classifiers, which take no part in the answers of a trained net.
         seed: of the initial weights; drawn from torch's generator unless given.
 
     Changes:
         width: a factor on the maps and units of every layer but the last.
         image_size: side of the square input in pixels.
-        without: a pool to leave out, "pool1" to "pool4", so that the maps of small pictures do not end before the
-            layers do.
+        without: a pool to leave out, "pool1" to "pool4", so that small pictures last through all layers.
         reduced: False for naive modules, without the 1 × 1 convolutions that narrow (§4).
 
     Raises:
