@@ -6,7 +6,9 @@ Five convolutions and three fully connected layers, split over two columns (GPUs
 """
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import prod
 from numbers import Integral, Real
 
@@ -196,7 +198,9 @@ def skeleton(name="paper", num_classes=1000, **changes) -> nn.Sequential:
         raise ValueError(f"net = {name!r}; accepted are {', '.join(NETS)}")
     spec, checked = NETS[name], _checked(name, num_classes, changes)
     with torch.device("meta"):
-        net = of_sensible_size(_assemble(spec, num_classes, checked), num_classes, checked)
+        make = partial(_layer, spec=spec, num_classes=num_classes, changes=checked)
+        net = nn.Sequential(stacked(_layer_order(spec, checked), make, checked.image_size)[0])
+    check_weights(net, num_classes, checked)
     if num_classes == 1000 and not changes:
         assert sum(p.numel() for p in net.parameters()) == spec.parameters
     return net
@@ -232,7 +236,7 @@ def changes_of(kind: type, asked: dict):
 
 
 def check_sizes(num_classes: int, changes) -> None:
-    """Refuse, with a ValueError, sizes of which no layer can be made."""
+    """Refuse, with a ValueError, sizes that no layer can have."""
     for what, most in LARGEST.items():
         size = num_classes if what == "num_classes" else getattr(changes, what)
         kind, name = (Real, "numbers") if what == "width" else (Integral, "whole numbers")
@@ -240,12 +244,11 @@ def check_sizes(num_classes: int, changes) -> None:
             raise ValueError(f"{what} = {size!r}; accepted are {name} above 0, up to {most:,}")
 
 
-def of_sensible_size(net: nn.Module, num_classes: int, changes) -> nn.Module:
-    """The skeleton, or a ValueError if it has more than MOST_WEIGHTS weights."""
+def check_weights(net: nn.Module, num_classes: int, changes) -> None:
+    """Refuse, with a ValueError, a skeleton of more than MOST_WEIGHTS weights."""
     if (weights := sum(p.numel() for p in net.parameters())) > MOST_WEIGHTS:
         sizes = f"width = {changes.width}, image_size = {changes.image_size}, num_classes = {num_classes}"
         raise ValueError(f"{sizes}: a net of {weights:.1e} weights; accepted are up to {MOST_WEIGHTS:.0e}")
-    return net
 
 
 def _layer_order(spec: NamedNet, changes: Changes) -> list[str]:
@@ -267,17 +270,19 @@ def kind_of(name: str) -> str:
     return name.split("_conv")[0].rstrip("0123456789")
 
 
-def _assemble(spec: NamedNet, num_classes: int, changes: Changes) -> nn.Sequential:
-    """The layers in their order; `shape` is what has come out of them so far, (C, side, side) or (units,)."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    shape = (RGB, changes.image_size, changes.image_size)
-    for name in _layer_order(spec, changes):
-        layers[name] = layer = _layer(name, shape, spec, num_classes, changes)
-        windows = kind_of(name) in ("conv", "pool", "mean") and not getattr(layer, "ceil_mode", False)
-        if windows and shape[1] + 2 * side_of(layer.padding) < side_of(layer.kernel_size):
-            raise ValueError(f"image_size = {changes.image_size}: only {shape[1]} × {shape[1]} pixels reach {name}")
-        shape = shape_after(layer, shape)
-    return nn.Sequential(layers)
+def stacked(names: Iterable[str], layer_for: Callable, image_size: int) -> tuple[OrderedDict, dict]:
+    """Layers by name in their order, and the shapes of their outputs, (C, side, side) or (units,).
+
+    layer_for: makes a layer from its name and the shape of its input.
+    """
+    layers, shapes, shape = OrderedDict(), {}, (RGB, image_size, image_size)
+    for name in names:
+        layers[name] = layer_for(name, shape)
+        shapes[name] = shape_after(layers[name], shape)
+        if min(shapes[name]) < 1:
+            raise ValueError(f"image_size = {image_size}: only {shape[1]} × {shape[1]} units reach {name}")
+        shape = shapes[name]
+    return layers, shapes
 
 
 def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, changes: Changes) -> nn.Module:
@@ -325,6 +330,8 @@ def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
             return (prod(shape),)
         case nn.Linear():
             return (layer.out_features,)
+        case nn.Module(maps=int(maps)):  # an Inception module keeps the side
+            return (maps, *shape[1:])
     return shape
 
 

@@ -308,13 +308,9 @@ def _windows(side: int, kernel: int) -> list[tuple[slice, slice]]:
 class LocallyConnected2d(nn.Module):
     """A convolution with a kernel of its own at each position ("local" in the files of 2012).
 
-    (N, in_channels, size, size) to (N, out_channels, S, S) with S = size + 2·padding − kernel_size + 1.
-
-    weight: (S·S, kernel_size·kernel_size·in_channels, out_channels), positions by row, inputs by row, column, map.
-    bias: (S·S, out_channels).
-
-    Raises:
-        ValueError: a kernel that does not fit into the input.
+    (N, in_channels, size, size) to (N, out_channels, S, S) with S = size + 2·padding − kernel_size + 1. The weight is
+    (S·S, kernel_size·kernel_size·in_channels, out_channels), positions by row, inputs by row, column, map; the bias is
+    (S·S, out_channels). A kernel that doesn't fit raises a ValueError.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, size: int, padding: int = 0):
@@ -322,7 +318,6 @@ class LocallyConnected2d(nn.Module):
         side = size + 2 * padding - kernel_size + 1
         if min(in_channels, out_channels, kernel_size, side) < 1 or padding < 0:
             raise ValueError(f"a kernel of {kernel_size} for {size} × {size} units with padding {padding}")
-        self.in_channels, self.out_channels, self.size = in_channels, out_channels, size
         self.kernel_size, self.padding, self.side = kernel_size, padding, side
         fan_in = kernel_size**2 * in_channels
         self.weight = nn.Parameter(torch.empty(side**2, fan_in, out_channels).uniform_(-1, 1) / fan_in**0.5)
@@ -332,7 +327,3 @@ class LocallyConnected2d(nn.Module):
         patches = _Patches.apply(x, self.kernel_size, self.padding)
         y = torch.baddbmm(self.bias[:, None], patches, self.weight)
         return y.unflatten(0, (self.side, self.side)).permute(2, 3, 0, 1)
-
-    def extra_repr(self) -> str:
-        kernel = f"kernel_size={self.kernel_size}, padding={self.padding}"
-        return f"{self.in_channels}, {self.out_channels}, {kernel}, {self.size} × {self.size} units"

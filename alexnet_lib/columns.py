@@ -28,6 +28,7 @@ from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise
 from .normalization import LocalResponseNorm
 from .runs.launch import ALONE, Job, JobFailed, inside_job, join, torchrun
 
+BYTES = 4  # of a number in float32
 # the current names, and those of older releases
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
@@ -131,13 +132,13 @@ def _divided(net: nn.Sequential, job: Job) -> nn.Sequential:
     if isinstance(net, GoogLeNet):
         raise ValueError(f"columns = {job.columns}; GoogLeNet is not divided into columns")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    divided = False  # are the maps so far one column's?
+    joined = _joined(net)
     for name, layer in net.named_children():
+        if name in joined:
+            layers[f"gather_{name}"] = Gather(job.group("column"))
         match layer:
             case nn.Conv2d() | nn.Linear():
-                if divided and getattr(layer, "groups", 1) == 1:
-                    layers[f"gather_{name}"] = Gather(job.group("column"))
-                layers[name], divided = _own_half(layer, job), True
+                layers[name] = _own_half(layer, job)
             case LocalResponseNorm():
                 if layer.columns != job.columns:
                     raise ValueError(f"{name} spans {layer.columns} columns; wants {job.columns}, one for each device")
@@ -147,6 +148,12 @@ def _divided(net: nn.Sequential, job: Job) -> nn.Sequential:
                 layers[name] = layer
     layers["gather"] = GatherLogits(job.group("column"), layer.out_features, job.columns)
     return nn.Sequential(layers)
+
+
+def _joined(net: nn.Sequential) -> list[str]:
+    """The layers that see both columns: all with weights and a single group but the first, which sees the image."""
+    learned = [(name, layer) for name, layer in net.named_children() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return [name for name, layer in learned[1:] if getattr(layer, "groups", 1) == 1]
 
 
 def _own_half(layer: nn.Conv2d | nn.Linear, job: Job) -> nn.Conv2d | nn.Linear:
@@ -188,42 +195,34 @@ def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------- what the paper counts
 
 
-def crossings(net: nn.Sequential, image_size: int = 224, columns: int = 2, bytes_per_value: int = 4) -> pd.DataFrame:
+def crossings(net: nn.Sequential, image_size: int = 224, columns: int = 2) -> pd.DataFrame:
     """What each column sends to the other for an image; one row for each layer that sees both.
 
     Columns: layer, values (of one column), forward and backward (bytes: of the maps, then of their gradients).
     """
-    values, divided, before = {}, False, (RGB, image_size, image_size)
     shapes = layer_shapes(net, image_size)
-    for name, layer in net.named_children():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            if divided and getattr(layer, "groups", 1) == 1:
-                values[name] = prod(before) // columns
-            divided = True
-        before = shapes[name]
-    table = pd.DataFrame({"values": values}).rename_axis("layer")
-    return table.assign(forward=table["values"] * bytes_per_value, backward=table["values"] * bytes_per_value)
+    before = dict(zip(shapes, [(RGB, image_size, image_size), *shapes.values()], strict=False))
+    table = pd.DataFrame({"values": {name: prod(before[name]) // columns for name in _joined(net)}})
+    return table.assign(forward=table["values"] * BYTES, backward=table["values"] * BYTES).rename_axis("layer")
 
 
-def memory(
-    net: nn.Sequential, batch: int = 128, image_size: int = 224, columns: int = 1, bytes_per_value: int = 4
-) -> dict[str, int]:
+def memory(net: nn.Sequential, batch: int = 128, image_size: int = 224, columns: int = 1) -> dict[str, int]:
     """Bytes that training keeps on the device of one column, by kind.
 
     Outputs are counted as the 2012 program kept them: those of every layer, as values and as gradients (src/layer.cu).
     What a convolution needs while it works is not counted.
     """
-    weights = sum(p.numel() for p in net.parameters()) * bytes_per_value // columns
+    weights = sum(p.numel() for p in net.parameters()) * BYTES // columns
     shapes = layer_shapes(net, image_size)
     kept = [shape for name, shape in shapes.items() if not name.startswith(("pad", "flatten"))]
-    outputs = sum(prod(shape) for shape in kept) * batch * bytes_per_value // columns
+    outputs = sum(prod(shape) for shape in kept) * batch * BYTES // columns
     if columns > 1:  # what the others have sent
-        outputs += int(crossings(net, image_size, columns)["values"].sum()) * (columns - 1) * batch * bytes_per_value
+        outputs += int(crossings(net, image_size, columns)["values"].sum()) * (columns - 1) * batch * BYTES
     return {
         "weights": weights,
         "their gradients": weights,
         "their velocities": weights,
-        "images": RGB * image_size**2 * batch * bytes_per_value,
+        "images": RGB * image_size**2 * batch * BYTES,
         "outputs of the layers": outputs,
         "the gradients of the outputs": outputs,
     }

@@ -8,18 +8,19 @@ paper; where it is silent, the model released for Caffe decides (bvlc_googlenet)
 
 from collections import OrderedDict
 from dataclasses import astuple, dataclass
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from .architecture import (
-    RGB,
     changes_of,
     check_sizes,
-    of_sensible_size,
+    check_weights,
     scaled,
     shape_after,
+    stacked,
     with_initial_weights,
 )
 from .dropout import Dropout
@@ -160,30 +161,14 @@ def skeleton(num_classes: int = 1000, aux: bool = True, **changes) -> GoogLeNet:
     if changes.without not in (None, *POOLS):
         raise ValueError(f"without = {changes.without!r}; accepted for googlenet are None, {', '.join(POOLS)}")
     check_sizes(num_classes, changes)
+    names = [name for name in ORDER.split() if name != changes.without]
+    make = partial(_layer, num_classes=num_classes, changes=changes)
     with torch.device("meta"):
-        return of_sensible_size(_assemble(num_classes, aux, changes), num_classes, changes)
-
-
-def _assemble(num_classes: int, aux: bool, changes: Changes) -> GoogLeNet:
-    """The layers in their order; `shape` is what has come out of them so far, (C, side, side) or (units,)."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    heads: dict[str, nn.Module] = {}
-    shape = (RGB, changes.image_size, changes.image_size)
-    for name in ORDER.split():
-        if name == changes.without:
-            continue
-        layers[name] = layer = _layer(name, shape, num_classes, changes)
-        shape = (layer.maps, *shape[1:]) if isinstance(layer, Inception) else shape_after(layer, shape)
-        if min(shape) < 1:
-            raise ValueError(f"image_size = {changes.image_size}: nothing is left of the maps at {name}")
-        if aux and name in HEADS:
-            if shape[1] < HEAD_WINDOW:
-                raise ValueError(
-                    f"image_size = {changes.image_size}: {shape[1]} × {shape[1]} units reach an auxiliary classifier, "
-                    f"whose window has {HEAD_WINDOW}; leave out a pool (without = 'pool1') or the auxiliaries"
-                )
-            heads[name] = _auxiliary(shape, num_classes, changes.width)
-    return GoogLeNet(layers, heads)
+        layers, shapes = stacked(names, make, changes.image_size)
+        heads = {name: _auxiliary(shapes[name], num_classes, changes) for name in HEADS if aux}
+        net = GoogLeNet(layers, heads)
+    check_weights(net, num_classes, changes)
+    return net
 
 
 def _layer(name: str, shape: tuple[int, ...], num_classes: int, changes: Changes) -> nn.Module:
@@ -206,9 +191,14 @@ def _layer(name: str, shape: tuple[int, ...], num_classes: int, changes: Changes
     }.get(name, nn.ReLU)()
 
 
-def _auxiliary(shape: tuple[int, ...], num_classes: int, width: float) -> nn.Sequential:
+def _auxiliary(shape: tuple[int, ...], num_classes: int, changes: Changes) -> nn.Sequential:
     """An auxiliary classifier (§5) for maps of this shape."""
-    maps, units = scaled(HEAD_MAPS, width), scaled(HEAD_UNITS, width)
+    if shape[1] < HEAD_WINDOW:
+        raise ValueError(
+            f"image_size = {changes.image_size}: {shape[1]} × {shape[1]} units reach an auxiliary classifier, "
+            f"whose window has {HEAD_WINDOW}; leave out a pool (without = 'pool1') or the auxiliaries"
+        )
+    maps, units = scaled(HEAD_MAPS, changes.width), scaled(HEAD_UNITS, changes.width)
     pool = nn.AvgPool2d(HEAD_WINDOW, HEAD_STRIDE)
     seen = prod(shape_after(pool, (maps, *shape[1:])))
     return nn.Sequential(

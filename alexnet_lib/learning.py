@@ -152,13 +152,8 @@ PATIENCE = 5  # epochs of 90
 class PlateauRule:
     """The heuristic of §5: divide the rate by ten when the validation error stops improving; after three times, stop.
 
-    The paper does not say when an error has stopped improving. Here: after `patience` epochs in a row that did not
-    lower the best error by more than `least_gain`.
-
-    Args:
-        learning_rate: the initial rate.
-        factor: what the rate is divided by.
-        drops: how many times; the next plateau ends the run.
+    The paper doesn't say when an error has stopped improving. Here: after `patience` epochs in a row that didn't lower
+    the best error by more than `least_gain`. The plateau after the last of the `drops` ends the run.
     """
 
     def __init__(self, learning_rate=0.01, factor=10.0, drops=3, patience=PATIENCE, least_gain=0.0):

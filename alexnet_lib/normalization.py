@@ -107,9 +107,8 @@ def _across_maps(x, convention: str, n: int, columns: int, k: float, alpha: floa
         with torch.autocast(x.device.type, enabled=False):
             functions = _compiled_functions(x.device.type, x.dtype)
         if functions is not None:
-            # (N · places · columns, maps of a column); no copy for channels-last memory
             places = x.movedim(1, -1)
-            rows = places.reshape(-1, maps).contiguous()
+            rows = places.reshape(-1, maps).contiguous()  # no copy for channels-last memory
             response = _compiled_response(rows, functions, n, convention, k, scale, beta)
             return response.reshape(places.shape).movedim(-1, 1)
     return _normalised(x, window_sum, partial(window_sum, transposed=True), k, scale, beta)
@@ -208,7 +207,7 @@ class _Normalise(torch.autograd.Function):
 def _pieces(x: Tensor) -> list[slice]:
     """The parts of x (N, ...) to work through one by one, so that on a CPU each stays in the cache.
 
-    In bfloat16 the whole: there it isn't memory that takes the time.
+    In bfloat16 it is the whole, since there memory is not what takes the time.
     """
     if x.device.type != "cpu" or x.dtype.itemsize <= 2:
         return [slice(None)]
@@ -245,9 +244,7 @@ def _window_sum(x: Tensor, maps: int, n: int, convention: str, transposed: bool 
     """Sum x (N, C, ...) over each map's window in its column of `maps` maps; or over the maps whose windows hold it."""
     before, after = reversed(_reach(n, convention)) if transposed else _reach(n, convention)
     places = x.movedim(1, -1)
-    # in rows (places, maps of a column): torch would make a batch of small products of anything else, and in bfloat16
-    # copy the band
-    rows = places.reshape(-1, maps)
+    rows = places.reshape(-1, maps)  # of another shape torch would make many small products
     if torch.is_grad_enabled() or _watched(x):
         sums = _shifted(rows, before, after)
     elif x.device.type != "cpu":
@@ -255,7 +252,7 @@ def _window_sum(x: Tensor, maps: int, n: int, convention: str, transposed: bool 
     else:
         band = _band(maps, n, convention, x.dtype)
         sums = _product(rows, band.T if transposed else band, n)
-        # what is not finite makes NaN of zeros too, and so spoils the rest of its row in a product; the first map tells
+        # In a product what is not finite makes NaN of zeros too and spoils its whole row: the first map tells.
         sums = sums if _all_finite(sums[:, 0] if maps <= 2 * BLOCK else sums) else _pooled(rows, before, after)
     return sums.reshape(places.shape).movedim(-1, 1)
 
@@ -295,10 +292,6 @@ def _all_finite(x: Tensor) -> bool:
 # but in bfloat16 on a CPU, where that would go unit by unit, by a product with `band`. The input is in rows.
 
 
-def _by_product(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype.itemsize <= 2
-
-
 def _sums(rows, band, before: int, after: int) -> Tensor:
     return _shifted(rows, before, after) if band is None else rows @ band
 
@@ -323,7 +316,8 @@ def _compiled_response(rows: Tensor, functions, n: int, convention: str, k: floa
     """As `_normalised`, for rows."""
     compiled_response, compiled_share, compiled_gradient = functions
     before, after = _reach(n, convention)
-    band = _band(rows.shape[1], n, convention, rows.dtype) if _by_product(rows) else None
+    by_product = rows.device.type == "cpu" and rows.dtype.itemsize <= 2
+    band = _band(rows.shape[1], n, convention, rows.dtype) if by_product else None
 
     def respond(rows: Tensor) -> tuple[Tensor, Tensor]:
         response, denominator = compiled_response(rows, band, before, after, k, scale, beta)
