@@ -321,7 +321,7 @@ def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     match layer:
         case nn.ZeroPad2d():
             return (shape[0], *(side + sum(layer.padding[:2]) for side in shape[1:]))
-        case nn.Conv2d() | nn.MaxPool2d() | nn.AvgPool2d():
+        case nn.Module(kernel_size=_, stride=_, padding=_):
             kernel, stride, padding = map(side_of, (layer.kernel_size, layer.stride, layer.padding))
             room = shape[1] + 2 * padding - kernel
             side = (-(-room // stride) if getattr(layer, "ceil_mode", False) else room // stride) + 1

@@ -13,7 +13,7 @@ net.neuron1, … net.fc. `neuron` stands for the activation, which is a choice (
 """
 
 import re
-from collections import OrderedDict
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .architecture import LARGEST, RGB
+from .architecture import LARGEST, stacked
 from .learning import draw_weights, grouped, learned_layers
 from .normalization import LocalResponseNorm, SpatialResponseNorm
 
@@ -172,19 +172,14 @@ def cifar_net(
     for what, (value, accepted) in asked.items():
         if value not in accepted:
             raise ValueError(f"{what} = {value!r}; accepted are {', '.join(map(str, accepted))}")
-    spec, layers = NETS[name], OrderedDict()
-    side, maps = spec.image_size if image_size is None else image_size, RGB
+    spec = NETS[name]
+    side = spec.image_size if image_size is None else image_size
     if not (8 <= side <= 256 and 1 <= num_classes <= LARGEST["num_classes"]):
         raise ValueError(f"image_size = {side} and num_classes = {num_classes}; accepted are 8 to 256, 1 to 1,000,000")
-    lrn = partial(
-        LocalResponseNorm, "caffe", n=5 if normalization == "lrn" else spec.window, alpha=0.001, compiled=compiled
-    )
-    for layer in _order(spec.order, activation, normalization):
-        layers[layer] = _layer(layer, spec.learned.get(layer), maps, side, num_classes, activation, lrn)
-        if layer.startswith(("max", "avg")):
-            side = -(-(side - 3) // 2) + 1  # windows hang over the edge
-        maps = spec.learned[layer].maps if layer in spec.learned else maps
-    net = nn.Sequential(layers)
+    window = 5 if normalization == "lrn" else spec.window
+    lrn = LocalResponseNorm("caffe", window, alpha=0.001, compiled=compiled)
+    make = partial(_layer, learned=spec.learned, num_classes=num_classes, activation=activation, lrn=lrn)
+    net = nn.Sequential(stacked(_order(spec.order, activation, normalization), make, side)[0])
     return draw_weights(net, initial_stds(net, spec, activation, initialisation), {}, seed)
 
 
@@ -200,21 +195,22 @@ def _order(order: str, activation: str, normalization: str | None) -> list[str]:
     return order.split()
 
 
-def _layer(name, learned, maps, side, num_classes, activation, lrn) -> nn.Module:
-    """One layer by its name, for an input of `maps` maps of side × side units."""
+def _layer(name, shape, learned, num_classes, activation, lrn) -> nn.Module:
+    """One layer by its name, for an input of this shape."""
     match name.rstrip("0123456789"):
         case "conv":
-            return nn.Conv2d(maps, learned.maps, learned.kernel, padding=learned.padding)
+            return nn.Conv2d(shape[0], learned[name].maps, learned[name].kernel, padding=learned[name].padding)
         case "local":
-            return LocallyConnected2d(maps, learned.maps, learned.kernel, side, learned.padding)
+            own = learned[name]
+            return LocallyConnected2d(shape[0], own.maps, own.kernel, shape[1], own.padding)
         case "fc":
-            return nn.Linear(maps * side * side, num_classes)
+            return nn.Linear(shape[0], num_classes)
         case "max":
             return nn.MaxPool2d(3, 2, ceil_mode=True)
         case "avg":
             return nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False)
         case "lrn":
-            return lrn()
+            return deepcopy(lrn)
         case "rnorm":
             return SpatialResponseNorm(3, alpha=0.00005)
         case "flatten":
@@ -318,7 +314,8 @@ class LocallyConnected2d(nn.Module):
         side = size + 2 * padding - kernel_size + 1
         if min(in_channels, out_channels, kernel_size, side) < 1 or padding < 0:
             raise ValueError(f"a kernel of {kernel_size} for {size} × {size} units with padding {padding}")
-        self.kernel_size, self.padding, self.side = kernel_size, padding, side
+        self.out_channels, self.side = out_channels, side
+        self.kernel_size, self.stride, self.padding = kernel_size, 1, padding
         fan_in = kernel_size**2 * in_channels
         self.weight = nn.Parameter(torch.empty(side**2, fan_in, out_channels).uniform_(-1, 1) / fan_in**0.5)
         self.bias = nn.Parameter(torch.zeros(side**2, out_channels))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from .architecture import RGB, alexnet, layer_shapes
 from .dropout import Dropout
 from .inception import GoogLeNet, googlenet
-from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise
+from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise, learned_layers
 from .normalization import LocalResponseNorm
 from .runs.launch import ALONE, Job, JobFailed, inside_job, join, torchrun
 
@@ -152,8 +152,8 @@ def _divided(net: nn.Sequential, job: Job) -> nn.Sequential:
 
 def _joined(net: nn.Sequential) -> list[str]:
     """The layers that see both columns: all with weights and a single group but the first, which sees the image."""
-    learned = [(name, layer) for name, layer in net.named_children() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    return [name for name, layer in learned[1:] if getattr(layer, "groups", 1) == 1]
+    _, *others = learned_layers(net).items()
+    return [name for name, layer in others if getattr(layer, "groups", 1) == 1]
 
 
 def _own_half(layer: nn.Conv2d | nn.Linear, job: Job) -> nn.Conv2d | nn.Linear:

@@ -14,15 +14,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from .architecture import (
-    changes_of,
-    check_sizes,
-    check_weights,
-    scaled,
-    shape_after,
-    stacked,
-    with_initial_weights,
-)
+from .architecture import changes_of, check_sizes, check_weights, scaled, shape_after, stacked, with_initial_weights
 from .dropout import Dropout
 from .normalization import LocalResponseNorm
 
