@@ -19,10 +19,8 @@ from .dropout import Dropout
 from .learning import initialise
 from .normalization import LocalResponseNorm, SpatialResponseNorm
 
-COLUMNS = 2
 RGB = 3
-LARGEST = {"num_classes": 10**6, "image_size": 10**4, "width": 100}
-MOST_WEIGHTS = 2 * 10**9  # 8 GB in float32
+COLUMNS = 2
 
 
 @dataclass(frozen=True)
@@ -124,6 +122,8 @@ POOLINGS = {
 }
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
 GEOMETRIES = ("ceil", "padding2")
+LARGEST = {"num_classes": 10**6, "image_size": 10**4, "width": 100}
+MOST_WEIGHTS = 2 * 10**9  # 8 GB in float32
 TORCHVISION = {
     **{f"features.{i}": f"conv{n}" for n, i in enumerate((0, 3, 6, 8, 10), start=1)},
     **{f"classifier.{i}": f"fc{n}" for n, i in enumerate((1, 4, 6), start=6)},
