@@ -12,13 +12,6 @@ from .runs.optimizers import SGD
 
 # ------------------------------------------------------------------------------------------------ the update rule
 
-HEAD_WEIGHT = 0.3  # of the loss of an auxiliary classifier beside the main one (GoogLeNet, §5)
-
-
-def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
-    return (outputs,) if isinstance(outputs, Tensor) else outputs
-
 
 class PaperSGD(SGD):
     """Stochastic gradient descent as printed in §5. The velocity v has the units of the weights:
@@ -311,11 +304,6 @@ def _passed(times: tuple[float, ...], done: float) -> int:
     return sum(done >= time for time in times)
 
 
-def four_per_cent_less(epochs_done: int, every: int = 8) -> float:
-    """The factor on the rate in GoogLeNet's schedule: 4 % less after every 8 epochs (its §6)."""
-    return 0.96 ** (epochs_done // every)
-
-
 def group_factor(recipe: Recipe, group: str, done: float) -> float:
     """The factor between the recipe's rate and that of a group of `parameter_groups`; 0 when it no longer learns."""
     if group.startswith("conv1") and done >= recipe.conv1_frozen_at:
@@ -348,8 +336,23 @@ def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict]:
     return grouped(net, group_of, decays)
 
 
+# ------------------------------------------------------------------------------- what GoogLeNet adds (inception.py)
+
+HEAD_WEIGHT = 0.3  # of an auxiliary classifier's loss beside the main one (its §5)
+
+
+def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
+
+
+def four_per_cent_less(epochs_done: int, every: int = 8) -> float:
+    """The factor on the rate in its schedule: 4 % less after every 8 epochs (§6)."""
+    return 0.96 ** (epochs_done // every)
+
+
 def averaging(net: nn.Module):
-    """Polyak's average of a net's weights (GoogLeNet, §6), beside the net: a `torch.optim.swa_utils.AveragedModel`."""
+    """Polyak's average of a net's weights (§6), beside the net: a `torch.optim.swa_utils.AveragedModel`."""
     from torch.optim.swa_utils import AveragedModel  # few runs want it
 
     return AveragedModel(net)
