@@ -28,87 +28,7 @@ from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise, learned_la
 from .normalization import LocalResponseNorm
 from .runs.launch import ALONE, Job, JobFailed, inside_job, join, torchrun
 
-BYTES = 4  # of a number in float32
-# the current names, and those of older releases
-_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
-_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
-
-
-class _Gather(torch.autograd.Function):
-    """Own maps (N, C, ...) to those of all columns (N, columns · C, ...), in the columns' order.
-
-    Each column goes on to compute something of its own from them, so a map's gradient is the sum of all columns'.
-    """
-
-    @staticmethod
-    def forward(ctx, own: Tensor, group) -> Tensor:
-        ctx.group, columns = group, dist.get_world_size(group)
-        last = own.movedim(1, -1).contiguous()  # no copy for channels-last memory
-        parts = last.new_empty((columns, *last.shape))
-        _all_gather(parts.flatten(0, 1), last, group=group)
-        return parts.movedim(0, -2).flatten(-2).movedim(-1, 1)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        columns = dist.get_world_size(ctx.group)
-        parts = grad.movedim(1, -1).unflatten(-1, (columns, -1)).movedim(-2, 0).contiguous()
-        own = torch.empty_like(parts[0])
-        _reduce_scatter(own, parts.flatten(0, 1), group=ctx.group)
-        return own.movedim(-1, 1), None
-
-
-class _GatherSame(torch.autograd.Function):
-    """The same, where all columns go on with the same computation: each already has the whole gradient."""
-
-    @staticmethod
-    def forward(ctx, own: Tensor, group) -> Tensor:
-        ctx.group, ctx.maps = group, own.shape[1]
-        return _Gather.forward(ctx, own, group)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return grad.narrow(1, dist.get_rank(ctx.group) * ctx.maps, ctx.maps), None
-
-
-class Gather(nn.Module):
-    """Before a layer that sees all columns: (N, C, ...) of each to (N, columns · C, ...) on each."""
-
-    def __init__(self, group):
-        super().__init__()
-        self.group = group
-
-    def forward(self, own: Tensor) -> Tensor:
-        return _Gather.apply(own, self.group)
-
-
-class GatherLogits(nn.Module):
-    """The end of the net: the logits of each column's classes to those of all (N, classes), the same on each.
-
-    With an odd number of classes the first column has one more; the other is padded, and the padding cut off.
-    """
-
-    def __init__(self, group, classes: int, columns: int):
-        super().__init__()
-        self.group, self.classes, self.most = group, classes, -(-classes // columns)
-
-    def forward(self, own: Tensor) -> Tensor:
-        filled = F.pad(own, (0, self.most - own.shape[1]))
-        return _GatherSame.apply(filled, self.group)[:, : self.classes]
-
-
-class ColumnDropout(nn.Module):
-    """Dropout (§4.2) that draws the one-device net's mask and takes the part for its own column and images."""
-
-    def __init__(self, p: float, job: Job):
-        super().__init__()
-        self.p, self.job = p, job
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x * (1 - self.p)
-        images, column, units = self.job.images_of_batch, self.job.column, x.shape[1]
-        mask = torch.rand(self.job.batch, units * self.job.columns, device=x.device) >= self.p
-        return x * mask[images, column * units : (column + 1) * units]
+# -------------------------------------------------------------------------------------------------- one column of a net
 
 
 def own_column(net: nn.Module, job: Job) -> nn.Module:
@@ -192,7 +112,94 @@ def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
     return result
 
 
+# ------------------------------------------------------------------------------------- what the columns tell each other
+
+# the current names, and those of older releases
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
+
+
+class _Gather(torch.autograd.Function):
+    """Own maps (N, C, ...) to those of all columns (N, columns · C, ...), in the columns' order.
+
+    Each column goes on to compute something of its own from them, so a map's gradient is the sum of all columns'.
+    """
+
+    @staticmethod
+    def forward(ctx, own: Tensor, group) -> Tensor:
+        ctx.group, columns = group, dist.get_world_size(group)
+        last = own.movedim(1, -1).contiguous()  # no copy for channels-last memory
+        parts = last.new_empty((columns, *last.shape))
+        _all_gather(parts.flatten(0, 1), last, group=group)
+        return parts.movedim(0, -2).flatten(-2).movedim(-1, 1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        columns = dist.get_world_size(ctx.group)
+        parts = grad.movedim(1, -1).unflatten(-1, (columns, -1)).movedim(-2, 0).contiguous()
+        own = torch.empty_like(parts[0])
+        _reduce_scatter(own, parts.flatten(0, 1), group=ctx.group)
+        return own.movedim(-1, 1), None
+
+
+class _GatherSame(torch.autograd.Function):
+    """The same, where all columns go on with the same computation: each already has the whole gradient."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor, group) -> Tensor:
+        ctx.group, ctx.maps = group, own.shape[1]
+        return _Gather.forward(ctx, own, group)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad.narrow(1, dist.get_rank(ctx.group) * ctx.maps, ctx.maps), None
+
+
+class Gather(nn.Module):
+    """Before a layer that sees all columns: (N, C, ...) of each to (N, columns · C, ...) on each."""
+
+    def __init__(self, group):
+        super().__init__()
+        self.group = group
+
+    def forward(self, own: Tensor) -> Tensor:
+        return _Gather.apply(own, self.group)
+
+
+class GatherLogits(nn.Module):
+    """The end of the net: the logits of each column's classes to those of all (N, classes), the same on each.
+
+    With an odd number of classes the first column has one more; the other is padded, and the padding cut off.
+    """
+
+    def __init__(self, group, classes: int, columns: int):
+        super().__init__()
+        self.group, self.classes, self.most = group, classes, -(-classes // columns)
+
+    def forward(self, own: Tensor) -> Tensor:
+        filled = F.pad(own, (0, self.most - own.shape[1]))
+        return _GatherSame.apply(filled, self.group)[:, : self.classes]
+
+
+class ColumnDropout(nn.Module):
+    """Dropout (§4.2) that draws the one-device net's mask and takes the part for its own column and images."""
+
+    def __init__(self, p: float, job: Job):
+        super().__init__()
+        self.p, self.job = p, job
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * (1 - self.p)
+        images, column, units = self.job.images_of_batch, self.job.column, x.shape[1]
+        mask = torch.rand(self.job.batch, units * self.job.columns, device=x.device) >= self.p
+        return x * mask[images, column * units : (column + 1) * units]
+
+
 # ------------------------------------------------------------------------------------------- what the paper counts
+
+
+BYTES = 4  # of a number in float32
 
 
 def crossings(net: nn.Sequential, image_size: int = 224, columns: int = 2) -> pd.DataFrame:
