@@ -1,12 +1,14 @@
-"""§3, the network. One builder makes every named net from a line that says the order of its layers.
+"""§3, the network: Figure 2 as a table of layers, and the nets beside it, made by one builder.
 
-Figure 2 as a list: five convolutions and three fully connected layers, split over two columns (GPUs). A layer of two
-columns is one `nn.Conv2d` with groups=2, so a state dict loads on one device, on two, and on a laptop. The model is a
-plain `nn.Sequential` whose children carry the paper's names: net.conv1, net.norm1, … net.fc8.
+Five convolutions and three fully connected layers, split over two columns (GPUs). A layer of two columns is one
+`nn.Conv2d` with groups=2, so a state dict loads on one device, on two, and on a laptop. A net is a plain
+`nn.Sequential` whose children carry the paper's names: net.conv1, net.norm1, … net.fc8.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import prod
 from numbers import Integral, Real
 
@@ -17,15 +19,13 @@ from .dropout import Dropout
 from .learning import initialise
 from .normalization import LocalResponseNorm, SpatialResponseNorm
 
-COLUMNS = 2
 RGB = 3
-LARGEST = {"num_classes": 10**6, "image_size": 10**4, "width": 100}
-MOST_WEIGHTS = 2 * 10**9  # 8 GB in float32
+COLUMNS = 2
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution: maps of all columns together, kernel, stride, padding, and what it sees."""
+    """A convolution; `maps` counts those of all columns."""
 
     maps: int
     kernel: int
@@ -35,104 +35,95 @@ class Convolution:
 
 
 CONVOLUTIONS = {
-    "conv1": Convolution(96, 11, stride=4),
-    "conv2": Convolution(256, 5, padding=2, own_column_only=True),
-    "conv3": Convolution(384, 3, padding=1),
-    "conv4": Convolution(384, 3, padding=1, own_column_only=True),
-    "conv5": Convolution(256, 3, padding=1, own_column_only=True),
+    "conv1": Convolution(96, 11, stride=4),  # "96 kernels of size 11 × 11 × 3 with a stride of 4 pixels"
+    "conv2": Convolution(256, 5, padding=2, own_column_only=True),  # "256 kernels of size 5 × 5 × 48"
+    "conv3": Convolution(384, 3, padding=1),  # "384 kernels of size 3 × 3 × 256"
+    "conv4": Convolution(384, 3, padding=1, own_column_only=True),  # "384 kernels of size 3 × 3 × 192"
+    "conv5": Convolution(256, 3, padding=1, own_column_only=True),  # "256 kernels of size 3 × 3 × 192"
 }
-HIDDEN_UNITS = 4096
+
+
+def with_maps(*maps: int) -> dict[str, Convolution]:
+    """The convolutions with other numbers of maps."""
+    return {name: replace(conv, maps=n) for (name, conv), n in zip(CONVOLUTIONS.items(), maps, strict=True)}
+
+
+HIDDEN_UNITS = 4096  # "the fully-connected layers have 4096 neurons each"
+PRINTED_ORDER = (
+    "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
+    "fc6 relu6 drop6   fc7 relu7 drop7   fc8"
+)
 
 
 @dataclass(frozen=True)
 class NamedNet:
-    """What a named net is: the order of its layers, its convolutions, and the habits of the program that trained it.
-
-    A layer of several columns is divided evenly among them. `lrn` is a convention of LocalResponseNorm, None where
-    there is no such layer. `dropout` is "masked" (§4.2) or "inverted" (`torch.nn.Dropout`).
-    """
+    """A named net: the order of its layers, its convolutions, its size, and the habits of its program."""
 
     order: str
     convolutions: dict[str, Convolution]
-    columns: int = COLUMNS
-    lrn: str | None = "paper"
+    parameters: int  # with 1000 classes
+    columns: int = COLUMNS  # each has the same share of every layer
+    lrn: str | None = "paper"  # a convention of LocalResponseNorm, None where there is no such layer
     initialisation: str = "printed"
     geometry: str = "ceil"
-    dropout: str = "masked"
+    dropout: str = "masked"  # as in §4.2, or "inverted", as torch.nn.Dropout
 
 
 NETS = {
-    # the network in the text
-    "paper": NamedNet(
-        "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
-        "fc6 relu6 drop6   fc7 relu7 drop7   fc8",
-        CONVOLUTIONS,
-    ),
+    # the network in the text: "60 million parameters"
+    "paper": NamedNet(PRINTED_ORDER, CONVOLUTIONS, 60_965_224),
     # the network whose logs hold the paper's numbers (layers-145.cfg): ReLU after pooling in layers 1 and 5, and a
     # second norm, within each map, in layer 2
     "code2012": NamedNet(
         "conv1 norm1 pool1 relu1   conv2 relu2 norm2 mapnorm2 pool2   conv3 relu3   conv4 relu4   conv5 pool5 relu5 "
         "flatten   fc6 relu6 drop6   fc7 relu7 drop7   fc8",
         CONVOLUTIONS,
+        60_965_224,
         lrn="code2012",
         initialisation="code2012",
     ),
-    # "One weird trick" (Krizhevsky 2014) as torchvision builds it. Its classifier's bias of −7 is left out: what is
-    # added to every logit alike changes nothing after a softmax.
+    # "One weird trick" (Krizhevsky 2014) as torchvision builds it. Its classifier's bias of −7 is left out: adding the
+    # same number to every logit changes nothing after a softmax.
     "owt2014": NamedNet(
         "conv1 relu1 pool1   conv2 relu2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
         "drop5 fc6 relu6   drop6 fc7 relu7   fc8",
-        {
-            "conv1": Convolution(64, 11, stride=4),
-            "conv2": Convolution(192, 5, padding=2),
-            "conv3": Convolution(384, 3, padding=1),
-            "conv4": Convolution(256, 3, padding=1),
-            "conv5": Convolution(256, 3, padding=1),
-        },
+        with_maps(64, 192, 384, 256, 256),
+        61_100_840,
         columns=1,
         lrn=None,
         initialisation="code2012",
         geometry="padding2",
         dropout="inverted",
     ),
-    # §3.2's net of half as many kernels: all but those of the last convolution (layers-145-half.cfg; footnote 2)
-    "one_gpu": NamedNet(
-        "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5   flatten "
-        "fc6 relu6 drop6   fc7 relu7 drop7   fc8",
-        {
-            "conv1": Convolution(48, 11, stride=4),
-            "conv2": Convolution(128, 5, padding=2),
-            "conv3": Convolution(192, 3, padding=1),
-            "conv4": Convolution(192, 3, padding=1),
-            "conv5": Convolution(256, 3, padding=1),
-        },
-        columns=1,
-    ),
+    # §3.2's net with half as many kernels in all but the last convolution (layers-145-half.cfg; footnote 2)
+    "one_gpu": NamedNet(PRINTED_ORDER, with_maps(48, 128, 192, 192, 256), 59_798_312, columns=1),
     # §6's net for pre-training: a sixth convolution over the last pooling layer, which sees both columns
     "six_conv": NamedNet(
-        "conv1 relu1 norm1 pool1   conv2 relu2 norm2 pool2   conv3 relu3   conv4 relu4   conv5 relu5 pool5 "
-        "conv6 relu_conv6   flatten   fc6 relu6 drop6   fc7 relu7 drop7   fc8",
+        PRINTED_ORDER.replace("pool5", "pool5   conv6 relu_conv6"),
         CONVOLUTIONS | {"conv6": Convolution(256, 3, padding=1)},
+        61_555_304,
     ),
 }
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Windows at every second unit: their side, whether the last may hang over the edge, and paddings less by one."""
+    """Windows at every second unit."""
 
-    window: int
-    ceil: bool = False
-    less_padding: tuple[str, ...] = ()
+    window: int  # its side
+    ceil: bool = False  # may the last window hang over the edge?
+    less_padding: tuple[str, ...] = ()  # convolutions with one padding less
 
 
 POOLINGS = {
-    "overlapping": Pooling(3),
-    "non_overlapping": Pooling(2),
+    "overlapping": Pooling(3),  # §3.4: "s = 2 and z = 3"
+    "non_overlapping": Pooling(2),  # "s = 2, z = 2"
     "run147": Pooling(2, ceil=True, less_padding=("conv2", "conv5")),  # layers-147.cfg
 }
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
 GEOMETRIES = ("ceil", "padding2")
+LARGEST = {"num_classes": 10**6, "image_size": 10**4, "width": 100}
+MOST_WEIGHTS = 2 * 10**9  # 8 GB in float32
 TORCHVISION = {
     **{f"features.{i}": f"conv{n}" for n, i in enumerate((0, 3, 6, 8, 10), start=1)},
     **{f"classifier.{i}": f"fc{n}" for n, i in enumerate((1, 4, 6), start=6)},
@@ -166,11 +157,10 @@ def alexnet(name="paper", num_classes=1000, *, seed=None, **changes):
         width: a factor on the maps and units of every layer but the last; each stays divisible by two columns.
         image_size: side of the square input in pixels; decides how many inputs the layer fc6 has.
         dropout: probability of silence in the two hidden fully connected layers (§4.2).
-        normalization: "lrn", or None for a net without its normalisation layers, all of them (§3.3); "own" leaves it
-            to the net.
+        normalization: "lrn", or None for a net without any normalisation layer (§3.3); "own" leaves it to the net.
         pooling: "overlapping", windows of 3 at every second unit, or "non_overlapping", windows of 2 (§3.4); "run147",
             windows of 2 as in the program of 2012, where the last hangs over the edge and so conv2 and conv5 have one
-            less of padding.
+            padding less.
         activation: "relu", "tanh" or "logistic" (§3.1).
         without: a convolution or hidden layer to leave out, with its activation and normalisation (§7). Pooling stays,
             and without conv1 the mean of its window stands in, so that the layers above keep their sides.
@@ -185,45 +175,45 @@ def alexnet(name="paper", num_classes=1000, *, seed=None, **changes):
         ValueError: an unknown name or change, a combination with which no net can be built, or a net of more than
             MOST_WEIGHTS weights; before memory is asked for.
     """
-    net = _with_memory(skeleton(name, num_classes, **changes))
+    net = skeleton(name, num_classes, **changes)
     if name == "owt2014":
         net.register_load_state_dict_pre_hook(_rename_torchvision)
-    seed = int(torch.randint(2**31, ())) if seed is None else seed
-    return initialise(net, NETS[name].initialisation, seed)
+    return with_initial_weights(net, NETS[name].initialisation, seed)
 
 
-def _with_memory(net: nn.Sequential) -> nn.Sequential:
-    """Give a skeleton's weights memory, with nothing in it: they are drawn once, by our rule, not first by torch's.
+def with_initial_weights(net: nn.Module, rule: str, seed: int | None) -> nn.Module:
+    """Give a skeleton's weights memory, and initial values by a rule of `initialise`.
 
-    `to_empty` would do the same, and load torch's symbolic shapes for it: five hundred modules.
+    `to_empty` would give memory too, and load torch's symbolic shapes for it: five hundred modules.
     """
     for layer in net.modules():
         for name, weight in list(layer.named_parameters(recurse=False)):
             setattr(layer, name, nn.Parameter(torch.empty(weight.shape)))
-    return net
+    return initialise(net, rule, int(torch.randint(2**31, ())) if seed is None else seed)
 
 
 def skeleton(name="paper", num_classes=1000, **changes) -> nn.Sequential:
     """The net that `alexnet` builds, with its layers and shapes but without memory for its weights."""
-    changes = _checked(name, num_classes, changes)
-    with torch.device("meta"):
-        return of_sensible_size(_assemble(NETS[name], num_classes, changes), num_classes, changes)
-
-
-def _checked(name: str, num_classes: int, changes: dict) -> Changes:
-    """The changes, if a net can be built with them; otherwise a ValueError that names the choices."""
     if name not in NETS:
         raise ValueError(f"net = {name!r}; accepted are {', '.join(NETS)}")
-    known = [field.name for field in fields(Changes)]
-    if unknown := sorted(set(changes) - set(known)):
-        raise ValueError(f"unknown change {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}")
-    changes = Changes(**changes)
-    removable = [*NETS[name].convolutions, "fc6", "fc7"]
+    spec, checked = NETS[name], _checked(name, num_classes, changes)
+    with torch.device("meta"):
+        make = partial(_layer, spec=spec, num_classes=num_classes, changes=checked)
+        net = nn.Sequential(stacked(_layer_order(spec, checked), make, checked.image_size)[0])
+    check_weights(net, num_classes, checked)
+    if num_classes == 1000 and not changes:
+        assert sum(p.numel() for p in net.parameters()) == spec.parameters
+    return net
+
+
+def _checked(name: str, num_classes: int, asked: dict) -> Changes:
+    """The changes, if a net can be built with them; otherwise a ValueError that names the choices."""
+    changes = changes_of(Changes, asked)
     for what, accepted in {
         "normalization": ("own", "lrn", None),
         "pooling": tuple(POOLINGS),
         "activation": tuple(ACTIVATIONS),
-        "without": (None, *removable),
+        "without": (None, *NETS[name].convolutions, "fc6", "fc7"),
         "geometry": ("own", *GEOMETRIES),
     }.items():
         if getattr(changes, what) not in accepted:
@@ -234,11 +224,19 @@ def _checked(name: str, num_classes: int, changes: dict) -> Changes:
     if not (isinstance(changes.dropout, Real) and 0 <= changes.dropout < 1):
         raise ValueError(f"dropout = {changes.dropout!r}; accepted is a probability from 0 up to, but not including, 1")
     check_sizes(num_classes, changes)
-    return changes
+    return replace(changes, geometry=NETS[name].geometry) if changes.geometry == "own" else changes
+
+
+def changes_of(kind: type, asked: dict):
+    """The dataclass `kind` with what is asked, or a ValueError that names its fields."""
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(set(asked) - set(known)):
+        raise ValueError(f"unknown change {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}")
+    return kind(**asked)
 
 
 def check_sizes(num_classes: int, changes) -> None:
-    """Refuse, with a ValueError, sizes of which no layer can be made."""
+    """Refuse, with a ValueError, sizes that no layer can have."""
     for what, most in LARGEST.items():
         size = num_classes if what == "num_classes" else getattr(changes, what)
         kind, name = (Real, "numbers") if what == "width" else (Integral, "whole numbers")
@@ -246,55 +244,51 @@ def check_sizes(num_classes: int, changes) -> None:
             raise ValueError(f"{what} = {size!r}; accepted are {name} above 0, up to {most:,}")
 
 
-def of_sensible_size(net: nn.Module, num_classes: int, changes) -> nn.Module:
-    """The skeleton as it is, if it has no more than MOST_WEIGHTS weights; otherwise a ValueError."""
+def check_weights(net: nn.Module, num_classes: int, changes) -> None:
+    """Refuse, with a ValueError, a skeleton of more than MOST_WEIGHTS weights."""
     if (weights := sum(p.numel() for p in net.parameters())) > MOST_WEIGHTS:
         sizes = f"width = {changes.width}, image_size = {changes.image_size}, num_classes = {num_classes}"
         raise ValueError(f"{sizes}: a net of {weights:.1e} weights; accepted are up to {MOST_WEIGHTS:.0e}")
-    return net
 
 
-def layer_order(spec: NamedNet, changes: Changes) -> list[str]:
+def _layer_order(spec: NamedNet, changes: Changes) -> list[str]:
     """The names of a net's layers in their order, with the changes made."""
     order = spec.order.split()
     if changes.without is not None:
-        place = order.index(changes.without)
-        end = next(
-            i for i in range(place + 1, len(order)) if order[i] == "flatten" or kind_of(order[i]) in ("conv", "fc")
-        )
-        pools = [layer for layer in order[place:end] if kind_of(layer) == "pool"]
-        order[place:end] = ["mean1", *pools] if changes.without == "conv1" else pools
+        start = order.index(changes.without)
+        end = next(i for i in range(start + 1, len(order)) if kind_of(order[i]) in ("conv", "fc", "flatten"))
+        pools = [layer for layer in order[start:end] if kind_of(layer) == "pool"]
+        order[start:end] = ["mean1", *pools] if changes.without == "conv1" else pools
     if changes.normalization is None:
         order = [layer for layer in order if not kind_of(layer).endswith("norm")]
     order = [layer.replace("relu", changes.activation) for layer in order]
-    return ["pad1", *order] if _geometry(spec, changes) == "ceil" else order
+    return ["pad1", *order] if changes.geometry == "ceil" else order
 
 
 def kind_of(name: str) -> str:
+    """A layer's name without its number: "conv", "relu", "norm"."""
     return name.split("_conv")[0].rstrip("0123456789")
 
 
-def _geometry(spec: NamedNet, changes: Changes) -> str:
-    return spec.geometry if changes.geometry == "own" else changes.geometry
+def stacked(names: Iterable[str], layer_for: Callable, image_size: int) -> tuple[OrderedDict, dict]:
+    """Layers by name in their order, and the shapes of their outputs, (C, side, side) or (units,).
 
-
-def _assemble(spec: NamedNet, num_classes: int, changes: Changes) -> nn.Sequential:
-    """The layers in their order; `shape` is what has come out of them so far, (C, side, side) or (units,)."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    shape = (RGB, changes.image_size, changes.image_size)
-    for name in layer_order(spec, changes):
-        layers[name] = layer = _layer(name, shape, spec, num_classes, changes)
-        windows = kind_of(name) in ("conv", "pool", "mean") and not getattr(layer, "ceil_mode", False)
-        if windows and shape[1] + 2 * side_of(layer.padding) < side_of(layer.kernel_size):
-            raise ValueError(f"image_size = {changes.image_size}: only {shape[1]} × {shape[1]} pixels reach {name}")
-        shape = shape_after(layer, shape)
-    return nn.Sequential(layers)
+    layer_for: makes a layer from its name and the shape of its input.
+    """
+    layers, shapes, shape = OrderedDict(), {}, (RGB, image_size, image_size)
+    for name in names:
+        layers[name] = layer_for(name, shape)
+        shapes[name] = shape_after(layers[name], shape)
+        if min(shapes[name]) < 1:
+            raise ValueError(f"image_size = {image_size}: only {shape[1]} × {shape[1]} units reach {name}")
+        shape = shapes[name]
+    return layers, shapes
 
 
 def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, changes: Changes) -> nn.Module:
     """One layer by its name, for an input of this shape."""
     first, pooling = spec.convolutions["conv1"], POOLINGS[changes.pooling]
-    padding = 2 if _geometry(spec, changes) == "padding2" else 0
+    padding = 2 if changes.geometry == "padding2" else 0
     match kind_of(name):
         case "pad":
             rest = (first.kernel - shape[1]) % first.stride
@@ -323,11 +317,11 @@ def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, 
 
 
 def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of one image's output; windows that do not fit whole are left out, unless the layer rounds up."""
+    """The shape of one image's output; windows that don't fit whole are left out, unless the layer rounds up."""
     match layer:
         case nn.ZeroPad2d():
             return (shape[0], *(side + sum(layer.padding[:2]) for side in shape[1:]))
-        case nn.Conv2d() | nn.MaxPool2d() | nn.AvgPool2d():
+        case nn.Module(kernel_size=_, stride=_, padding=_):
             kernel, stride, padding = map(side_of, (layer.kernel_size, layer.stride, layer.padding))
             room = shape[1] + 2 * padding - kernel
             side = (-(-room // stride) if getattr(layer, "ceil_mode", False) else room // stride) + 1
@@ -336,6 +330,8 @@ def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
             return (prod(shape),)
         case nn.Linear():
             return (layer.out_features,)
+        case nn.Module(maps=int(maps)):  # an Inception module keeps the side
+            return (maps, *shape[1:])
     return shape
 
 

@@ -131,6 +131,7 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
 def views_of(images, size: int, places) -> np.ndarray:
     """Several views of each image, (N, len(places), size, size, 3), as `VIEWS` names their places."""
     _check_pixels(images, size)
+    images = images if is_tensor(images) else np.asarray(images)  # read once, where they are on disk
     borders, views = (images.shape[1] - size, images.shape[2] - size), []
     for top, left, mirrored in places:
         top, left = (int(part * border) for part, border in zip((top, left), borders, strict=True))

@@ -1,8 +1,8 @@
 """§3.2, training on two devices: one column of the net on each, and the little that they tell each other.
 
 A layer's maps are divided evenly: column c has the c-th half of every tensor's first dimension, so the two halves of
-a weight, laid end to end, are the weight of the one-device net. Columns tell each other their maps only where a layer
-sees both: into conv3 and into the fully connected layers. Everything else stays where it is.
+a weight, laid end to end, are the weight of the one-device net. The columns exchange their maps only where a layer sees
+both: before conv3 and before the fully connected layers.
 
     python -m alexnet_lib.columns    compares both ways on this machine, in float64
 """
@@ -13,6 +13,7 @@ import sys
 from collections import OrderedDict
 from copy import deepcopy
 from functools import partial
+from math import prod
 
 import pandas as pd
 import torch
@@ -22,11 +23,97 @@ from torch import Tensor, nn
 
 from .architecture import RGB, alexnet, layer_shapes
 from .dropout import Dropout
-from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
-from .learning import PaperSGD, initialise
+from .inception import GoogLeNet, googlenet
+from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise, learned_layers
 from .normalization import LocalResponseNorm
 from .runs.job import ALONE, Job, JobFailed, inside_job, join
 from .runs.launch import torchrun
+
+# -------------------------------------------------------------------------------------------------- one column of a net
+
+
+def own_column(net: nn.Module, job: Job) -> nn.Module:
+    """This process's column of a whole net, with copies of its weights under their names.
+
+    Raises:
+        ValueError: the net is not divided into as many columns as the job.
+    """
+    if job.columns == 1 and job.replicas == 1:
+        return net
+    net = _divided(net, job) if job.columns > 1 else deepcopy(net)
+    for parent in list(net.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Dropout):
+                setattr(parent, name, ColumnDropout(layer.p, job))
+    return net
+
+
+def _divided(net: nn.Sequential, job: Job) -> nn.Sequential:
+    """The layers of one column, with a `Gather` before each that sees all columns."""
+    if isinstance(net, GoogLeNet):
+        raise ValueError(f"columns = {job.columns}; GoogLeNet is not divided into columns")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    joined = _joined(net)
+    for name, layer in net.named_children():
+        if name in joined:
+            layers[f"gather_{name}"] = Gather(job.group("column"))
+        match layer:
+            case nn.Conv2d() | nn.Linear():
+                layers[name] = _own_half(layer, job)
+            case LocalResponseNorm():
+                if layer.columns != job.columns:
+                    raise ValueError(f"{name} spans {layer.columns} columns; wants {job.columns}, one for each device")
+                layers[name] = deepcopy(layer)
+                layers[name].columns = 1
+            case _:
+                layers[name] = layer
+    layers["gather"] = GatherLogits(job.group("column"), layer.out_features, job.columns)
+    return nn.Sequential(layers)
+
+
+def _joined(net: nn.Sequential) -> list[str]:
+    """The layers that see both columns: all with weights and a single group but the first, which sees the image."""
+    _, *others = learned_layers(net).items()
+    return [name for name, layer in others if getattr(layer, "groups", 1) == 1]
+
+
+def _own_half(layer: nn.Conv2d | nn.Linear, job: Job) -> nn.Conv2d | nn.Linear:
+    """The part of a layer that belongs to this column."""
+    weight, bias = (tensor.detach().chunk(job.columns)[job.column].clone() for tensor in (layer.weight, layer.bias))
+    if isinstance(layer, nn.Conv2d):
+        if layer.groups not in (1, job.columns):
+            raise ValueError(f"a convolution of {layer.groups} groups; wants 1 or {job.columns}, one for each device")
+        maps, seen = weight.shape[:2]
+        own = nn.Conv2d(seen, maps, layer.kernel_size, layer.stride, layer.padding, device="meta")
+    else:
+        own = nn.Linear(layer.in_features, len(weight), device="meta")
+    own.weight, own.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return own
+
+
+def own_part(tensor: Tensor, job: Job) -> Tensor:
+    """This column's part of a parameter of the one-device net."""
+    return tensor.chunk(job.columns)[job.column] if job.columns > 1 else tensor
+
+
+def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
+    """The one-device net's tensors from each column's, on the CPU of every process. All columns must call this."""
+    if job.columns == 1:
+        return {name: tensor.detach().cpu() for name, tensor in own.items()}
+    group, result = job.group("column"), {}
+    for name, tensor in own.items():
+        rows = torch.zeros(job.columns, dtype=torch.long, device=tensor.device)
+        rows[job.column] = len(tensor)
+        dist.all_reduce(rows, group=group)
+        parts = [tensor.new_empty((int(count), *tensor.shape[1:])) for count in rows]
+        parts[job.column].copy_(tensor.detach())
+        for column, part in enumerate(parts):
+            dist.broadcast(part, group=group, group_src=column)
+        result[name] = torch.cat([part.cpu() for part in parts])
+    return result
+
+
+# ------------------------------------------------------------------------------------- what the columns tell each other
 
 # the current names, and those of older releases
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
@@ -36,14 +123,13 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_ten
 class _Gather(torch.autograd.Function):
     """Own maps (N, C, ...) to those of all columns (N, columns · C, ...), in the columns' order.
 
-    Each column goes on to compute something of its own from them, so the gradient of a map is the sum of what all
-    columns want of it.
+    Each column goes on to compute something of its own from them, so a map's gradient is the sum of all columns'.
     """
 
     @staticmethod
     def forward(ctx, own: Tensor, group) -> Tensor:
         ctx.group, columns = group, dist.get_world_size(group)
-        last = own.movedim(1, -1).contiguous()  # as it lies in memory, for channels-last images
+        last = own.movedim(1, -1).contiguous()  # no copy for channels-last memory
         parts = last.new_empty((columns, *last.shape))
         _all_gather(parts.flatten(0, 1), last, group=group)
         return parts.movedim(0, -2).flatten(-2).movedim(-1, 1)
@@ -71,7 +157,7 @@ class _GatherSame(torch.autograd.Function):
 
 
 class Gather(nn.Module):
-    """Where a layer begins that sees all columns: (N, C, ...) of each to (N, columns · C, ...) on each."""
+    """Before a layer that sees all columns: (N, C, ...) of each to (N, columns · C, ...) on each."""
 
     def __init__(self, group):
         super().__init__()
@@ -84,7 +170,7 @@ class Gather(nn.Module):
 class GatherLogits(nn.Module):
     """The end of the net: the logits of each column's classes to those of all (N, classes), the same on each.
 
-    An odd number of classes gives the first column one more; the other fills up with what is cut off again.
+    With an odd number of classes the first column has one more; the other is padded, and the padding cut off.
     """
 
     def __init__(self, group, classes: int, columns: int):
@@ -97,7 +183,7 @@ class GatherLogits(nn.Module):
 
 
 class ColumnDropout(nn.Module):
-    """Dropout (§4.2) that draws the one-device net's mask and takes the part of its own column and images."""
+    """Dropout (§4.2) that draws the one-device net's mask and takes the part for its own column and images."""
 
     def __init__(self, p: float, job: Job):
         super().__init__()
@@ -111,131 +197,40 @@ class ColumnDropout(nn.Module):
         return x * mask[images, column * units : (column + 1) * units]
 
 
-def own_column(net: nn.Sequential, job: Job) -> nn.Sequential:
-    """One column of a net, for this process; its parameters keep their names.
-
-    Args:
-        net: a whole net; its weights are copied.
-        job: which column, and the processes that have the others.
-
-    Raises:
-        ValueError: a net that is not divided into as many columns.
-    """
-    if job.columns == 1 and job.replicas == 1:
-        return net
-    if isinstance(net, GoogLeNet):
-        return _with_shared_masks(deepcopy(net), job)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    divided = False  # is what came out so far one column's?
-    for name, layer in net.named_children():
-        match layer:
-            case nn.Conv2d() | nn.Linear() if job.columns > 1:
-                if divided and getattr(layer, "groups", 1) == 1:
-                    layers[f"gather_{name}"] = Gather(job.group("column"))
-                layers[name], divided = _own_half(layer, job), True
-            case LocalResponseNorm() if job.columns > 1:
-                if layer.columns != job.columns:
-                    raise ValueError(f"{name} spans {layer.columns} columns; wants {job.columns}, one for each device")
-                layers[name] = LocalResponseNorm(layer.convention, layer.n, layer.k, layer.alpha, layer.beta)
-                layers[name].compiled = layer.compiled
-            case Dropout():
-                layers[name] = ColumnDropout(layer.p, job)
-            case _:
-                layers[name] = layer
-    if job.columns > 1:
-        layers["gather"] = GatherLogits(job.group("column"), layer.out_features, job.columns)
-    return nn.Sequential(layers)
-
-
-def _with_shared_masks(net: nn.Module, job: Job) -> nn.Module:
-    """The net with every Dropout, wherever it is, replaced by one that takes its part of the whole batch's mask."""
-    if job.columns > 1:
-        raise ValueError(f"columns = {job.columns}; GoogLeNet is not divided into columns")
-    for parent in list(net.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, Dropout):
-                setattr(parent, name, ColumnDropout(layer.p, job))
-    return net
-
-
-def _own_half(layer: nn.Conv2d | nn.Linear, job: Job) -> nn.Conv2d | nn.Linear:
-    """A layer's maps that belong to this column."""
-    weight, bias = (tensor.detach().chunk(job.columns)[job.column].clone() for tensor in (layer.weight, layer.bias))
-    if isinstance(layer, nn.Conv2d):
-        if layer.groups not in (1, job.columns):
-            raise ValueError(f"a convolution of {layer.groups} groups; wants 1 or {job.columns}, one for each device")
-        maps_in, maps = weight.shape[:2][::-1]
-        own = nn.Conv2d(maps_in, maps, layer.kernel_size, layer.stride, layer.padding, device="meta")
-    else:
-        own = nn.Linear(layer.in_features, len(weight), device="meta")
-    own.weight, own.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return own
-
-
-def own_part(tensor: Tensor, job: Job) -> Tensor:
-    """This column's part of a parameter of the one-device net."""
-    return tensor.chunk(job.columns)[job.column] if job.columns > 1 else tensor
-
-
-def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
-    """From each column's tensors those of the one-device net, on the CPU of every process. All columns must call."""
-    if job.columns == 1:
-        return {name: tensor.detach().cpu() for name, tensor in own.items()}
-    group, result = job.group("column"), {}
-    for name, tensor in own.items():
-        rows = torch.zeros(job.columns, dtype=torch.long, device=tensor.device)
-        rows[job.column] = len(tensor)
-        dist.all_reduce(rows, group=group)
-        parts = [tensor.new_empty((int(count), *tensor.shape[1:])) for count in rows]
-        parts[job.column].copy_(tensor.detach())
-        for column, part in enumerate(parts):
-            dist.broadcast(part, group=group, group_src=column)
-        result[name] = torch.cat([part.cpu() for part in parts])
-    return result
-
-
 # ------------------------------------------------------------------------------------------- what the paper counts
 
 
-def crossings(net: nn.Sequential, image_size: int = 224, columns: int = 2, bytes_per_value: int = 4) -> pd.DataFrame:
-    """What each column sends to one other for an image, layer by layer.
+BYTES = 4  # of a number in float32
 
-    Columns: layer (the one that sees both columns), values (of one column), forward and backward (bytes: the maps, and
-    then their gradients).
+
+def crossings(net: nn.Sequential, image_size: int = 224, columns: int = 2) -> pd.DataFrame:
+    """What each column sends to the other for an image; one row for each layer that sees both.
+
+    Columns: layer, values (of one column), forward and backward (bytes: of the maps, then of their gradients).
     """
-    rows, divided = [], False
     shapes = layer_shapes(net, image_size)
-    before = (RGB, image_size, image_size)
-    for name, layer in net.named_children():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            if divided and getattr(layer, "groups", 1) == 1:
-                values = torch.Size(before).numel() // columns
-                rows.append({"layer": name, "values": values})
-            divided = True
-        before = shapes[name]
-    table = pd.DataFrame(rows).set_index("layer")
-    return table.assign(forward=table["values"] * bytes_per_value, backward=table["values"] * bytes_per_value)
+    before = dict(zip(shapes, [(RGB, image_size, image_size), *shapes.values()], strict=False))
+    table = pd.DataFrame({"values": {name: prod(before[name]) // columns for name in _joined(net)}})
+    return table.assign(forward=table["values"] * BYTES, backward=table["values"] * BYTES).rename_axis("layer")
 
 
-def memory(
-    net: nn.Sequential, batch: int = 128, image_size: int = 224, columns: int = 1, bytes_per_value: int = 4
-) -> dict[str, int]:
-    """Bytes that training keeps on a device that has one of so many columns, by kind.
+def memory(net: nn.Sequential, batch: int = 128, image_size: int = 224, columns: int = 1) -> dict[str, int]:
+    """Bytes that training keeps on the device of one column, by kind.
 
-    Outputs are counted as the 2012 program kept them: those of every layer, once as values and once as gradients
-    (src/layer.cu). What a convolution needs while it works is not counted.
+    Outputs are counted as the 2012 program kept them: those of every layer, as values and as gradients (src/layer.cu).
+    What a convolution needs while it works is not counted.
     """
-    weights = sum(p.numel() for p in net.parameters()) * bytes_per_value // columns
+    weights = sum(p.numel() for p in net.parameters()) * BYTES // columns
     shapes = layer_shapes(net, image_size)
     kept = [shape for name, shape in shapes.items() if not name.startswith(("pad", "flatten"))]
-    outputs = sum(torch.Size(shape).numel() for shape in kept) * batch * bytes_per_value // columns
+    outputs = sum(prod(shape) for shape in kept) * batch * BYTES // columns
     if columns > 1:  # what the others have sent
-        outputs += int(crossings(net, image_size, columns)["values"].sum()) * (columns - 1) * batch * bytes_per_value
+        outputs += int(crossings(net, image_size, columns)["values"].sum()) * (columns - 1) * batch * BYTES
     return {
         "weights": weights,
         "their gradients": weights,
         "their velocities": weights,
-        "images": RGB * image_size**2 * batch * bytes_per_value,
+        "images": RGB * image_size**2 * batch * BYTES,
         "outputs of the layers": outputs,
         "the gradients of the outputs": outputs,
     }
@@ -245,11 +240,10 @@ def memory(
 
 
 def compare(job: Job, net: nn.Sequential, images: Tensor, labels: Tensor, steps: int, lr: float = 0.001) -> dict:
-    """Train a net on this job's processes and once more on one alone, with the same dropout.
+    """Train a net on this job's processes, and again on one alone with the same dropout.
 
-    Returns:
-        The largest difference of the first step's outputs and gradients and of the last step's weights, each divided
-        by the largest value of its tensor.
+    Returns the largest differences of the first step's outputs and gradients and of the last step's weights, each
+    divided by the largest value of its tensor.
     """
     runs = []
     for part in (job, ALONE):
@@ -261,9 +255,9 @@ def compare(job: Job, net: nn.Sequential, images: Tensor, labels: Tensor, steps:
         for step in range(steps):
             torch.manual_seed(step)
             logits, *others = each_output(forward(images[rows]))
-            weights = [1.0] + [HEAD_WEIGHT] * len(others)
-            losses = [F.cross_entropy(each, labels[rows], reduction="sum") for each in (logits, *others)]
-            loss = sum(weight * each for weight, each in zip(weights, losses, strict=True)) / len(images)
+            total = F.cross_entropy(logits, labels[rows], reduction="sum")
+            extra = [HEAD_WEIGHT * F.cross_entropy(other, labels[rows], reduction="sum") for other in others]
+            loss = sum(extra, total) / len(images)
             optimizer.zero_grad()
             (loss * part.replicas).backward()
             if step == 0:
@@ -279,7 +273,7 @@ def _difference(one: Tensor, other: Tensor) -> float:
 
 
 def main(arguments=None) -> None:
-    """Compare the columns on their devices with the net on one, and print the differences."""
+    """Compare the columns on their devices with the net on one device, and print the differences."""
     parser = argparse.ArgumentParser("python -m alexnet_lib.columns", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--net", nargs="+", default=["paper"], help="which named nets, one after the other (paper)")
     parser.add_argument("--width", type=float, default=0.125, help="a factor on every layer (0.125)")

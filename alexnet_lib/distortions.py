@@ -1,9 +1,8 @@
 """GoogLeNet's augmentation (§6): crops of any size and shape, distorted colours, 144 views of a picture at test time.
 
-Beside §4.1 of AlexNet, which is `augmentation.py`. Images are uint8 (N, H, W, 3) on the 0-255 scale.
+AlexNet's (§4.1) is `augmentation.py`. Images are uint8 (N, H, W, 3).
 """
 
-from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
@@ -15,29 +14,16 @@ ASPECT = (3 / 4, 4 / 3)
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BOX, Image.Resampling.NEAREST, Image.Resampling.BICUBIC)
 STRENGTH = 0.5  # a factor from 1 − this to 1 + this (Howard 2013, whom §6 follows)
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+AREAS = ("top", "left", "height", "width", "mirrored", "filter")  # of `draw_areas`
 SCALES = (256, 288, 320, 352)  # of the shorter side, for crops of 224
 
 
-@dataclass(frozen=True)
-class Areas:
-    """What is cut from each image, and how it is scaled: arrays of N; sides and places in pixels, not whole ones."""
-
-    top: np.ndarray
-    left: np.ndarray
-    height: np.ndarray
-    width: np.ndarray
-    mirrored: np.ndarray
-    filter: np.ndarray
-
-    def __getitem__(self, rows) -> "Areas":
-        return Areas(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-
-def draw_areas(generator: np.random.Generator, count: int, size: tuple[int, int]) -> Areas:
-    """Draw `count` crops of pictures of this height and width, with reflections and filters.
+def draw_areas(generator: np.random.Generator, count: int, size: tuple[int, int]) -> np.recarray:
+    """Draw `count` crops of pictures of this height and width: top, left, height and width in pixels, fractions
+    included, mirrored, and the number of a filter.
 
     Area and aspect ratio are each uniform in their range, and drawn again where the crop does not fit. (torchvision's
-    RandomResizedCrop has the same ranges and draws the logarithm of the aspect; the paper does not say.)
+    RandomResizedCrop has the same ranges and draws the logarithm of the aspect; the paper doesn't say.)
     """
     height, width = np.zeros(count), np.zeros(count)
     left_over = np.arange(count)
@@ -47,23 +33,24 @@ def draw_areas(generator: np.random.Generator, count: int, size: tuple[int, int]
         height[left_over], width[left_over] = np.sqrt(area / aspect), np.sqrt(area * aspect)
         left_over = left_over[(height[left_over] > size[0]) | (width[left_over] > size[1])]
     top, left = generator.random(count) * (size[0] - height), generator.random(count) * (size[1] - width)
-    return Areas(top, left, height, width, generator.random(count) < 0.5, generator.integers(len(FILTERS), size=count))
+    mirrored, filters = generator.random(count) < 0.5, generator.integers(len(FILTERS), size=count)
+    return np.rec.fromarrays([top, left, height, width, mirrored, filters], names=AREAS)
 
 
-def cut_areas(images, areas: Areas, size: int, rows=None) -> np.ndarray:
-    """Cut one area an image and scale it: (N, size, size, 3) uint8. `rows` picks images as in `cut_views`."""
+def cut_areas(images, areas: np.recarray, size: int, rows=None) -> np.ndarray:
+    """Cut one area from each image and scale it: (N, size, size, 3) uint8. `rows` picks images as in `cut_views`."""
     rows = range(len(images)) if rows is None else rows
     crops = np.empty((len(rows), size, size, 3), np.uint8)
     for i, row in enumerate(rows):
-        top, left = areas.top[i], areas.left[i]
-        box = (left, top, left + areas.width[i], top + areas.height[i])
-        crops[i] = Image.fromarray(np.asarray(images[row])).resize((size, size), FILTERS[areas.filter[i]], box)
-    crops[areas.mirrored] = crops[areas.mirrored, :, ::-1]
+        top, left, height, width, mirrored, number = areas[i]
+        box = (left, top, left + width, top + height)
+        crop = np.asarray(Image.fromarray(np.asarray(images[row])).resize((size, size), FILTERS[number], box))
+        crops[i] = crop[:, ::-1] if mirrored else crop
     return crops
 
 
 def draw_distortions(generator: np.random.Generator, count: int) -> np.ndarray:
-    """What `distort` takes, (count, 4): factors of brightness, contrast and saturation, and the number of an order."""
+    """What `distort` takes, (count, 4): factors for brightness, contrast and saturation, and the number of an order."""
     factors = generator.uniform(1 - STRENGTH, 1 + STRENGTH, (count, 3))
     return np.column_stack([factors, generator.integers(6, size=count)])
 
@@ -71,8 +58,8 @@ def draw_distortions(generator: np.random.Generator, count: int) -> np.ndarray:
 def distort(images: np.ndarray, distortions: np.ndarray) -> np.ndarray:
     """Photometric distortion of uint8 images (N, H, W, 3): brightness, contrast and saturation, in a drawn order.
 
-    Each mixes the image with another by its factor: with black, with its mean grey, with its own greys. Values that
-    leave 0-255 are cut after every step, as in a picture.
+    Each mixes the image by its factor with another: black, its mean grey, its own greys. Values are clipped to 0-255
+    after every step, as in a picture.
     """
     orders, out = list(permutations(range(3))), np.empty_like(images)
     for i, (image, (*factors, order)) in enumerate(zip(images, distortions, strict=True)):
@@ -85,16 +72,16 @@ def distort(images: np.ndarray, distortions: np.ndarray) -> np.ndarray:
 
 
 def scales_for(crop: int) -> tuple[int, ...]:
-    """The four sides to which pictures are scaled for test crops of this side: in the ratios of the paper's to 224."""
+    """The four sides that pictures are scaled to for test crops of this side, in the paper's ratios to 224."""
     return tuple(round(crop * scale / 224) for scale in SCALES)
 
 
 def many_views(picture: np.ndarray, crop: int = 224) -> np.ndarray:
     """The 144 test views of a picture (H, W, 3) uint8: (144, crop, crop, 3), §7.
 
-    Four scales of the shorter side; of each the left, middle and right square (upper, middle and lower of an upright
-    picture); of each the four corners, the centre and the square as a whole, scaled down; of each the reflection. The
-    three squares of a square picture are the same.
+    Four scales of the shorter side; for each the left, middle and right square (upper, middle and lower of an upright
+    picture); for each its four corners, its centre and all of it, scaled down; for each the reflection. The three
+    squares of a square picture are the same.
     """
     views, image = [], Image.fromarray(picture)
     for side in scales_for(crop):

@@ -1,17 +1,15 @@
-"""§4.2, dropout as in 2012: units fall silent in training, and every unit is halved at test time."""
+"""§4.2, dropout as in 2012: in training half of the units are silent; at test time all speak, at half volume."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Sets each output to zero with probability p in training and multiplies all outputs by 1 − p otherwise (§4.2).
+    """In training sets each output to zero with probability p; at test time multiplies all by 1 − p.
 
     `torch.nn.Dropout` is the inverted kind: it multiplies the survivors by 1/(1 − p) in training and does nothing at
-    test time. The two differ by that factor in what the next layer sees, hence in what an initialisation or a
-    learning rate means. (2012 source: src/layer.cu, a mask without rescaling.)
-
-    Any shape in, the same shape out. The mask comes from torch's default generator, by `torch.rand`.
+    test time. What the next layer sees differs by that factor, and so does what an initialisation or a learning rate
+    means. (2012 source: src/layer.cu, a mask without rescaling.) Any shape; the mask is from torch's own generator.
     """
 
     def __init__(self, p: float = 0.5):

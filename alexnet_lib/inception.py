@@ -1,27 +1,27 @@
 """The next paper: GoogLeNet, "Going deeper with convolutions" (Szegedy et al. 2014, CVPR 2015), as published.
 
-Nine Inception modules: four branches that see the same maps through windows of 1, 3 and 5 and through pooling, with
-1 × 1 convolutions that narrow what the wide windows see. LRN after the first pool and the second convolution, no batch
-normalisation, no hidden fully connected layer, two auxiliary classifiers that are there in training only. Sections are
-those of that paper; where it is silent, the model that was released for Caffe decides (bvlc_googlenet).
+Nine Inception modules: four branches see the same maps through windows of 1, 3 and 5 and through pooling, and 1 × 1
+convolutions narrow what the wide windows see. LRN after the first pool and the second convolution, no batch
+normalisation, no hidden fully connected layer, two auxiliary classifiers in training only. Sections are those of that
+paper; where it is silent, the model released for Caffe decides (bvlc_googlenet).
 """
 
 from collections import OrderedDict
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from .architecture import RGB, _with_memory, check_sizes, of_sensible_size, scaled, shape_after
+from .architecture import changes_of, check_sizes, check_weights, scaled, shape_after, stacked, with_initial_weights
 from .dropout import Dropout
-from .learning import initialise
 from .normalization import LocalResponseNorm
 
 
 @dataclass(frozen=True)
 class Branches:
-    """Maps of an Inception module (Table 1): 1 × 1; 3 × 3 and 5 × 5 with what narrows them; after the pool."""
+    """Maps of an Inception module, a row of Table 1: 1 × 1; 3 × 3 and 5 × 5 with what narrows them; after the pool."""
 
     one: int
     reduce3: int
@@ -57,7 +57,6 @@ STEM = {"conv1": (64, 7, 2), "conv2_reduce": (64, 1, 1), "conv2": (192, 3, 1)}
 POOLS = ("pool1", "pool2", "pool3", "pool4")
 HEADS = ("inception4a", "inception4d")  # what the auxiliary classifiers look at
 HEAD_WINDOW, HEAD_STRIDE, HEAD_MAPS, HEAD_UNITS, HEAD_DROPOUT = 5, 3, 128, 1024, 0.7
-HEAD_WEIGHT = 0.3  # of an auxiliary loss beside the main one (§5)
 DROPOUT = 0.4
 TORCHVISION_FIVE = 3  # the window that torchvision's "5 × 5" branch has
 
@@ -116,34 +115,26 @@ class GoogLeNet(nn.Module):
         return (x, *extra) if extra else x
 
 
-def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
-    return (outputs,) if isinstance(outputs, Tensor) else outputs
-
-
 def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = None, **changes) -> GoogLeNet:
-    """Build the network as published, with first weights by He's rule; the paper does not say which it had.
+    """Build the network as published. Its initial weights follow He's rule, since the paper doesn't give any.
 
-    Dropout is this library's: silent units in training, all of them scaled by 1 − p at test time.
+    Dropout is AlexNet's (dropout.py).
 
     Args:
         num_classes: outputs of the last layer, and of the auxiliary classifiers.
-        aux: whether to have the auxiliary classifiers. They add nothing to what a trained net answers.
+        aux: whether to have the auxiliary classifiers, which take no part in the answers of a trained net.
         seed: of the initial weights; drawn from torch's generator unless given.
 
     Changes:
         width: a factor on the maps and units of every layer but the last.
         image_size: side of the square input in pixels.
-        without: a pool to leave out, "pool1" to "pool4", so that the maps of small pictures do not end before the
-            layers do.
+        without: a pool to leave out, "pool1" to "pool4", so that small pictures last through all layers.
         reduced: False for naive modules, without the 1 × 1 convolutions that narrow (§4).
 
     Raises:
         ValueError: an unknown change, pictures too small for the net, or sizes beyond those that `alexnet` accepts.
     """
-    net = _with_memory(skeleton(num_classes, aux, **changes))
-    seed = int(torch.randint(2**31, ())) if seed is None else seed
-    return initialise(net, "fan_in", seed)
+    return with_initial_weights(skeleton(num_classes, aux, **changes), "fan_in", seed)
 
 
 @dataclass(frozen=True)
@@ -158,37 +149,18 @@ class Changes:
 
 def skeleton(num_classes: int = 1000, aux: bool = True, **changes) -> GoogLeNet:
     """The net that `googlenet` builds, with its layers and shapes but without memory for its weights."""
-    known = [field.name for field in fields(Changes)]
-    if unknown := sorted(set(changes) - set(known)):
-        raise ValueError(f"unknown change {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}")
-    changes = Changes(**changes)
+    changes = changes_of(Changes, changes)
     if changes.without not in (None, *POOLS):
         raise ValueError(f"without = {changes.without!r}; accepted for googlenet are None, {', '.join(POOLS)}")
     check_sizes(num_classes, changes)
+    names = [name for name in ORDER.split() if name != changes.without]
+    make = partial(_layer, num_classes=num_classes, changes=changes)
     with torch.device("meta"):
-        return of_sensible_size(_assemble(num_classes, aux, changes), num_classes, changes)
-
-
-def _assemble(num_classes: int, aux: bool, changes: Changes) -> GoogLeNet:
-    """The layers in their order; `shape` is what has come out of them so far, (C, side, side) or (units,)."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    heads: dict[str, nn.Module] = {}
-    shape = (RGB, changes.image_size, changes.image_size)
-    for name in ORDER.split():
-        if name == changes.without:
-            continue
-        layers[name] = layer = _layer(name, shape, num_classes, changes)
-        shape = (layer.maps, *shape[1:]) if isinstance(layer, Inception) else shape_after(layer, shape)
-        if min(shape) < 1:
-            raise ValueError(f"image_size = {changes.image_size}: nothing is left of the maps at {name}")
-        if aux and name in HEADS:
-            if shape[1] < HEAD_WINDOW:
-                raise ValueError(
-                    f"image_size = {changes.image_size}: {shape[1]} × {shape[1]} units reach an auxiliary classifier, "
-                    f"whose window has {HEAD_WINDOW}; leave out a pool (without = 'pool1') or the auxiliaries"
-                )
-            heads[name] = _auxiliary(shape, num_classes, changes.width)
-    return GoogLeNet(layers, heads)
+        layers, shapes = stacked(names, make, changes.image_size)
+        heads = {name: _auxiliary(shapes[name], num_classes, changes) for name in HEADS if aux}
+        net = GoogLeNet(layers, heads)
+    check_weights(net, num_classes, changes)
+    return net
 
 
 def _layer(name: str, shape: tuple[int, ...], num_classes: int, changes: Changes) -> nn.Module:
@@ -211,9 +183,14 @@ def _layer(name: str, shape: tuple[int, ...], num_classes: int, changes: Changes
     }.get(name, nn.ReLU)()
 
 
-def _auxiliary(shape: tuple[int, ...], num_classes: int, width: float) -> nn.Sequential:
+def _auxiliary(shape: tuple[int, ...], num_classes: int, changes: Changes) -> nn.Sequential:
     """An auxiliary classifier (§5) for maps of this shape."""
-    maps, units = scaled(HEAD_MAPS, width), scaled(HEAD_UNITS, width)
+    if shape[1] < HEAD_WINDOW:
+        raise ValueError(
+            f"image_size = {changes.image_size}: {shape[1]} × {shape[1]} units reach an auxiliary classifier, "
+            f"whose window has {HEAD_WINDOW}; leave out a pool (without = 'pool1') or the auxiliaries"
+        )
+    maps, units = scaled(HEAD_MAPS, changes.width), scaled(HEAD_UNITS, changes.width)
     pool = nn.AvgPool2d(HEAD_WINDOW, HEAD_STRIDE)
     seen = prod(shape_after(pool, (maps, *shape[1:])))
     return nn.Sequential(

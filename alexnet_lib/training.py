@@ -29,7 +29,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from . import architecture, cifar_nets, keep_memory
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of, rank_credit
-from .inception import HEAD_WEIGHT, each_output
+from .learning import HEAD_WEIGHT, each_output
 from .loader import batches, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights

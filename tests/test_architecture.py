@@ -123,7 +123,7 @@ def test_other_sizes_run(width, image_size, classes):
         ({"normalization": "batch"}, "normalization = 'batch'; accepted .* own, lrn, None"),
         ({"name": "owt2014", "normalization": "lrn"}, "owt2014 has no such layers"),
         ({"geometry": "same"}, "geometry = 'same'; accepted .* own, ceil, padding2"),
-        ({"image_size": 50}, "image_size = 50: only . × . pixels reach"),
+        ({"image_size": 50}, "image_size = 50: only . × . units reach"),
         ({"width": 0}, "width = 0"),
         ({"num_classes": 0}, "num_classes = 0"),
         ({"num_classes": 2.5}, "num_classes = 2.5; accepted are whole numbers"),

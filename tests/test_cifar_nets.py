@@ -14,10 +14,9 @@ from alexnet_lib.cifar_nets import (
     cifar_net,
     cifar_parameter_groups,
     differing_share,
-    learned_layers,
     saturation,
 )
-from alexnet_lib.learning import PaperSGD
+from alexnet_lib.learning import PaperSGD, learned_layers
 
 
 def outputs(net, x):

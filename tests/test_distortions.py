@@ -6,9 +6,9 @@ from PIL import Image
 
 from alexnet_lib.distortions import (
     AREA,
+    AREAS,
     ASPECT,
     FILTERS,
-    Areas,
     cut_areas,
     distort,
     draw_areas,
@@ -38,7 +38,8 @@ def test_areas_are_within_their_ranges_and_inside_the_picture(size):
 
 def whole(count, side, mirrored=False, filter_=0):
     zero, full = np.zeros(count), np.full(count, float(side))
-    return Areas(zero, zero, full, full, np.full(count, mirrored), np.full(count, filter_))
+    columns = [zero, zero, full, full, np.full(count, mirrored), np.full(count, filter_)]
+    return np.rec.fromarrays(columns, names=AREAS)
 
 
 @pytest.mark.parametrize("filter_", range(len(FILTERS)))

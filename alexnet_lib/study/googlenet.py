@@ -11,7 +11,6 @@ from ..architecture import RGB, shape_after
 from ..architecture import skeleton as alexnet_skeleton
 from ..distortions import SCALES
 from ..inception import (
-    HEAD_WEIGHT,
     HEADS,
     INCEPTIONS,
     POOLS,
@@ -21,6 +20,7 @@ from ..inception import (
     Inception,
     skeleton,
 )
+from ..learning import HEAD_WEIGHT
 from .anatomy import summarise
 
 # Table 1: parameters in thousands, multiply-adds in millions. The two layers of conv2 are one row there.
