@@ -20,6 +20,7 @@ from ..distortions import SCALES
 from ..dropout import Dropout
 from ..evaluation import to_input, top_k_error
 from ..experiments import ablations, trained
+from ..experiments.common import spread_of
 from ..learning import BIASED_LAYERS, LOGGED_2012, LOGGED_END, PaperSGD, initial_std, initialise, recipe
 from ..normalization import LocalResponseNorm
 from ..study import googlenet, log2012, responses, sub_networks
@@ -274,13 +275,13 @@ def less_harm() -> tuple[float, float, int]:
     """Points that a net with dropout loses less than one without when half of its hidden units are silenced in test."""
     tables = (100 * ablations.silenced_errors("embedded", variant) for variant in ("no-dropout", "baseline"))
     without, with_dropout = (table.loc[0.5] - table.loc[0.0] for table in tables)
-    return ablations.spread_of((without - with_dropout).dropna())
+    return spread_of((without - with_dropout).dropna())
 
 
 def better_features(code: str, bits: str) -> tuple[float, float, int]:
     """Points of precision by which retrieval by features, or their codes, is better than by pixels (§6.1)."""
     found = trained.precisions()
-    return ablations.spread_of(found.loc["features", code, int(bits)] - found.loc["pixels", code, int(bits)])
+    return spread_of(found.loc["features", code, int(bits)] - found.loc["pixels", code, int(bits)])
 
 
 MEASURES = {
@@ -333,8 +334,8 @@ MEASURES = {
     "logged_cycles": lambda: LOGGED_END,  # epochs of run 145
     # §6.1
     "specialised_runs": lambda: float((trained.column_differences()["p"] < trained.BY_CHANCE).mean()),
-    "shared_neighbours": lambda: ablations.spread_of(trained.table("retrieval").query("of == 'both'")["shared"]),
-    "plausible": lambda: ablations.spread_of(trained.table("labels", "embedded")["times_chance"]),
+    "shared_neighbours": lambda: spread_of(trained.table("retrieval").query("of == 'both'")["shared"]),
+    "plausible": lambda: spread_of(trained.table("labels", "embedded")["times_chance"]),
     # GoogLeNet
     "beside_table_1": lambda module, column: float(googlenet.beside_table_1().loc[module, column]),
     "views_counted": lambda: len(SCALES) * 3 * 6 * 2,  # scales × squares × crops × reflections
