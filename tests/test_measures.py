@@ -8,7 +8,7 @@ from alexnet_lib.architecture import alexnet, skeleton
 from alexnet_lib.augmentation import IMAGENET_PCA
 from alexnet_lib.learning import PlateauRule
 from alexnet_lib.ledger import measures
-from alexnet_lib.ledger.measures import MEASURES, connected, neurons, parameters
+from alexnet_lib.ledger.measures import MEASURES, parameters
 
 
 def measured(name, *arguments):
@@ -23,7 +23,7 @@ def test_parameters_are_those_of_the_fact_sheet_and_of_the_live_net():
 
 
 def test_sizes_are_those_of_the_fact_sheet():
-    assert neurons() == 659_272 and neurons("conv1") == 290_400
+    assert measured("all_neurons") == 659_272 and measured("neurons", "conv1") == 290_400
     assert [measured("kernel_inputs", f"conv{i}") for i in range(1, 6)] == [363, 1200, 2304, 1728, 1728]
     assert measured("kernels") == 1376 and measured("maps", "conv3") == 384 and measured("maps", "fc8") == 1000
     assert measured("inputs_of", "fc6") == 256 * 6 * 6 and measured("input_values") == 150_528
@@ -37,16 +37,16 @@ def test_layers_are_counted():
 
 
 def test_work_and_memory():
-    assert measures.gpu_work() == pytest.approx(362.2 / 391.5, abs=2e-4)
+    assert measured("gpu_work") == pytest.approx(362.2 / 391.5, abs=2e-4)
     assert measures.share_of_peak() == pytest.approx(0.31, abs=0.005)
     assert 2.4 < measured("memory_gib") < 3
 
 
 def test_which_column_sees_which():
-    assert [connected(f"conv{i}") for i in range(2, 6)] == [0.5, 1, 0.5, 0.5]
+    assert [measured("connected", f"conv{i}") for i in range(2, 6)] == [0.5, 1, 0.5, 0.5]
     assert measured("both_columns") == 1 and measures.seen_by_data() == 1
     assert measures.other_column() == 0.5 and skeleton().conv3.groups == 1
-    assert measures.forgotten_split() == 62_378_344 - 60_965_224
+    assert measured("forgotten_split") == 62_378_344 - 60_965_224
 
 
 def test_the_rule_is_printed_and_torchs_is_torchs():
@@ -114,7 +114,7 @@ def test_means_and_colours():
 
 def test_a_softmax_takes_from_the_others():
     e = torch.tensor(1.0).exp().item()
-    assert measures.taken_from_others() == pytest.approx(2 / 3 - 2 / (2 + e), rel=1e-5)
+    assert measured("taken_from_others") == pytest.approx(2 / 3 - 2 / (2 + e), rel=1e-5)
 
 
 def test_torchs_normalisation_with_the_printed_constants_is_far_off():
@@ -122,4 +122,4 @@ def test_torchs_normalisation_with_the_printed_constants_is_far_off():
 
 
 def test_printed_errors_are_read_by_row_and_column():
-    assert measures.printed_error("2", "1 CNN", "2") == 18.2 and measures.printed_error("1", "CNN", "1") == 37.5
+    assert measured("table_2", "1 CNN", "2") == 18.2 and measured("table_1", "CNN", "1") == 37.5

@@ -40,7 +40,7 @@ from ..runs.settings import SPEEDS, TrainSettings, resolve
 from ..study.sub_networks import features_of, silenced
 from ..training import build_net, load_net, train
 from . import common
-from .common import PICTURES, command, command_line, crossing, error_of, spread_of
+from .common import PICTURES, command, command_line, crossing, spread_of
 from .common import stated as stated
 
 WITHOUT_A_CONVOLUTION = {f"without-conv{i}": {"without": f"conv{i}"} for i in range(1, 6)}
@@ -184,9 +184,10 @@ def final_errors(record: Record) -> dict[str, float]:
     "validation", top-1 with one view; "training", top-1 on TESTED training images as they are; "gap", the first less
     the second; "ten views, top-1" and "ten views, top-5", on the validation images.
     """
-    validation, training = error_of(record), 100 * pd.read_csv(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
-    errors = {"validation": validation, "training": training, "gap": validation - training}
-    return errors | {f"ten views, top-{k}": error_of(record, "10 views", k) for k in (1, 5)}
+    val, training = record.summary["metrics"]["val"], pd.read_csv(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
+    errors = {"validation": val["1 view"]["top1"], "training": training, "gap": val["1 view"]["top1"] - training}
+    errors |= {f"ten views, top-{k}": val["10 views"][f"top{k}"] for k in (1, 5)}
+    return {name: 100 * error for name, error in errors.items()}
 
 
 def kept_runs(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int, Record]:

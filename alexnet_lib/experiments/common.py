@@ -21,9 +21,9 @@ def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     return {record.config["seed"]: record for record in map(Record.open, sorted(folder.glob(f"{prefix}*")))}
 
 
-def error_of(record: Record, views: str = "1 view", k: int = 1) -> float:
-    """The final validation error of a run in per cent."""
-    return 100 * record.summary["metrics"]["val"][views][f"top{k}"]
+def error_of(record: Record, k: int = 1) -> float:
+    """The final top-k validation error of a run in per cent, with one view."""
+    return 100 * record.summary["metrics"]["val"]["1 view"][f"top{k}"]
 
 
 def spread_of(values: pd.Series) -> tuple[float, float, int]:

@@ -1,7 +1,7 @@
-"""What the ledger measures: what takes one expression is in the table MEASURES, the rest are functions.
+"""What the ledger measures beyond the library's own functions: the table MEASURES, in the order of the paper.
 
 Sizes are asked of the live model: a `skeleton`, which has no memory for weights. Arguments come from claims.toml, as
-text. Each gives a number, or a mean with standard deviation and count.
+text. Each measure gives a number, or a mean with standard deviation and count.
 """
 
 import math
@@ -33,18 +33,15 @@ FIRST_AXIS = np.array([[1.0, 0.0, 0.0]])  # α = 1 along the first colour axis
 RATES = [0.01] * 20 + [0.001] * 20  # learning rates of forty steps under a constant gradient
 
 
-# --------------------------------------------------------------------------------------- the live net (§1, §3, Fig. 2)
-
-
 @cache
 def net_table(name: str = "paper") -> pd.DataFrame:
     """`summarise` of a named net at full size."""
     return summarise(skeleton(name))
 
 
-def layers(name: str = "paper", kind: str = "") -> list[str]:
-    """A net's layers in order, or those of one kind, such as "conv"."""
-    names = [layer for layer, _ in skeleton(name).named_children()]
+def layers(kind: str = "") -> list[str]:
+    """The net's layers in order, or those of one kind, such as "conv"."""
+    names = [layer for layer, _ in skeleton().named_children()]
     return [layer for layer in names if kind in ("", kind_of(layer))]
 
 
@@ -53,71 +50,45 @@ def parameters(name: str = "paper", unit: str = "1") -> float:
     return net_table(name)["parameters"].sum() / float(unit)
 
 
-def neurons(layer: str = "all") -> int:
-    """Units of a layer, or of all layers that learn."""
-    table = net_table()["neurons"]
-    return int(table.sum() if layer == "all" else table[layer])
-
-
-def weight_of(layer: str, name: str = "paper") -> torch.Tensor:
+def weight_of(layer: str) -> torch.Tensor:
     """A layer's weight: (maps, inputs of one kernel, …)."""
-    return getattr(skeleton(name), layer).weight
+    return getattr(skeleton(), layer).weight
 
 
 def rectified() -> int:
-    """How many learned layers a ReLU follows."""
-    order = layers()
-    following = {name: next((o for o in order[i + 1 :] if kind_of(o) != "norm"), "") for i, name in enumerate(order)}
-    return sum(kind_of(name) in ("conv", "fc") and kind_of(following[name]) == "relu" for name in order)
-
-
-def overlapping_pools() -> int:
-    """How many pooling layers have windows of 3 and a stride of 2."""
-    pools = [getattr(skeleton(), name) for name in layers(kind="pool")]
-    return sum((pool.kernel_size, pool.stride) == (3, 2) for pool in pools)
+    """How many learned layers a ReLU follows (§3.1)."""
+    order = [layer for layer in layers() if kind_of(layer) != "norm"]
+    pairs = zip(order, order[1:], strict=False)
+    return sum(kind_of(name) in ("conv", "fc") and kind_of(after) == "relu" for name, after in pairs)
 
 
 def between_last_convolutions() -> int:
-    """Pooling and normalisation layers between the third, fourth and fifth convolution."""
+    """Pooling and normalisation layers between the third, fourth and fifth convolution (§3.5)."""
     order = layers()
     return sum(kind_of(name) in ("pool", "norm") for name in order[order.index("conv3") : order.index("conv5")])
 
 
 def seen_by_data() -> int:
     """Learned layers of run 145 whose input is the image (layers-145.cfg)."""
-    return sum(getattr(layer, "in_channels", 0) == 3 for _, layer in skeleton("code2012").named_children())
+    return sum(getattr(layer, "in_channels", 0) == 3 for layer in skeleton("code2012"))
 
 
 @cache
-def connected(layer: str) -> float:
-    """The share of pairs of maps, one of this convolution and one of the layer before, that are connected."""
-    return float(dependence(alexnet("paper", width=0.125, seed=0), layer).mean())
+def connections(layer: str) -> np.ndarray:
+    """Which maps of a convolution (rows) depend on which maps of the layer before; 1 for yes."""
+    return dependence(alexnet("paper", width=0.125, seed=0), layer)
 
 
 def other_column() -> float:
-    """The share of the maps seen by a map of conv3 that come from the other GPU."""
-    seen = dependence(alexnet("paper", width=0.125, seed=0), "conv3")[0] > 0
+    """The share of the maps seen by a map of conv3 that come from the other GPU (§3.2)."""
+    seen = connections("conv3")[0]
     return float(seen[len(seen) // 2 :].sum() / seen.sum())
-
-
-def forgotten_split() -> int:
-    """How many more parameters the net has when every layer sees both columns."""
-    return sum(m.weight.numel() for m in skeleton().modules() if isinstance(m, nn.Conv2d) and m.groups == 2)
-
-
-def gpu_work() -> float:
-    """Multiply-adds of each GPU of the pair over those of the half net on one GPU (§3.2)."""
-    pair, half = (net_table(name)["multiply_adds"].sum() for name in ("paper", "one_gpu"))
-    return pair / 2 / half
 
 
 def share_of_peak() -> float:
     """The share of two GTX 580 that training needs in the time of §5: three passes, two operations each."""
     operations = IMAGES_2010 * CYCLES * 3 * 2 * net_table()["multiply_adds"].sum()
     return operations / (DAYS * 86400) / (2 * GTX580)
-
-
-# -------------------------------------------------------------------- units, views and errors (§2, §3.1, §3.3, §4)
 
 
 def slope(function, at: float) -> float:
@@ -137,16 +108,10 @@ def top5_by_sorting() -> float:
 
 
 def left_of_mean() -> float:
-    """The largest mean over images, in grey levels, of any pixel after the mean image was subtracted."""
+    """The largest mean over images, in grey levels, of any pixel after the mean image was subtracted (§2)."""
     images = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8)
     mean = torch.from_numpy(images.mean(0, dtype=np.float64).astype(np.float32)).permute(2, 0, 1)
     return to_input(images, mean).double().mean(0).abs().max().item()
-
-
-def patches() -> int:
-    """Different patches of an image at test time."""
-    image = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
-    return len({view.tobytes() for view in ten_views(image)[0]})
 
 
 def torch_norm_error() -> float:
@@ -156,17 +121,14 @@ def torch_norm_error() -> float:
     return ((torchs - printed).abs() / printed.clamp(min=1e-9)).max().item()
 
 
-def taken_from_others() -> float:
-    """What the probabilities of two classes lose when the logit of a third, equal to theirs, rises by one."""
-    before, after = torch.zeros(3), torch.tensor([1.0, 0.0, 0.0])
-    return (before.softmax(0) - after.softmax(0))[1:].sum().item()
-
-
-# ----------------------------------------------------------------------------------------------------- dropout (§4.2)
+def patches() -> int:
+    """Different patches of an image at test time (§4.1)."""
+    image = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
+    return len({view.tobytes() for view in ten_views(image)[0]})
 
 
 def dropped(x: torch.Tensor) -> torch.Tensor:
-    """What dropout leaves of x in training."""
+    """The output of dropout in training (§4.2)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Dropout()(x)
@@ -208,11 +170,8 @@ def penalty_error(unit) -> float:
     return abs(extra - penalty) / penalty
 
 
-# ------------------------------------------------------------------------------------------------------ learning (§5)
-
-
 def printed_path() -> np.ndarray:
-    """A weight that starts at 1, after each step of RATES by the printed rule under a gradient of 1."""
+    """A weight that starts at 1, after each step of RATES by the printed rule (§5) under a gradient of 1."""
     weight, velocity, path = 1.0, 0.0, []
     for rate in RATES:
         velocity = 0.9 * velocity - 0.0005 * rate * weight - rate * 1.0
@@ -222,10 +181,7 @@ def printed_path() -> np.ndarray:
 
 
 def path_of_rule(as_torch: bool = False) -> np.ndarray:
-    """The same by PaperSGD.
-
-    as_torch: without rescaling the velocity when the rate changes, which is what torch.optim.SGD does.
-    """
+    """The same by PaperSGD; as torch.optim.SGD does it, the velocity isn't rescaled when the rate changes."""
     weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
     optimizer = PaperSGD([weight], lr=RATES[0], momentum=0.9, weight_decay=5e-4)
     (group,), path = optimizer.param_groups, []
@@ -245,7 +201,7 @@ def torch_rule_error() -> float:
 
 
 def positive_inputs(bias: str = "1") -> float:
-    """The share of positive inputs of the ReLUs after the biased convolutions, with their biases set to `bias`.
+    """The share of positive inputs of the ReLUs after the biased convolutions, with their biases set to `bias` (§5).
 
     A net of a quarter of the width with the printed initial weights, which sees noise.
     """
@@ -260,15 +216,6 @@ def positive_inputs(bias: str = "1") -> float:
             if name in BIASED_LAYERS and name.startswith("conv"):
                 shares.append((x > 0).double().mean().item())
     return float(np.mean(shares))
-
-
-# --------------------------------------------------------------------------------------------------------- the records
-
-
-def printed_error(table: str, model: str, column: str) -> float:
-    """An error that the paper prints, in per cent: table "1" or "2", a row's model, and the column's number."""
-    rows = {"1": log2012.TABLE_1, "2": log2012.TABLE_2}[table]
-    return next(row for row in rows if row[0] == model)[int(column)]
 
 
 def less_harm() -> tuple[float, float, int]:
@@ -286,54 +233,83 @@ def better_features(code: str, bits: str) -> tuple[float, float, int]:
 
 MEASURES = {
     # abstract, §1, §3.5 and the caption of Figure 2: counts
+    "parameters": parameters,
     "parameter_ratio": lambda name, other: parameters(name) / parameters(other),
-    "layers": lambda kind: len(layers(kind=kind)),
-    "learned_layers": lambda: len(layers(kind="conv") + layers(kind="fc")),
+    "neurons": lambda layer: int(net_table()["neurons"][layer]),
+    "all_neurons": lambda: int(net_table()["neurons"].sum()),
+    "layers": lambda kind: len(layers(kind)),
+    "learned_layers": lambda: len(layers("conv") + layers("fc")),
     "input_values": lambda: skeleton().conv1.in_channels * 224**2,
     "inputs_of": lambda layer: getattr(skeleton(), layer).in_features,
     "kernel_inputs": lambda layer: weight_of(layer)[0].numel(),
     "maps": lambda layer: len(weight_of(layer)),
-    "kernels": lambda: sum(len(weight_of(layer)) for layer in layers(kind="conv")),
+    "kernels": lambda: sum(len(weight_of(layer)) for layer in layers("conv")),
     "kernels_of_a_column": lambda: len(weight_of("conv1")) // 2,  # Figure 3
     "largest_share": lambda: 100 * net_table()["share"].filter(like="conv").max(),  # §7, per cent
     "stride_of_conv1": lambda: int(net_table()["stride"]["conv1"]),
     "side_without_padding": lambda: nn.Conv2d(3, 1, 11, stride=4)(torch.zeros(1, 3, 224, 224)).shape[-1],
+    "between_last_convolutions": between_last_convolutions,
+    "seen_by_data": seen_by_data,
     "bits_of_a_label": lambda: math.log2(1000),
     # §2
+    "top5_by_sorting": top5_by_sorting,
+    "left_of_mean": left_of_mean,
     "spread_of_mean_image": lambda: float(small_pictures(0, 24)[0].mean(0).std((0, 1)).mean()),
     # §3.1
+    "rectified": rectified,
     "slope_of_relu": lambda: slope(torch.relu, 100.0),
     "slope_of_tanh": lambda: slope(torch.tanh, 10.0),
     # §3.2
-    "both_columns": lambda: sum(connected(layer) == 1 for layer in layers(kind="conv")[1:]),
+    "connected": lambda layer: float(connections(layer).mean()),
+    "both_columns": lambda: sum(connections(layer).all() for layer in layers("conv")[1:]),
+    "other_column": other_column,
+    "forgotten_split": lambda: sum(layer.weight.numel() for layer in skeleton() if getattr(layer, "groups", 1) == 2),
+    "gpu_work": lambda: net_table()["multiply_adds"].sum() / 2 / net_table("one_gpu")["multiply_adds"].sum(),
     "memory_gib": lambda: sum(columns.memory(skeleton(), 128).values()) / 2**30,  # a batch of 128, no working space
     # §3.3
     "norm_constant": lambda name: getattr(skeleton("code2012").norm1, name),
     "norms_before_relu": lambda: 2 - responses.after_relu("code2012"),
+    "torch_norm_error": torch_norm_error,
     # §3.4
+    "overlapping_pools": lambda: sum(
+        (layer.kernel_size, layer.stride) == (3, 2) for layer in skeleton() if isinstance(layer, nn.MaxPool2d)
+    ),
     "window_of": lambda name: POOLINGS[name].window,
     "pooled_after": lambda: sum(place in " ".join(layers()) for place in POOLED_AFTER),
     # §4.1
+    "patches": patches,
     "shift_of_first_axis": lambda: float(np.linalg.norm(colour_shifts(IMAGENET_PCA, FIRST_AXIS, std=1.0))),
     "copied_constants": lambda: float(COPIED_EIGENVALUES[0] / (np.sqrt(IMAGENET_PCA.eigenvalues[0]) / 255)),
     # §4.2
     "silent_share": lambda: (dropped(torch.ones(1000, 1000)) == 0).double().mean().item(),
     "test_factor": lambda: Dropout().eval()(torch.ones(1)).item(),
     "different_masks": lambda: len(dropped(torch.ones(128, 4096)).unique(dim=0)),
+    "taught_when_silent": taught_when_silent,
+    "silenced_weights": silenced_weights,
     "factor_of_inverted_dropout": lambda: nn.Dropout().train()(torch.ones(64)).max().item(),
+    "halving_one_layer": halving_one_layer,
     "halving_two_layers": lambda: sub_networks.approximation([6, 6])["geometric"],
     "penalty_of_linear_dropout": partial(penalty_error, lambda sums: sums),
     "penalty_of_relu_dropout": partial(penalty_error, lambda sums: np.maximum(sums, 0)),
+    "less_harm": less_harm,
     # §5
     "recipe_value": lambda name: getattr(recipe("paper"), name),
     "rule_error": lambda: float(np.abs(path_of_rule() - printed_path()).max()),
-    "largest_std": lambda rule: max(initial_std(n, weight_of(n)[0].numel(), rule) for n in layers(kind="conv")),
+    "torch_rule_error": torch_rule_error,
+    "largest_std": lambda rule: max(initial_std(n, weight_of(n)[0].numel(), rule) for n in layers("conv")),
     "layers_with_bias": lambda: sum(name in BIASED_LAYERS for name in layers()),
+    "positive_inputs": positive_inputs,
+    "share_of_peak": share_of_peak,
     "logged_drops": lambda: len(LOGGED_2012),
     "logged_bias_rate": lambda: 0.02 / 0.01,  # of the biases over the weights: epsB and epsW in layer-params-145.cfg
     "logged_cycles": lambda: LOGGED_END,  # epochs of run 145
-    # §6.1
+    # §6, §6.1 and §7
+    "table_1": lambda model, column: next(row for row in log2012.TABLE_1 if row[0] == model)[int(column)],
+    "table_2": lambda model, column: next(row for row in log2012.TABLE_2 if row[0] == model)[int(column)],
+    # what two of three classes with equal logits lose when the third's rises by one
+    "taken_from_others": lambda: (torch.zeros(3).softmax(0) - torch.eye(3)[0].softmax(0))[1:].sum().item(),
     "specialised_runs": lambda: float((trained.column_differences()["p"] < trained.BY_CHANCE).mean()),
+    "better_features": better_features,
     "shared_neighbours": lambda: spread_of(trained.table("retrieval").query("of == 'both'")["shared"]),
     "plausible": lambda: spread_of(trained.table("labels", "embedded")["times_chance"]),
     # GoogLeNet
