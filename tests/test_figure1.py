@@ -122,14 +122,12 @@ def test_slopes_are_those_of_the_formulas():
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
-def test_what_the_ledger_asks_of_a_committed_table(monkeypatch, table):
+def test_the_smallest_speedup_and_the_cost_of_raw_pixels(table):
     scaled = table[table["activation"] == "relu"].assign(initialisation="fan_in")
     faster = runs(("tanh", 0.01, 0, "target", [0.25])).assign(initialisation="fan_in")
     both = pd.concat([table, scaled, faster], ignore_index=True)
-    monkeypatch.setattr(cifar_experiments, "figure1_reference", lambda name: both)
-    assert cifar_experiments.relu_speedup("figure1", "19pct", "fan_in")[0] == 0.5
-    assert cifar_experiments.smallest_speedup("figure1")[0] == 0.5
-    assert cifar_experiments.raw_against_scaled("figure1", "19pct", "relu") == 1.0
+    assert speedup(both, "19pct", "fan_in")[0] == cifar_experiments.smallest_speedup(both)[0] == 0.5
+    assert cifar_experiments.raw_against_scaled(both, "19pct", "relu") == 1.0
 
 
 def test_a_summary_replaces_the_runs_that_were_done_again_and_keeps_the_others(monkeypatch, tmp_path, table):

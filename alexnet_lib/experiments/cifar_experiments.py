@@ -174,13 +174,6 @@ def figure1_reference(name: str = "figure1") -> pd.DataFrame:
     return pd.read_csv(REFERENCE / name / "runs.csv")
 
 
-def replace_runs(table: pd.DataFrame, by: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one `figure1_table`, with the runs that another one has replaced by its rows."""
-    runs = pd.MultiIndex.from_frame(table[RUN])
-    rest = table[~runs.isin(pd.MultiIndex.from_frame(by[RUN]))]
-    return pd.concat([rest, by]).sort_values([*RUN, "precision", "ended", "epoch"], kind="stable", ignore_index=True)
-
-
 def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
     """One row a run of `figure1_table`: the epochs to TARGET, inf where it didn't get there, and the last error."""
     keys, rows = [*RUN, "precision", "ended"], []
@@ -228,11 +221,10 @@ def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
         missed = not np.isfinite(runs["epochs"]).all()
         row["best rate"] = "" if missed else f"{runs['learning_rate'].iloc[0]:g}"
         row["epochs"] = f"more than {LONGEST}" if missed else _rounded(*spread_of(runs["epochs"]))
-        row["times ReLU's"] = ""
         others = best[(best["net"] == net) & (best["initialisation"] == initialisation)]["activation"]
-        if activation != "relu" and "relu" in set(others):
-            row["times ReLU's"] = "more than " * missed + _rounded(*speedup(table, net, initialisation, activation))
-        rows.append(row)
+        compared = activation != "relu" and "relu" in set(others)
+        ratio = _rounded(*speedup(table, net, initialisation, activation)) if compared else ""
+        rows.append(row | {"times ReLU's": "more than " * (missed and compared) + ratio})
     return pd.DataFrame(rows)
 
 
@@ -246,21 +238,15 @@ def training_curves(history: pd.DataFrame) -> pd.DataFrame:
     return rows.filter(like="saturated").assign(epoch=rows["epoch"], training_error=rows["top1"])
 
 
-def relu_speedup(name: str, net: str, initialisation: str, slow: str = "tanh") -> tuple[float, float, int]:
-    """`speedup` of a committed table, for the ledger."""
-    return speedup(figure1_reference(name), net, initialisation, slow)
-
-
-def smallest_speedup(name: str) -> tuple[float, float, int]:
-    """The smallest of a committed table's speed-ups over tanh, of all nets and initialisations."""
-    table = figure1_reference(name)
+def smallest_speedup(table: pd.DataFrame) -> tuple[float, float, int]:
+    """The smallest speed-up over tanh of all nets and initialisations."""
     kinds = at_best_rate(epochs_by_run(table)).groupby(["net", "initialisation"])["activation"].agg(set)
     return min(speedup(table, *kind) for kind, activations in kinds.items() if {"relu", "tanh"} <= activations)
 
 
-def raw_against_scaled(name: str, net: str, activation: str) -> float:
+def raw_against_scaled(table: pd.DataFrame, net: str, activation: str) -> float:
     """How many times as many epochs a net needs with raw pixels and published weights as with scaled ones."""
-    rows = at_best_rate(epochs_by_run(figure1_reference(name)))
+    rows = at_best_rate(epochs_by_run(table))
     rows = rows[(rows["net"] == net) & (rows["activation"] == activation)]
     epochs = rows.groupby("initialisation")["epochs"].mean()
     return float(epochs["published"] / epochs["fan_in"])
@@ -299,7 +285,9 @@ def summary(small: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = figure1_table(small)
     if (folder / "runs.csv").is_file():
-        table = replace_runs(figure1_reference(experiment(small)), table)
+        kept, again = figure1_reference(experiment(small)), pd.MultiIndex.from_frame(table[RUN])
+        table = pd.concat([kept[~pd.MultiIndex.from_frame(kept[RUN]).isin(again)], table])
+        table = table.sort_values([*RUN, "precision", "ended", "epoch"], kind="stable", ignore_index=True)
     write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[8:], 5)).to_dict("records"))
     dataset = choose_pictures(SMALL["dataset"] if small else "auto")
     store = load_dataset(dataset)["train"]

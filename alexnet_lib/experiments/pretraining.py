@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..dataset import Store, load_dataset
@@ -27,6 +26,7 @@ from ..paths import REFERENCE
 from ..run_state import has_finite_weights
 from ..runs.records import provenance, write_json, write_table
 from ..runs.settings import TrainSettings, resolve
+from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
 from .common import command, command_line, spread_of
 
@@ -61,22 +61,19 @@ def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rat
     """
     named, mean = recipe(run.recipe), mean_of(store, run.image_size)
     steps = math.ceil(len(store) / run.batch_size)
-    first = list(net.conv1.parameters())
-    rest = [p for p in net.parameters() if not any(p is q for q in first)]
-    groups = [{"params": rest, "factor": 1.0}, {"params": first, "factor": first_rate}]
+    rest = [p for name, p in net.named_parameters() if not name.startswith("conv1.")]
+    groups = [{"params": rest, "factor": 1.0}, {"params": list(net.conv1.parameters()), "factor": first_rate}]
     optimizer = PaperSGD(groups, run.learning_rate, named.momentum, named.weight_decay)
     run = dataclasses.replace(run, epochs=epochs)
     with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
         torch.manual_seed(run.seed)
         for epoch in range(epochs):
             net.train()
-            for step, (x, labels) in enumerate(batches(run, store, mean, epoch, 0)):
+            for step, (images, labels) in enumerate(batches(run, store, mean, epoch, 0)):
                 for group in optimizer.param_groups:
                     rate = rate_factor(named, (epoch + step / steps) / epochs)
                     group["lr"] = run.learning_rate * rate * group["factor"]
-                optimizer.zero_grad()
-                F.cross_entropy(net(x), labels).backward()
-                optimizer.step()
+                update(net, optimizer, images, labels)
             if not has_finite_weights(net):
                 raise NonFiniteLoss(f"the weights are no longer finite after epoch {epoch + 1} of {epochs}")
     return net

@@ -19,7 +19,8 @@ from ..data.embedded import small_pictures
 from ..distortions import SCALES
 from ..dropout import Dropout
 from ..evaluation import to_input, top_k_error
-from ..experiments import ablations, trained
+from ..experiments import ablations, cifar_experiments, trained
+from ..experiments.cifar_experiments import figure1_reference
 from ..experiments.common import spread_of
 from ..learning import BIASED_LAYERS, LOGGED_2012, LOGGED_END, PaperSGD, initial_std, initialise, recipe
 from ..normalization import LocalResponseNorm
@@ -259,6 +260,9 @@ MEASURES = {
     "rectified": rectified,
     "slope_of_relu": lambda: slope(torch.relu, 100.0),
     "slope_of_tanh": lambda: slope(torch.tanh, 10.0),
+    "relu_speedup": lambda name, *kind: cifar_experiments.speedup(figure1_reference(name), *kind),
+    "smallest_speedup": lambda name: cifar_experiments.smallest_speedup(figure1_reference(name)),
+    "raw_against_scaled": lambda name, *kind: cifar_experiments.raw_against_scaled(figure1_reference(name), *kind),
     # §3.2
     "connected": lambda layer: float(connections(layer).mean()),
     "both_columns": lambda: sum(connections(layer).all() for layer in layers("conv")[1:]),

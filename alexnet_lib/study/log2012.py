@@ -95,28 +95,25 @@ def logged_gain(worse: str, better: str, images: str = "2012 validation") -> tup
 
 def table_1() -> pd.DataFrame:
     """Table 1, ILSVRC-2010 test images: model, top-1, top-5, and the log beside each of the paper's own."""
-    rows = []
-    for model, top1, top5, key in TABLE_1:
-        row = {"model": model, "top-1 (%)": f"{top1:.1f}", "top-5 (%)": f"{top5:.1f}"}
-        rows.append(row | _log_beside(key))
-    return pd.DataFrame(rows)
+    return _with_logs(TABLE_1, ("top-1 (%)", "top-5 (%)"))
 
 
 def table_2() -> pd.DataFrame:
     """Table 2, ILSVRC-2012: model, top-1 and top-5 on validation and top-5 on test images, and the log."""
+    return _with_logs(TABLE_2, ("top-1, validation (%)", "top-5, validation (%)", "top-5, test (%)"))
+
+
+def _with_logs(printed: list[tuple], columns: Sequence[str]) -> pd.DataFrame:
     rows = []
-    for model, *errors, key in TABLE_2:
+    for model, *errors, key in printed:
         shown = ["–" if error is None else f"{error:.1f}" for error in errors]
-        names = ("top-1, validation (%)", "top-5, validation (%)", "top-5, test (%)")
-        rows.append({"model": model, **dict(zip(names, shown, strict=True)), **_log_beside(key)})
+        row = {"model": model, **dict(zip(columns, shown, strict=True)), "log of 2012 (%)": "", "file": ""}
+        if key:
+            log = logged(*key)
+            row["log of 2012 (%)"] = f"{100 * log.top1:.2f} / {100 * log.top5:.2f}"
+            row["file"] = f"layer-params-{log.run}.cfg"
+        rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _log_beside(key) -> dict[str, str]:
-    if key is None:
-        return {"log of 2012 (%)": "", "file": ""}
-    log = logged(*key)
-    return {"log of 2012 (%)": f"{100 * log.top1:.2f} / {100 * log.top5:.2f}", "file": f"layer-params-{log.run}.cfg"}
 
 
 def log_error() -> float:
@@ -246,7 +243,7 @@ def main(arguments=None) -> None:
         "python -m alexnet_lib.study.log2012", description=(__doc__ or " ").splitlines()[0]
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--split", default="val", help="val, or test where the data set has one")
+    parser.add_argument("--split", default="val", help="val, or test if the data set has it")
     given = parser.parse_args(arguments)
     try:
         records = [Record.open(run) for run in given.runs]
