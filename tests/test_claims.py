@@ -169,7 +169,6 @@ def test_what_has_changed_is_named(table):
 def test_the_command_fails_when_a_verdict_is_lost(table, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
     monkeypatch.setattr(claims, "VERDICTS", tmp_path / "verdicts.json")
-    monkeypatch.setattr(claims.accepted_verdicts, "__defaults__", (tmp_path / "verdicts.json",))
     assert main(["--check", "--accept"]) == 0 and main(["--check"]) == 0
     kept = json.loads((tmp_path / "verdicts.json").read_text())
     assert len(kept) == len(table)
@@ -182,7 +181,7 @@ def test_the_command_fails_when_a_verdict_is_lost(table, monkeypatch, tmp_path, 
 def test_without_committed_verdicts_nothing_is_compared(table, monkeypatch, tmp_path, capsys, text):
     path = tmp_path / "verdicts.json"
     monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
-    monkeypatch.setattr(claims.accepted_verdicts, "__defaults__", (path,))
+    monkeypatch.setattr(claims, "VERDICTS", path)
     if text is not None:
         path.write_text(text)
     with pytest.raises(SystemExit) as end:

@@ -168,7 +168,7 @@ def silencing(record: Record) -> pd.DataFrame:
 
 
 def averaging(record: Record) -> list[dict]:
-    """The validation errors of a finished run with one view and with ten, by what is averaged over the views."""
+    """The validation errors of a finished run: with one view, and with the probabilities or logits of ten averaged."""
     stores, net = data_of(record), load_net(record)
     mean, labels = mean_of(stores["train"], record.config["image_size"]), stores["val"].labels
     rows = []
@@ -294,7 +294,7 @@ def slowdowns(with_dropout: pd.DataFrame, without: pd.DataFrame, column: str, st
 
 
 def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
-    """How many times as many epochs the kept runs take with dropout to a level: mean, deviation, number of seeds."""
+    """How many times as many epochs the kept runs with dropout take to a level: mean, standard deviation, seeds."""
     reached = [epochs_to(histories(dataset, v), column, float(level)) for v in ("baseline", "no-dropout")]
     return spread_of((reached[0] / reached[1]).dropna())
 

@@ -21,6 +21,17 @@ def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     return {record.config["seed"]: record for record in map(Record.open, sorted(folder.glob(f"{prefix}*")))}
 
 
+def kept_table(path: Path, command: str) -> pd.DataFrame:
+    """A kept table.
+
+    Raises:
+        FileNotFoundError: there is none; with the command that makes it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} is kept in {path.parent.name}; `{command}` makes it")
+    return pd.read_csv(path)
+
+
 def error_of(record: Record, k: int = 1) -> float:
     """The final top-k validation error of a run in per cent, with one view."""
     return 100 * record.summary["metrics"]["val"]["1 view"][f"top{k}"]

@@ -28,7 +28,7 @@ from ..runs.records import provenance, write_json, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line, spread_of
+from .common import command, command_line, kept_table, spread_of
 
 KEPT = REFERENCE / "pretraining-embedded"
 FIRST_LAYER_RATE = 0.1  # over that of the others, in fine-tuning (layer-params-146-2012.cfg)
@@ -119,15 +119,8 @@ def miniature(seed: int = 0, width: float = 0.125, epochs: tuple[int, int] = (12
 
 
 def kept_errors(folder: Path = KEPT) -> pd.DataFrame:
-    """The kept errors in per cent, one row a chain and seed.
-
-    Raises:
-        FileNotFoundError: none is kept, with the command.
-    """
-    path = folder / "chains.csv"
-    if not path.is_file():
-        raise FileNotFoundError("no chain is kept; `python -m alexnet_lib.experiments.pretraining --keep` trains them")
-    table = pd.read_csv(path)
+    """The kept errors in per cent, one row a chain and seed; see `kept_table`."""
+    table = kept_table(folder / "chains.csv", "python -m alexnet_lib.experiments.pretraining --keep")
     return table.assign(top1=100 * table["top1"], top5=100 * table["top5"])
 
 

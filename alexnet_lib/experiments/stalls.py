@@ -28,7 +28,7 @@ from ..runs.records import differences, provenance, read_json, refuse_difference
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import endless_batches, update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line
+from .common import command, command_line, kept_table
 
 RULES = ("printed", "code2012", "caffe")
 STEPS, WINDOW, LEFT = 2000, 50, 0.1
@@ -97,7 +97,7 @@ def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Pat
 
 def outcomes(folder: Path = KEPT) -> pd.DataFrame:
     """Each kept run: columns WHICH, "steps", how many it took, and "left", the step by which it had left, or NaN."""
-    table = pd.read_csv(folder / "losses.csv")
+    table = kept_table(folder / "losses.csv", "python -m alexnet_lib.experiments.stalls")
     last = table.groupby(WHICH).last().reset_index()
     learned = last["loss"] < last["classes"].map(math.log) - LEFT
     return last.assign(steps=last["step"], left=last["step"].where(learned)).drop(columns=["step", "loss", "classes"])

@@ -32,7 +32,7 @@ from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import averaged, fit_weights, probabilities
 from ..training import load_net, train
 from .ablations import run_variant
-from .common import PHOTOGRAPHS, command, command_line, spread_of
+from .common import PHOTOGRAPHS, command, command_line, kept_table, spread_of
 
 BITS = (16, 64, 256)
 NEAREST = 6
@@ -46,23 +46,16 @@ def folder_of(dataset: str, folder: Path = REFERENCE) -> Path:
 
 
 def table(name: str, dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataFrame:
-    """A kept table.
-
-    Raises:
-        FileNotFoundError: with the command that makes it.
-    """
-    path = folder_of(dataset, folder) / f"{name}.csv"
-    if not path.is_file():
-        command = f"python -m alexnet_lib.experiments.trained --dataset {dataset}"
-        raise FileNotFoundError(f"no table {name} of {dataset} is kept; `{command}` makes it")
-    return pd.read_csv(path)
+    """A kept table; see `kept_table`."""
+    command = f"python -m alexnet_lib.experiments.trained --dataset {dataset}"
+    return kept_table(folder_of(dataset, folder) / f"{name}.csv", command)
 
 
 def ensemble(nets: dict[int, np.ndarray], labels: np.ndarray) -> list[dict]:
     """Errors in per cent of single nets and averages; nets: probabilities (N, classes) by seed.
 
-    kind "single": each net; "average": every choice of two nets or more; "fitted": weights fitted as in 2012 on every
-    second image, tested on these images ("same half") and on the others ("other half"), beside equal weights.
+    Kinds: "single", each net; "average", every choice of two nets or more; "fitted", with weights fitted as in 2012 on
+    every second image, and "equal", with equal ones, each on these images ("same half") and the others ("other half").
     """
     rows = []
     for count in range(1, len(nets) + 1):
@@ -168,7 +161,7 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
 def search_seconds(queries: np.ndarray, known: np.ndarray, codes: dict[int, list[np.ndarray]]) -> pd.DataFrame:
     """How long each search for the nearest of `known` (N, F) to all queries takes, and the bytes it keeps of an image.
 
-    The tree is asked a hundred of the queries. codes: by number of bits, those of the queries and of the known.
+    Only a hundred queries go to the tree. codes: by number of bits, the codes of the queries and of the known.
     """
     from sklearn.neighbors import BallTree  # half a second to load
 
@@ -187,7 +180,7 @@ def search_seconds(queries: np.ndarray, known: np.ndarray, codes: dict[int, list
 
 
 def ensemble_gain(column: str = "top1", dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> tuple:
-    """How many points lower the error of all nets' average is than those of single ones: mean, deviation, number.
+    """How many points the average of all nets is better than a single one: mean, standard deviation, number.
 
     Raises:
         FileNotFoundError: fewer than five nets are kept.

@@ -17,7 +17,6 @@ python -m alexnet_lib.claims --csv F --json F       writes the ledger to files
 """
 
 import argparse
-import json
 import math
 import tomllib
 from dataclasses import field
@@ -30,7 +29,7 @@ import pandas as pd
 from pydantic import Field
 
 from ..paths import REFERENCE
-from ..runs.records import write_json
+from ..runs.records import read_json, write_json
 from ..runs.settings import check, checked
 from .measures import MEASURES
 
@@ -174,20 +173,17 @@ def changes(table: pd.DataFrame, accepted: dict[str, str]) -> pd.DataFrame:
     return found.assign(lost=~found["accepted"].isin(["new", *OPEN]))
 
 
-def accepted_verdicts(path: Path = VERDICTS) -> dict[str, str]:
-    """The committed verdicts by claim id.
+def accepted_verdicts() -> dict[str, str]:
+    """The committed verdicts by claim id, from VERDICTS.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, or holds something else.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} in {path.parent}; `python -m alexnet_lib.claims --accept` writes it")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name}: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(verdict, str) for verdict in found.values()):
-        raise ValueError(f"{path.name}: accepted is an object of claim ids and verdicts")
+    if not VERDICTS.is_file():
+        raise FileNotFoundError(f"no {VERDICTS}; `python -m alexnet_lib.claims --accept` writes it")
+    found = read_json(VERDICTS)
+    if not all(isinstance(verdict, str) for verdict in found.values()):
+        raise ValueError(f"{VERDICTS}: accepted is an object of claim ids and verdicts")
     return found
 
 
