@@ -198,7 +198,12 @@ def main(arguments=None) -> int:
     given = parser.parse_args(arguments)
     try:
         table = claims(given.notebook)
-    except ValueError as error:
+        now = dict(zip(table["id"], table["verdict"], strict=True))
+        if given.accept:
+            kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
+            write_json(VERDICTS, kept | now)
+        accepted = accepted_verdicts() if given.check else now
+    except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     shown = table.drop(columns=["statement", "how", "tolerance", "standard_error"])
     print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
@@ -207,16 +212,7 @@ def main(arguments=None) -> int:
         table.to_csv(given.csv, index=False, lineterminator="\n")
     if given.json:
         table.to_json(given.json, orient="records", indent=1, force_ascii=False)
-    try:
-        if given.accept:
-            kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
-            write_json(VERDICTS, kept | dict(zip(table["id"], table["verdict"], strict=True)))
-        accepted = accepted_verdicts() if given.check else {}
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    if given.notebook:
-        accepted = {name: verdict for name, verdict in accepted.items() if name in set(table["id"])}
-    found = changes(table, accepted) if given.check else changes(table, {}).iloc[:0]
+    found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
     if len(found):
         print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))
     return int(found["lost"].any())
