@@ -32,7 +32,7 @@ from .common import PICTURES, command, command_line, error_of, spread_of
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
 SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
-# name: the net; "long" with AlexNet's epochs, "short" with as many as cost GoogLeNet the same
+# "long": the epochs of AlexNet; "short": as many as make GoogLeNet cost the same
 RUNS = {
     "AlexNet": ("AlexNet", "long"),
     "AlexNet, fewer epochs": ("AlexNet", "short"),
@@ -42,13 +42,14 @@ RUNS = {
 SHORT_NAMES = {name: f"{net.lower()}-{length}" for name, (net, length) in RUNS.items()}
 
 
-def work_of(net: str, classes: int = 24, **changes) -> int:
+def work_of(net: str, classes: int = 24) -> int:
     """Multiply-adds of a net of RUNS for one image of 64 pixels, without auxiliary classifiers."""
+    width, side = SMALL["width"], SMALL["image_size"]
     if net == "AlexNet":
-        small = {name: SMALL[name] for name in ("width", "image_size")} | changes
-        return int(summarise(alexnet_skeleton("paper", classes, **small), small["image_size"])["multiply_adds"].sum())
-    small = SMALL | changes
-    return int(modules(skeleton(classes, aux=False, **small), small["image_size"])["multiply_adds"].sum())
+        table = summarise(alexnet_skeleton("paper", classes, width=width, image_size=side), side)
+    else:
+        table = modules(skeleton(classes, aux=False, **SMALL), side)
+    return int(table["multiply_adds"].sum())
 
 
 def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings:
@@ -56,9 +57,9 @@ def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings
     net, length = RUNS[run]
     if length == "short":
         epochs = max(1, round(epochs * work_of("AlexNet") / work_of("GoogLeNet")))
-    common = TrainSettings(dataset=dataset, width=SMALL["width"], recipe="small", epochs=epochs, seed=seed)
-    common = dataclasses.replace(common, experiment="sequel")
-    return dataclasses.replace(common, net="googlenet", without=SMALL["without"]) if net == "GoogLeNet" else common
+    asked = {"dataset": dataset, "width": SMALL["width"], "epochs": epochs, "seed": seed}
+    asked |= {"net": "googlenet", "without": SMALL["without"]} if net == "GoogLeNet" else {}
+    return TrainSettings(**asked, recipe="small", experiment="sequel")
 
 
 def folder_of(run: str, dataset: str, seed: int | str, folder: Path = REFERENCE) -> Path:
