@@ -181,24 +181,16 @@ def printed_path() -> np.ndarray:
     return np.array(path)
 
 
-def path_of_rule(as_torch: bool = False) -> np.ndarray:
-    """The same by PaperSGD; as torch.optim.SGD does it, the velocity isn't rescaled when the rate changes."""
-    weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
-    optimizer = PaperSGD([weight], lr=RATES[0], momentum=0.9, weight_decay=5e-4)
-    (group,), path = optimizer.param_groups, []
+def rule_error(rule) -> float:
+    """The largest difference between the path of an optimizer and the printed one."""
+    weight, path = nn.Parameter(torch.ones(1, dtype=torch.float64)), []
+    optimizer = rule([weight], lr=RATES[0], momentum=0.9, weight_decay=5e-4)
     for rate in RATES:
-        group["lr"] = rate
-        group["buffer_lr"] = rate if as_torch else group["buffer_lr"]
+        optimizer.param_groups[0]["lr"] = rate
         weight.grad = torch.ones_like(weight)
         optimizer.step()
         path.append(weight.item())
-    return np.array(path)
-
-
-def torch_rule_error() -> float:
-    """The largest difference between torch.optim.SGD's path and the printed one, over how far the weight has moved."""
-    printed = printed_path()
-    return float(np.abs(printed - path_of_rule(as_torch=True)).max() / np.abs(printed - 1).max())
+    return float(np.abs(printed_path() - path).max())
 
 
 def positive_inputs(bias: str = "1") -> float:
@@ -298,8 +290,10 @@ MEASURES = {
     "less_harm": less_harm,
     # §5
     "recipe_value": lambda name: getattr(recipe("paper"), name),
-    "rule_error": lambda: float(np.abs(path_of_rule() - printed_path()).max()),
-    "torch_rule_error": torch_rule_error,
+    "rule_error": partial(rule_error, PaperSGD),
+    "torch_rule_error": lambda: (
+        rule_error(torch.optim.SGD) / np.abs(printed_path() - 1).max()
+    ),  # over how far the weight moves
     "largest_std": lambda rule: max(initial_std(n, weight_of(n)[0].numel(), rule) for n in layers("conv")),
     "layers_with_bias": lambda: sum(name in BIASED_LAYERS for name in layers()),
     "positive_inputs": positive_inputs,
