@@ -206,10 +206,9 @@ def fitted_on_chance(images: Sequence[int], draws: int = 10, k: int = 1) -> pd.D
             for part in (slice(0, count), slice(count, None)):
                 those = [p[part] for p in nets]
                 equal, fitted = (top_k_error(averaged(those, w), labels[part], (k,))[k] for w in (None, weights))
-                gains.append(100 * (equal - fitted))
-        rows.append(
-            {"images": count, "on the same images": np.mean(gains[::2]), "on 2000 others": np.mean(gains[1::2])}
-        )
+                gains.append(equal - fitted)
+        own, others = 100 * np.mean(np.reshape(gains, (draws, 2)), axis=0)
+        rows.append({"images": count, "on the same images": own, "on 2000 others": others})
     return pd.DataFrame(rows)
 
 
