@@ -32,6 +32,7 @@ MODULE_OF = {
     "PlateauRule": "learning",
     "add_colour_noise": "augmentation",
     "alexnet": "architecture",
+    "claims": "ledger.claims",
     "colour_pca": "colours",
     "googlenet": "inception",
     "load_dataset": "dataset",

@@ -12,8 +12,8 @@ import pandas as pd
 from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
-from .claims import claims
 from .figures import curves as figures
+from .ledger.claims import claims
 from .progress import progress_style
 
 ROUNDING = 1e-12

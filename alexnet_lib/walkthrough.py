@@ -327,7 +327,7 @@ def machine() -> dict:
 
 def ledger_in_short() -> str:
     """How many claims have which verdict."""
-    from .claims import claims
+    from .ledger.claims import claims
 
     counts = claims()["verdict"].value_counts()
     return f"the ledger, {counts.sum()} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())

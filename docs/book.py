@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 from sphinx.cmd.build import main as sphinx
 
-from alexnet_lib.claims import claims
+from alexnet_lib.ledger.claims import claims
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY, runs_dir
 
 HERE = Path(__file__).parent

@@ -105,7 +105,6 @@ def test_results_and_gains(kept):
     assert saved.loc[1, "training"] == pytest.approx(by_hand)
     mean, deviation, count = ablations.spread_of(saved["gap"])
     assert count == 2 and mean == pytest.approx(saved["gap"].mean()) and deviation >= 0
-    assert ablations.stated((1.234, 0.5, 3)) == "1.23 ± 0.50 (3 seeds)"
 
 
 def test_paired_results_have_the_same_seeds(kept, tmp_path):
@@ -151,13 +150,6 @@ def falling(stretch, seeds=(0, 1)):
     """A table of runs whose error falls by a tenth in `stretch` epochs."""
     rows = [{"seed": s, "epoch": e, "error": 1 - 0.1 * e / stretch} for s in seeds for e in range(1, 8 * stretch + 1)]
     return pd.DataFrame(rows)
-
-
-def test_epochs_to_a_level_are_counted_between_epochs():
-    table = pd.DataFrame({"seed": 0, "epoch": [1, 2, 3, 4], "error": [0.9, 0.5, 0.6, 0.1]})
-    reached = [ablations.epochs_to(table, "error", level)[0] for level in (0.95, 0.7, 0.5, 0.2)]
-    np.testing.assert_allclose(reached, [1, 1.5, 2, 3.8])
-    assert np.isnan(ablations.epochs_to(table, "error", 0.05)[0])
 
 
 def test_slowdown_of_a_run_twice_as_slow_is_two():

@@ -1,13 +1,159 @@
-"""The runs of §3.3's claim that notebook 03 asks for."""
+"""§3.1 and §3.3: the runs behind Figure 1, on tables made by hand, the settings of notebooks 02 and 03, four slopes."""
 
 import dataclasses
+import math
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
-from alexnet_lib.experiments.cifar_experiments import lrn_pair
+from alexnet_lib.cifar_nets import ACTIVATIONS, activation_table
+from alexnet_lib.experiments import cifar_experiments
+from alexnet_lib.experiments.cifar_experiments import (
+    at_best_rate,
+    epochs_by_run,
+    lrn_pair,
+    race,
+    speedup,
+    speedup_table,
+    training_curves,
+)
 from alexnet_lib.experiments.lrn_records import LRN_PAIRS
-from alexnet_lib.runs.fields import check
-from alexnet_lib.runs.notebooks import LrnSettings
+from alexnet_lib.figures import curves as figures
+from alexnet_lib.runs.settings import LrnSettings, ReluSettings, check
+
+
+class FakeStore(list):
+    meta = {}
+
+
+RUN = ["net", "initialisation", "activation", "learning_rate", "seed", "precision"]
+KINDS = [*RUN, "ended", "epoch", "training_error"]
+
+
+def runs(*rows) -> pd.DataFrame:
+    """A table of runs, each (activation, rate, seed, how it ended, training errors)."""
+    expanded = [
+        ("19pct", "published", activation, rate, seed, "fp32", ended, epoch, error)
+        for activation, rate, seed, ended, errors in rows
+        for epoch, error in enumerate(errors, start=1)
+    ]
+    return pd.DataFrame(expanded, columns=KINDS)
+
+
+@pytest.fixture
+def table():
+    """ReLU needs 2 epochs at its best rate, 0.01, and 3 with another seed; tanh needs 8 and does not get there."""
+    return runs(
+        ("tanh", 0.001, 0, "target", [0.9] * 6 + [0.35, 0.25]),
+        ("tanh", 0.001, 1, "schedule", [0.9, 0.8]),
+        ("relu", 0.001, 0, "target", [0.9, 0.8, 0.45, 0.25]),
+        ("relu", 0.01, 0, "target", [0.5, 0.25]),
+        ("relu", 0.01, 1, "target", [0.5, 0.4, 0.25]),
+        ("relu", 0.03, 0, "diverged", [math.nan]),
+    )
+
+
+def test_epochs_are_counted_by_run(table):
+    found = epochs_by_run(table).set_index(["activation", "learning_rate", "seed"])["epochs"]
+    assert found["relu", 0.01, 0] == 2 and found["relu", 0.001, 0] == 4 and found["tanh", 0.001, 0] == 8
+    assert np.isinf(found["tanh", 0.001, 1]) and np.isinf(found["relu", 0.03, 0])
+
+
+def test_the_best_rate_is_that_of_seed_0(table):
+    best = at_best_rate(epochs_by_run(table))
+    assert best[["activation", "seed"]].values.tolist() == [["relu", 0], ["relu", 1], ["tanh", 0], ["tanh", 1]]
+    assert set(best[best["activation"] == "relu"]["learning_rate"]) == {0.01}
+
+
+def test_where_no_rate_got_there_the_nearest_counts(table):
+    near = runs(("tanh", 0.01, 0, "gave up", [0.6, 0.3]), ("tanh", 0.03, 0, "gave up", [0.5, 0.4]))
+    best = at_best_rate(epochs_by_run(pd.concat([table[table["activation"] == "relu"], near])))
+    assert set(best[best["activation"] == "tanh"]["learning_rate"]) == {0.01}
+
+
+def test_the_speedup_pairs_seeds_and_counts_a_miss_as_the_longest_run(table):
+    mean, deviation, n = speedup(table, "19pct", "published")
+    ratios = [8 / 2, 40 / 3]
+    assert (mean, n) == (pytest.approx(np.mean(ratios)), 2) and deviation == pytest.approx(np.std(ratios, ddof=1))
+    with pytest.raises(ValueError, match="runs of relu, tanh with net 19pct .* want logistic, relu"):
+        speedup(table, "19pct", "published", "logistic")
+
+
+def test_the_table_for_people_says_what_was_missed(table):
+    shown = speedup_table(table).set_index("units")
+    assert shown.loc["relu", "epochs"] == "2.5 ± 0.7" and shown.loc["relu", "times ReLU's"] == ""
+    assert shown["best rate"].to_dict() == {"relu": "0.01", "tanh": ""}
+    assert set(shown["precision"]) == {"fp32"}
+    assert shown.loc["tanh", "epochs"] == "more than 40" and shown.loc["tanh", "times ReLU's"].startswith(
+        "more than 8.7"
+    )
+
+
+def test_curves_are_those_of_the_training_split():
+    history = pd.DataFrame({"split": ["train", "val"], "epoch": [1, 1], "top1": [0.5, 0.6], "saturated1": [0.1, None]})
+    assert training_curves(history).to_dict("records") == [{"saturated1": 0.1, "epoch": 1, "training_error": 0.5}]
+
+
+def test_the_race_differs_in_what_is_raced_only():
+    four = race(ReluSettings(dataset="embedded32", published_rate=0.002, seed=3))
+    assert list(four) == [(w, a) for w in ("published", "fan_in") for a in ("relu", "tanh")]
+    assert {run.learning_rate for (weights, _), run in four.items() if weights == "published"} == {0.002}
+    for (weights, activation), run in four.items():
+        assert (run.initialisation, run.activation, run.seed) == (weights, activation, 3)
+        assert (run.weight_decay, run.augmentation, run.normalization) == (0.0, False, None)
+        assert (run.target_error, run.epochs) == cifar_experiments.EARLY and run.image_size == 16
+    large = race(ReluSettings(dataset="cifar10", published_rate=0.001, fan_in_rate=0.01, target=0.4, epochs=7))
+    assert {(run.target_error, run.epochs, run.image_size) for run in large.values()} == {(0.4, 7, "auto")}
+
+
+def test_the_rates_of_the_race_are_the_committed_ones(monkeypatch, table):
+    monkeypatch.setattr(cifar_experiments, "figure1_reference", lambda name: table)
+    four = race(ReluSettings(dataset="embedded32"))
+    assert four["published", "relu"].learning_rate == 0.01 and four["published", "tanh"].learning_rate == 0.001
+    assert four["fan_in", "tanh"].learning_rate == cifar_experiments.REGIMES["fan_in"]["learning_rate"]
+
+
+def test_slopes_are_those_of_the_formulas():
+    x = torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64)
+    found = activation_table(x).pivot(index="x", columns="activation", values="slope")
+    tanh, logistic = np.tanh(x.numpy()), 1 / (1 + np.exp(-x.numpy()))
+    expected = {"relu": x.numpy() > 0, "tanh": 1 - tanh**2, "logistic": logistic * (1 - logistic)}
+    expected["abs_tanh"] = np.sign(x.numpy()) * (1 - tanh**2)
+    for name in ACTIVATIONS:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
+
+
+def test_the_smallest_speedup_and_the_cost_of_raw_pixels(table):
+    scaled = table[table["activation"] == "relu"].assign(initialisation="fan_in")
+    faster = runs(("tanh", 0.01, 0, "target", [0.25])).assign(initialisation="fan_in")
+    both = pd.concat([table, scaled, faster], ignore_index=True)
+    assert speedup(both, "19pct", "fan_in")[0] == cifar_experiments.smallest_speedup(both)[0] == 0.5
+    assert cifar_experiments.raw_against_scaled(both, "19pct", "relu") == 1.0
+
+
+def test_a_summary_replaces_the_runs_that_were_done_again_and_keeps_the_others(monkeypatch, tmp_path, table):
+    measured = [*("training_loss", "error"), *(f"saturated{i}" for i in (1, 2, 3, 4))]
+    table = table.assign(**dict.fromkeys(measured, math.nan))
+    again = runs(("tanh", 0.001, 1, "target", [0.25])).assign(**dict.fromkeys(measured, math.nan))
+    monkeypatch.setattr(cifar_experiments, "REFERENCE", tmp_path)
+    monkeypatch.setattr(cifar_experiments, "load_dataset", lambda name: {"train": FakeStore()})
+    for written in (table, again):
+        monkeypatch.setattr(cifar_experiments, "figure1_table", lambda small, written=written: written)
+        cifar_experiments.summary(small=True)
+    kept = epochs_by_run(cifar_experiments.figure1_reference("figure1-small"))
+    kept = kept.set_index(["activation", "learning_rate", "seed"])
+    assert len(kept) == 6 and kept.loc[("tanh", 0.001, 1), "ended"] == "target"
+    assert kept["epochs"].drop(("tanh", 0.001, 1)).to_dict() == (
+        epochs_by_run(table).set_index(kept.index.names)["epochs"].drop(("tanh", 0.001, 1)).to_dict()
+    )
+
+
+def test_the_legend_names_the_lines_of_all_panels(table):
+    panels = {activation: {activation: rows} for activation, rows in table.groupby("activation")}
+    legend = figures.race(panels, 0.25).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["ReLU", "tanh"]
 
 
 def test_the_notebooks_two_nets_differ_in_the_normalisation_only():

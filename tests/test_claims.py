@@ -4,13 +4,16 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pandas as pd
 import pytest
 
-from alexnet_lib import claims
-from alexnet_lib.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
+from alexnet_lib.ledger import claims
+from alexnet_lib.ledger.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
+from alexnet_lib.ledger.measures import MEASURES
 from alexnet_lib.notebook import ledger
 from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.runs.fields import check
@@ -128,23 +131,19 @@ def test_verdicts(stated, measured, expected):
 
 
 def test_a_measurement_is_a_number_or_a_mean_with_spread(monkeypatch):
-    from alexnet_lib.experiments import cifar_experiments
-
-    monkeypatch.setattr(cifar_experiments, "one", lambda name: len(name), raising=False)
-    monkeypatch.setattr(cifar_experiments, "three", lambda: (2.0, 0.5, 3), raising=False)
-    mean, spread, n = measure(claim(measure="experiments.cifar_experiments.one", arguments=["abc"]))
+    monkeypatch.setitem(MEASURES, "one", lambda name: len(name))
+    monkeypatch.setitem(MEASURES, "three", lambda: (2.0, 0.5, 3))
+    mean, spread, n = measure(claim(measure="one", arguments=["abc"]))
     assert (mean, n) == (3.0, 1) and math.isnan(spread)
-    assert measure(claim(measure="experiments.cifar_experiments.three")) == (2.0, 0.5, 3)
+    assert measure(claim(measure="three")) == (2.0, 0.5, 3)
 
 
 def test_a_record_that_is_not_there_leaves_a_claim_open(monkeypatch):
-    from alexnet_lib.experiments import cifar_experiments
-
     def missing():
         raise FileNotFoundError("no record; `python -m …` makes it")
 
-    monkeypatch.setattr(cifar_experiments, "one", missing, raising=False)
-    stated = claim(measure="experiments.cifar_experiments.one")
+    monkeypatch.setitem(MEASURES, "one", missing)
+    stated = claim(measure="one")
     mean, _, n = measure(stated)
     assert math.isnan(mean) and n == 0 and verdict(stated, mean) == "not yet measured"
 
@@ -171,7 +170,6 @@ def test_what_has_changed_is_named(table):
 def test_the_command_fails_when_a_verdict_is_lost(table, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
     monkeypatch.setattr(claims, "VERDICTS", tmp_path / "verdicts.json")
-    monkeypatch.setattr(claims.accepted_verdicts, "__defaults__", (tmp_path / "verdicts.json",))
     assert main(["--check", "--accept"]) == 0 and main(["--check"]) == 0
     kept = json.loads((tmp_path / "verdicts.json").read_text())
     assert len(kept) == len(table)
@@ -184,7 +182,7 @@ def test_the_command_fails_when_a_verdict_is_lost(table, monkeypatch, tmp_path, 
 def test_without_committed_verdicts_nothing_is_compared(table, monkeypatch, tmp_path, capsys, text):
     path = tmp_path / "verdicts.json"
     monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
-    monkeypatch.setattr(claims.accepted_verdicts, "__defaults__", (path,))
+    monkeypatch.setattr(claims, "VERDICTS", path)
     if text is not None:
         path.write_text(text)
     with pytest.raises(SystemExit) as end:
@@ -262,11 +260,17 @@ def test_a_notebook_shows_spread_and_number_of_runs(table, monkeypatch):
 
 
 def test_the_file_is_part_of_the_package():
-    assert LEDGER.is_file() and LEDGER.parent.name == "alexnet_lib"
+    assert LEDGER.is_file() and LEDGER.parent.name == "ledger"
 
 
-def test_the_ledger_can_be_had_from_the_library_itself():
-    from alexnet_lib import claims as either
+def test_the_ledger_is_a_function_of_the_library():
+    from alexnet_lib import claims as ledger_of
 
-    assert either.main is main
-    pd.testing.assert_frame_equal(either("04_pooling"), either.claims("04_pooling"))
+    pd.testing.assert_frame_equal(ledger_of("04_pooling"), claims.claims("04_pooling"))
+
+
+def test_the_command_is_that_of_the_library():
+    command = [sys.executable, "-m", "alexnet_lib.claims", "--notebook", "04_pooling"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "pooling-top1" in done.stdout

@@ -152,7 +152,7 @@ def test_what_the_paper_counts():
     assert round(tables.billion_multiply_adds(), 3) == 1.583
     assert [tables.pooled_units(h) for h in "12"] == [4 * 4 * 512, 4 * 4 * 528]
     assert tables.narrower_modules() == 4 and tables.wide_share().idxmax() == "inception4d"
-    assert tables.printed_gap("conv2", "weights / 1024") == 112.0
+    assert tables.beside_table_1().loc["conv2", "weights / 1024"] == 112.0
     assert round(tables.saved_by_averaging(), 1) == 51.4
 
 

@@ -116,7 +116,7 @@ def test_a_slider_redraws_where_somebody_does(monkeypatch):
 
 def test_the_ledger_can_be_chosen_from(monkeypatch):
     from alexnet_lib import notebook
-    from alexnet_lib.claims import claims
+    from alexnet_lib.ledger.claims import claims
 
     table = claims("06_dropout").assign(verdict=lambda t: ["holds"] + ["differs"] * (len(t) - 1))
     assert all(text in notebook.browse(table).data for text in ("how", "differs", "dropout"))

@@ -78,10 +78,10 @@ def test_tables_that_are_not_kept_are_named_with_their_command(tmp_path):
     with pytest.raises(
         FileNotFoundError, match="`python -m alexnet_lib.experiments.trained --dataset embedded` makes it"
     ):
-        trained.retrieval_gain("embedded", tmp_path)
+        trained.precisions("embedded", tmp_path)
 
 
-def test_gains_are_read_from_tables(tmp_path):
+def test_precisions_are_read_from_tables(tmp_path):
     rows = []
     for seed, better in ((0, 0.5), (1, 0.6)):
         for of, level in (("features", better), ("pixels", 0.2)):
@@ -89,10 +89,9 @@ def test_gains_are_read_from_tables(tmp_path):
             rows.append({"seed": seed, "of": of, "code": "autoencoder", "bits": 64, "precision": level / 2})
         rows.append({"seed": seed, "of": "both", "code": "none", "bits": 0, "shared": 0.1})
     keep_table(tmp_path, "retrieval", rows)
-    mean, spread, n = trained.retrieval_gain("embedded", tmp_path)
-    assert (mean, n) == (pytest.approx(35), 2) and spread == pytest.approx(10 / 2**0.5)
-    assert trained.code_gain("64", "embedded", tmp_path)[0] == pytest.approx(17.5)
-    assert trained.shared_neighbours("embedded", tmp_path)[0] == pytest.approx(0.1)
+    found = trained.precisions("embedded", tmp_path)
+    assert found.loc["features", "none", 0].tolist() == [50, 60]
+    assert found.loc["pixels", "autoencoder", 64].tolist() == [10, 10]
 
 
 def test_an_ensemble_wants_five_nets(tmp_path):
@@ -111,8 +110,9 @@ def test_runs_whose_columns_differ_are_counted(tmp_path):
         for i in range(24)
     ]
     keep_table(tmp_path, "kernels", rows)
-    assert trained.specialised_runs("embedded", tmp_path) == 0.5
-    assert trained.column_differences("embedded", tmp_path)["difference"].round(3).tolist() == [0.003, 1.003]
+    table = trained.column_differences("embedded", tmp_path)
+    assert table["difference"].round(3).tolist() == [0.003, 1.003]
+    assert (table["p"] < trained.BY_CHANCE).tolist() == [False, True]
 
 
 def test_a_run_to_look_at_is_named_found_or_trained(place, record, monkeypatch):

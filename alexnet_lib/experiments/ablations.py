@@ -1,26 +1,25 @@
 """§3 to §5 and §7 by training: the same run with and without a part of the net or of its training.
 
 The questions: "pooling" (§3.4), "augmentation" (§4.1), "dropout" (§4.2), and "parts": half the kernels (§3.2), no
-normalisation (§3.3), no crops (§4.1), each convolution left out (§7), the first weights as printed and as in 2012 (§5),
-the net of 2012; "decay": no weight decay (§5); "schedule" (§5): a rate that does not fall, two thirds of the epochs;
-"worth": every part of the net and of its training in turn, for a data set that is large enough to tell.
+normalisation (§3.3), no crops (§4.1), each convolution left out (§7), the initial weights as printed and as in 2012
+(§5), the net of 2012; "decay": no weight decay (§5); "schedule" (§5): a constant rate, and two thirds of the epochs;
+"worth": every part of the net and of its training in turn, for a data set large enough to tell them apart.
 
 Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
-dropout off, on centre crops of training images: what the history calls training error is measured while the crops,
-the colours and the silent units are at work, and says little about overfitting.
+dropout off, on centre crops of training images. The history's training error can't show overfitting: it is measured
+with random crops, colour noise and dropout.
 
     python -m alexnet_lib.experiments.ablations pooling --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations augmentation --short
     python -m alexnet_lib.experiments.ablations parts --dataset imagenette73 --epochs 15 --only no-lrn one-gpu
 
-What is finished is skipped, and what was cut off goes on. Each run is kept as
+Finished runs are skipped, and interrupted ones go on. Each run is kept as
 results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images, and
-`silenced.csv`, the errors on validation images when hidden units are silenced at test time; those of the question
-augmentation also with `averaged.csv`, the errors with one view and with ten.
+`silenced.csv`, the errors on validation images when hidden units are silenced at test time. The question augmentation
+adds `averaged.csv`, the errors with one view and with ten.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +39,11 @@ from ..runs.records import Record, keep, load_checkpoint, write_table
 from ..runs.settings import SPEEDS, TrainSettings, resolve
 from ..study.sub_networks import features_of, silenced
 from ..training import build_net, load_net, train
+from . import common
+from .common import PICTURES, command, command_line, crossing, spread_of
+from .common import stated as stated
 
+WITHOUT_A_CONVOLUTION = {f"without-conv{i}": {"without": f"conv{i}"} for i in range(1, 6)}
 VARIANTS = {
     "baseline": {},
     "non-overlapping": {"pooling": "non_overlapping"},
@@ -51,7 +54,7 @@ VARIANTS = {
     "no-augmentation": {"augmentation": "none"},
     "no-lrn": {"normalization": None},
     "one-gpu": {"net": "one_gpu"},
-    **{f"without-conv{i}": {"without": f"conv{i}"} for i in range(1, 6)},
+    **WITHOUT_A_CONVOLUTION,
     "init-printed": {"initialisation": "printed"},
     "init-2012": {"initialisation": "code2012"},
     "net-2012": {"net": "code2012"},
@@ -59,16 +62,8 @@ VARIANTS = {
     "steady-rate": {"recipe": "steady"},
     "shorter": {},  # see `changes`
 }
-PARTS = (
-    "no-lrn",
-    "one-gpu",
-    "colours-only",
-    *(f"without-conv{i}" for i in range(1, 6)),
-    "init-printed",
-    "init-2012",
-    "net-2012",
-)
-# each part of the net and of its training that a run of 200 classes can tell the worth of
+PARTS = ("no-lrn", "one-gpu", "colours-only", *WITHOUT_A_CONVOLUTION, "init-printed", "init-2012", "net-2012")
+# the parts whose worth can be measured with 200 classes
 WORTH = (
     *("no-lrn", "no-dropout", "colours-only", "crops-only", "one-gpu", "run147", "no-decay"),
     *("without-conv3", "without-conv4", "without-conv5", "init-printed", "init-2012"),
@@ -82,19 +77,16 @@ QUESTIONS = {
     "schedule": ("baseline", "steady-rate", "shorter"),
     "worth": ("baseline", *WORTH),
 }
-PICTURES = {"embedded": "built-in pictures", "imagenette73": "photographs"}
 TESTED = 1024  # training images
-AS_THEY_ARE = "as_they_are.csv"
-SILENCED = "silenced.csv"
-AVERAGED = "averaged.csv"
+AS_THEY_ARE, SILENCED, AVERAGED = "as_they_are.csv", "silenced.csv", "averaged.csv"
 # enough to overfit within ten epochs: a narrow net without dropout, at a high rate
 SHORT_RUN = {"width": 0.125, "epochs": 10, "dropout": 0.0, "learning_rate": 0.008}
 SHORT = REFERENCE / "augmentation-short"
-LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # of top-1 error, to which all runs come
+LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # top-1 errors that all runs reach
 
 
-def name_of(variant: str, dataset: str, seed: int) -> str:
-    """What a run is called under results/reference/."""
+def name_of(variant: str, dataset: str, seed: int | str) -> str:
+    """A run's name under results/reference/."""
     return f"ablation-{variant}-{dataset}-seed{seed}"
 
 
@@ -112,8 +104,8 @@ def variant_of(settings: TrainSettings, variant: str, store: Store) -> TrainSett
 
 
 def changes(variant: str, epochs: int) -> dict:
-    """The settings that a variant changes, beside a baseline of so many epochs."""
-    if variant == "shorter":  # of which the baseline is half as long again
+    """The settings that a variant changes, beside a baseline of `epochs`."""
+    if variant == "shorter":  # the baseline is half as long again
         return {"epochs": max(1, epochs * 2 // 3)}
     return VARIANTS[variant]
 
@@ -135,21 +127,19 @@ def tester(run: TrainSettings, store: Store) -> Callable[[pd.DataFrame], None]:
 
 
 def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path = REFERENCE) -> None:
-    """Every variant of a question with every seed, kept as records.
+    """Train every variant of a question with every seed, and keep the records.
 
     Raises:
         ValueError: a run is kept already that has other settings.
     """
+    last = AVERAGED if question == "augmentation" else SILENCED
+    variants = [variant for variant in QUESTIONS[question] if variant in (only or VARIANTS)]
+    stores = load_dataset(settings.dataset)
     for seed in seeds:
-        for variant in QUESTIONS[question]:
+        asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
+        for variant in variants:
             kept = folder / name_of(variant, settings.dataset, seed)
-            last = AVERAGED if question == "augmentation" else SILENCED
-            if only and variant not in only:
-                continue
-            asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
-            if (kept / "config.json").is_file():
-                stores = load_dataset(settings.dataset)
-                require_same(variant_of(asked, variant, stores["train"]), stores, kept)
+            require_same(variant_of(asked, variant, stores["train"]), stores, kept)
             if (kept / last).is_file():
                 continue
             record = run_variant(asked, variant)
@@ -161,9 +151,9 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
 
 
 def inputs_of(record: Record, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """What the net of a finished run is given in validation, centre crops (N, 3, crop, crop), and the labels (N,).
+    """A finished run's validation images as its net sees them, centre crops (N, 3, crop, crop), and the labels (N,).
 
-    count: of so many evenly spaced images, where all do not fit into memory: 0.6 MB each at 224 pixels.
+    count: of that many evenly spaced images, where all don't fit into memory (0.6 MB each at 224 pixels).
     """
     stores, crop = data_of(record), record.config["image_size"]
     val = stores["val"].spread(count or len(stores["val"]))
@@ -178,7 +168,7 @@ def silencing(record: Record) -> pd.DataFrame:
 
 
 def averaging(record: Record) -> list[dict]:
-    """The validation errors of a finished run with one view, and with ten by what of them is averaged."""
+    """The validation errors of a finished run: with one view, and with the probabilities or logits of ten averaged."""
     stores, net = data_of(record), load_net(record)
     mean, labels = mean_of(stores["train"], record.config["image_size"]), stores["val"].labels
     rows = []
@@ -194,8 +184,7 @@ def final_errors(record: Record) -> dict[str, float]:
     "validation", top-1 with one view; "training", top-1 on TESTED training images as they are; "gap", the first less
     the second; "ten views, top-1" and "ten views, top-5", on the validation images.
     """
-    val = record.summary["metrics"]["val"]
-    training = pd.read_csv(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
+    val, training = record.summary["metrics"]["val"], pd.read_csv(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
     errors = {"validation": val["1 view"]["top1"], "training": training, "gap": val["1 view"]["top1"] - training}
     errors |= {f"ten views, top-{k}": val["10 views"][f"top{k}"] for k in (1, 5)}
     return {name: 100 * error for name, error in errors.items()}
@@ -203,12 +192,11 @@ def final_errors(record: Record) -> dict[str, float]:
 
 def kept_runs(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int, Record]:
     """The kept runs of a variant by seed."""
-    paths = sorted(folder.glob(name_of(variant, dataset, 0)[:-1] + "*"))
-    return {record.config["seed"]: record for record in map(Record.open, paths)}
+    return common.kept_runs(name_of(variant, dataset, ""), folder)
 
 
 def answered(question: str, folder: Path = REFERENCE) -> dict[str, list[str]]:
-    """For each data set the variants of a question of which two runs or more are kept, where there is more than one."""
+    """For each data set the variants of a question with two kept runs or more, if there are at least two variants."""
     kept = {d: [v for v in QUESTIONS[question] if len(kept_runs(d, v, folder)) > 1] for d in PICTURES}
     return {dataset: variants for dataset, variants in kept.items() if len(variants) > 1}
 
@@ -217,7 +205,7 @@ def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) ->
     """`final_errors` of the kept runs, one row a variant and seed.
 
     Raises:
-        FileNotFoundError: a variant of which no run is kept, with the command that trains it.
+        FileNotFoundError: no run of a variant is kept; with the command that trains it.
     """
     runs = {v: kept_runs(dataset, v, folder) for v in variants}
     if missing := [v for v, of_seeds in runs.items() if not of_seeds]:
@@ -230,13 +218,11 @@ def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) ->
 
 def paired_results(dataset: str, variants, folder: Path = REFERENCE) -> pd.DataFrame:
     """`results` of the seeds that all of these variants have."""
-    table = results(dataset, variants, folder)
-    seeds = table.groupby("seed").size()
-    return table[table.index.get_level_values("seed").isin(seeds.index[seeds == len(variants)])]
+    return results(dataset, variants, folder).groupby("seed").filter(lambda of_seed: len(of_seed) == len(variants))
 
 
 def gains(dataset: str, against: str, variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
-    """By how many points each error is lower in a variant than in another, for each seed that both have."""
+    """How many points lower each error is in a variant than in another, for each seed that both have."""
     table = results(dataset, (variant, against), folder)
     return (table.loc[against] - table.loc[variant]).dropna()
 
@@ -255,21 +241,14 @@ def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder
     """Validation errors of the kept runs in per cent by views and average: columns seed, views, average, top1, top5."""
     runs = kept_runs(dataset, variant, folder).items()
     tables = [pd.read_csv(run.folder / AVERAGED).assign(seed=seed) for seed, run in runs]
-    table = pd.concat(tables, ignore_index=True)
-    table[["top1", "top5"]] *= 100
-    return table
+    return pd.concat(tables, ignore_index=True).assign(top1=lambda t: 100 * t["top1"], top5=lambda t: 100 * t["top5"])
 
 
 def ten_views_gain(dataset: str = "embedded", column: str = "top1", folder: Path = REFERENCE):
-    """By how many points ten views, averaged as in 2012, lower an error: mean, deviation, number of seeds."""
+    """How many points ten views, averaged as in 2012, lower an error: mean, standard deviation, number of seeds."""
     table = averaged_errors(dataset, folder=folder).query("average == 'probabilities'")
     errors = table.pivot(index="seed", columns="views", values=column)
     return spread_of(errors[1] - errors[10])
-
-
-def spread_of(values: pd.Series) -> tuple[float, float, int]:
-    """Mean, standard deviation and number."""
-    return float(values.mean()), float(values.std()), len(values)
 
 
 def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
@@ -288,45 +267,18 @@ def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFr
     return pd.concat(tables, ignore_index=True)
 
 
-def stated(values: tuple[float, float, int]) -> str:
-    """A mean with its spread, for people."""
-    mean, deviation, count = values
-    return f"{mean:.2f} ± {deviation:.2f} ({count} seeds)"
-
-
 def silenced_errors(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
     """The validation errors (0 to 1) of the kept runs by the share of hidden units silenced, one column a seed."""
     runs = kept_runs(dataset, variant, folder)
     return pd.DataFrame({s: pd.read_csv(r.folder / SILENCED).set_index("share")["error"] for s, r in runs.items()})
 
 
-def less_harm(dataset: str, share=0.5) -> tuple[float, float, int]:
-    """How many points less a net with dropout loses when this share of its hidden units is silenced at test time."""
-    tables = (100 * silenced_errors(dataset, variant) for variant in ("no-dropout", "baseline"))
-    without, with_dropout = (table.loc[share] - table.loc[0.0] for table in tables)
-    return spread_of((without - with_dropout).dropna())
-
-
 # ------------------------------------------------------------------------------------------------- how many epochs
 
 
 def epochs_to(table: pd.DataFrame, column: str, level: float) -> pd.Series:
-    """For each seed of a table of `histories`, the epoch at which a column first falls to a level.
-
-    Between two epochs by a straight line; NaN where the level is not reached.
-    """
+    """For each seed of a table of `histories`, the epoch at which a column first falls to a level; see `crossing`."""
     return pd.Series({seed: crossing(rows["epoch"], rows[column], level) for seed, rows in table.groupby("seed")})
-
-
-def crossing(epochs, values, level: float) -> float:
-    """The epoch at which values first fall to a level, by a straight line between epochs; NaN if they do not."""
-    epochs, values = np.asarray(epochs, float), np.asarray(values, float)
-    below = np.flatnonzero(values <= level)
-    if not len(below):
-        return float("nan")
-    if (i := below[0]) == 0:
-        return epochs[0]
-    return epochs[i - 1] + (values[i - 1] - level) / (values[i - 1] - values[i]) * (epochs[i] - epochs[i - 1])
 
 
 def slowdowns(with_dropout: pd.DataFrame, without: pd.DataFrame, column: str, step=0.02) -> pd.DataFrame:
@@ -342,15 +294,13 @@ def slowdowns(with_dropout: pd.DataFrame, without: pd.DataFrame, column: str, st
 
 
 def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
-    """How many times as many epochs the kept runs take with dropout to a level: mean, deviation, number of seeds."""
+    """How many times as many epochs the kept runs with dropout take to a level: mean, standard deviation, seeds."""
     reached = [epochs_to(histories(dataset, v), column, float(level)) for v in ("baseline", "no-dropout")]
     return spread_of((reached[0] / reached[1]).dropna())
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
-        "python -m alexnet_lib.experiments.ablations", description=(__doc__ or " ").splitlines()[0]
-    )
+    parser = command_line("ablations", __doc__)
     parser.add_argument("question", choices=list(QUESTIONS))
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=int, help="those of the recipe unless given")
@@ -362,18 +312,12 @@ def main(arguments=None) -> None:
     parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
     parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
     parser.add_argument("--short", action="store_true", help=f"runs of seconds, kept in {SHORT.name}: {SHORT_RUN}")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
-    given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    try:
+    with command(parser, arguments) as given:
         asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
         chosen = {name: getattr(given, name) or "auto" for name in asked}
+        chosen |= SHORT_RUN if given.short else {}
         settings = TrainSettings(dataset=given.dataset, speed=given.speed, **chosen)
-        if given.short:
-            settings = dataclasses.replace(settings, **SHORT_RUN)
         run_all(given.question, settings, given.seeds, given.only, SHORT if given.short else REFERENCE)
-    except (ValueError, OSError, ArithmeticError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """§§3 to 7, what each part of the system is worth: the paper's number, the log's, and that of our own runs.
 
-A row of PARTS is a part of the net or of its training. What it is worth is by how many points of top-1 error the runs
-with it are better than those without, over the seeds that both have.
+A row of PARTS is a part of the net or of its training. Its worth is how many points of top-1 error the runs with it are
+better than those without, over the seeds that both have.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,17 +14,16 @@ from ..architecture import skeleton
 from ..study.anatomy import summarise
 from ..study.log2012 import gain_of_training_on, logged_gain
 from . import ablations, pretraining, trained
+from .common import PHOTOGRAPHS, spread_of, stated
 
-PHOTOGRAPHS = "imagenette73"
-TWO_GPUS = logged_gain("145-half", "145-2010", "2010 test")[0]
 NOTHING = math.nan, math.nan, 0
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is left out, where the paper speaks of it, what it says, and the log's number.
+    """What is left out, the section of the paper, its number in points, and the log's.
 
-    variant: of `ablations`; without_runs: what a table says that has none.
+    variant: of `ablations`; without_runs: what a table says where there are no runs.
     """
 
     name: str
@@ -36,14 +34,10 @@ class Part:
     without_runs: str = "no runs yet"
 
 
+TWO_GPUS = logged_gain("145-half", "145-2010", "2010 test")[0]
+PRE_TRAINING = logged_gain("145", "146-2012-2011")[0]
 PARTS = [
-    Part(
-        "two GPUs, not half the kernels on one",
-        "3.2",
-        1.7,
-        logged_gain("145-half", "145-2010", "2010 test")[0],
-        "one-gpu",
-    ),
+    Part("two GPUs, not half the kernels on one", "3.2", 1.7, TWO_GPUS, "one-gpu"),
     Part("normalisation", "3.3", 1.4, logged_gain("148", "145")[0], "no-lrn"),
     Part("overlapping windows", "3.4", 0.4, logged_gain("147", "145")[0], "non-overlapping"),
     Part("crops, reflections and colour noise", "4.1", variant="no-augmentation"),
@@ -63,45 +57,30 @@ PARTS = [
     Part("fifth convolution", "7", variant="without-conv5"),
     Part("ten views, not one", "4.1", 1.5, 1.55),
     Part("average of five nets, not one", "6", 2.6),
-    Part(
-        "training on many classes first",
-        "6",
-        1.7,
-        logged_gain("145", "146-2012-2011")[0],
-        without_runs="in miniature, below",
-    ),
+    Part("training on many classes first", "6", 1.7, PRE_TRAINING, without_runs="in miniature, below"),
 ]
 
 
 def worth(part: Part, dataset: str) -> tuple[float, float, int]:
-    """Points of top-1 error that a part is worth in our kept runs: mean, deviation over seeds, seeds; else NaN and 0.
-
-    With ten views, but for "ten views, not one".
-    """
-    special: dict[str, Callable] = {
-        "ten views, not one": lambda: views(dataset),
-        "average of five nets, not one": lambda: trained.ensemble_gain(dataset=dataset),
-        "training on many classes first": lambda: pretraining.gain() if dataset == "embedded" else NOTHING,
-    }
+    """What a part is worth in our kept runs, with ten views: mean, standard deviation, seeds; NOTHING without runs."""
     try:
         if part.variant is not None:
             return ablations.gain(dataset, part.variant, "ten views, top-1")
-        return special.get(part.name, lambda: NOTHING)()
+        if part.name == "ten views, not one":
+            errors = ablations.results(dataset, ("baseline",))
+            return spread_of(errors["validation"] - errors["ten views, top-1"])
+        if part.name == "average of five nets, not one":
+            return trained.ensemble_gain(dataset=dataset)
+        return pretraining.gain() if dataset == "embedded" else NOTHING
     except FileNotFoundError:
         return NOTHING
 
 
-def views(dataset: str) -> tuple[float, float, int]:
-    """What ten views are worth to the baseline's kept runs."""
-    errors = ablations.results(dataset, ("baseline",))
-    return ablations.spread_of(errors["validation"] - errors["ten views, top-1"])
-
-
 def budget(dataset: str = PHOTOGRAPHS) -> pd.DataFrame:
-    """One row a part: section, paper, log, measured, spread, n, and whether it can be told.
+    """One row a part: section, paper, log, measured, spread, n, told and enough.
 
-    told: our mean is further from 0 than chance brings it in one case of twenty (Student's t); None with one seed.
-    enough: the paper's number is larger than that margin, so that as many runs could have shown it.
+    told: whether our mean is further from 0 than chance takes it once in twenty (Student's t); None with one seed.
+    enough: whether the paper's number exceeds that margin, so that as many runs could have shown it.
     """
     rows = []
     for part in PARTS:
@@ -120,7 +99,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     answer = {True: "yes", False: "no", None: ""}
     rows, without_runs = [], {part.name: part.without_runs for part in PARTS}
     for part, row in table.iterrows():
-        measured = ablations.stated((row["measured"], row["spread"], row["n"])) if row["n"] else without_runs[part]
+        measured = stated((row["measured"], row["spread"], row["n"])) if row["n"] else without_runs[part]
         measured = f"{row['measured']:.2f} (1 seed)" if row["n"] == 1 else measured
         numbers = {name: "" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("paper", "log")}
         told = {"more than chance": answer[row["told"]], "enough runs for the paper's number": answer[row["enough"]]}
@@ -129,10 +108,9 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def commands(table: pd.DataFrame, dataset: str = PHOTOGRAPHS) -> list[str]:
-    """How to train what a table of `budget` has no runs of."""
-    missing = [p.variant for p in PARTS if p.variant and not table.loc[p.name, "n"]]
+    """The commands that train the runs missing from a table of `budget`."""
     by_question: dict[str, list[str]] = {}
-    for variant in missing:
+    for variant in [p.variant for p in PARTS if p.variant and not table.loc[p.name, "n"]]:
         question = next(q for q, named in ablations.QUESTIONS.items() if variant in named)
         by_question.setdefault(question, []).append(variant)
     start = "python -m alexnet_lib.experiments.ablations"
@@ -142,11 +120,8 @@ def commands(table: pd.DataFrame, dataset: str = PHOTOGRAPHS) -> list[str]:
 
 def without_each(name: str = "paper") -> pd.DataFrame:
     """The net without each convolution in turn: parameters and multiply-adds, and their share of the whole net's."""
-    rows = []
-    for layer in ("none", *[f"conv{i}" for i in range(1, 6)]):
-        table = summarise(skeleton(name, without=None if layer == "none" else layer))
-        sums = {each: int(table[each].sum()) for each in ("parameters", "multiply_adds")}
-        rows.append({"left out": layer, **sums})
-    table = pd.DataFrame(rows).set_index("left out")
+    left_out = {"none": None, **{f"conv{i}": f"conv{i}" for i in range(1, 6)}}
+    sums = {k: summarise(skeleton(name, without=v))[["parameters", "multiply_adds"]].sum() for k, v in left_out.items()}
+    table = pd.DataFrame(sums).T.rename_axis("left out")
     shares = 100 * table / table.loc["none"]
     return table.assign(**{f"{name}, % of the whole": shares[name].round(1) for name in table})

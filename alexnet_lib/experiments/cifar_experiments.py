@@ -1,7 +1,7 @@
 """§3.1 and §3.3 on CIFAR-10: the runs behind Figure 1, and behind "13 % without normalisation, 11 % with it".
 
-Every run is a record under runs/. A command that is stopped and given again skips what is finished and goes on in the
-middle of what is not; several can run side by side, each with its own --only.
+Every run is a record under runs/. A command that was stopped goes on when it is given again: finished runs are skipped.
+Several commands can run side by side, each with its own --only.
 
     python -m alexnet_lib.experiments.cifar_experiments figure1 --only 19pct tanh
     python -m alexnet_lib.experiments.cifar_experiments figure1 --small
@@ -9,55 +9,49 @@ middle of what is not; several can run side by side, each with its own --only.
     python -m alexnet_lib.experiments.cifar_experiments summary
 """
 
-import argparse
 import dataclasses
 import itertools
-import json
 import math
-import sys
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..cifar_nets import ACTIVATIONS, NETS
+from ..cifar_training import train_cifar
 from ..dataset import load_dataset
 from ..paths import REFERENCE, runs_dir
-from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
-from ..runs.notebooks import LrnSettings, ReluSettings
-from ..runs.records import Record, keep, provenance, write_json, write_table
-from ..runs.settings import resolve
+from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages, resolve
+from ..runs.records import Record, keep, provenance, read_json, write_json, write_table
+from ..runs.settings import LrnSettings, ReluSettings
 from ..training import NonFiniteLoss
-from ..training import train as train_cifar
-from .ablations import crossing
+from .common import command, command_line, crossing, kept_table, spread_of
 from .lrn_records import LRN_NETS, LRN_PAIRS
 
 KIND = ["net", "initialisation", "activation"]
-RUN = [*KIND, "learning_rate", "seed"]  # which run a row of a table belongs to
+RUN = [*KIND, "learning_rate", "seed"]  # the run that a row of a table belongs to
 TARGET = 0.25  # training error, the dotted line of Figure 1
 LONGEST = 40  # epochs, the width of Figure 1
-BEYOND = 100  # epochs, where no rate was enough for the width: the rate that came nearest goes on
-LEARNS = 0.8  # training error below which the search takes a run for one that learns; a guess has 0.9
-PACE = 5  # epochs over which it is judged whether a run will reach the target
+BEYOND = 100  # epochs at the rate that came nearest, where no rate reaches the target in LONGEST
+LEARNS = 0.8  # a run with a training error below this has learned something; a guess has 0.9
+PACE = 5  # epochs over which a run is judged by whether it will reach the target
 SEEDS = (0, 1, 2)
 FIGURE1_NETS = ("19pct", "conv-local-13pct")
-# with each initialisation the inputs that suit it, and the rate at which the search begins
+# each initialisation with the inputs that suit it, and the rate at which the search begins
 REGIMES = {
     "published": {"initialisation": "published", "input_divisor": 1.0, "learning_rate": 0.001},
     "fan_in": {"initialisation": "fan_in", "input_divisor": 64.0, "learning_rate": 0.01},
 }
-# a scale for a laptop: the centres of the generated pictures
+SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}  # for a laptop: centres of generated pictures
 EARLY = (0.65, 6)  # training error and epochs at which a reader's run on them ends
-SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 def figure1(only=(), small: bool = False, **common) -> None:
-    """For each net, initialisation and activation: the fastest rate by a search with one seed, then more seeds at it.
+    """For each net, initialisation and activation: search for the fastest rate with one seed, then train more seeds.
 
-    As for the figure, without weight decay, crops, reflections or normalisation, until TARGET is reached. Where no rate
-    gets there in LONGEST epochs, all seeds get BEYOND at the rate that came nearest.
+    As for the figure, runs have no regularisation and end at TARGET. Where no rate gets there in LONGEST epochs, all
+    seeds get BEYOND at the rate that came nearest.
     """
     common |= SMALL if small else {}
     for net, regime, activation in itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS):
@@ -71,7 +65,7 @@ def figure1(only=(), small: bool = False, **common) -> None:
 
 
 def unregularised(net: str, regime: str, activation: str) -> dict:
-    """The settings of a run of Figure 1, which had no regularisation of any kind."""
+    """The settings of a run of Figure 1: no regularisation of any kind."""
     fixed = {"net": net, "activation": activation, "normalization": None, "weight_decay": 0.0}
     return fixed | {"augmentation": False, "target_error": TARGET, "give_up_epochs": PACE} | REGIMES[regime]
 
@@ -79,7 +73,7 @@ def unregularised(net: str, regime: str, activation: str) -> dict:
 def race(asked: ReluSettings) -> dict[tuple[str, str], CifarSettings]:
     """The four runs of notebook 02, ReLU and tanh with each initialisation, {(initialisation, activation): settings}.
 
-    On the generated pictures they are those of `figure1(small=True)`, and end early.
+    On the generated pictures they are those of `figure1(small=True)` and end early.
     """
     dataset = choose_pictures(asked.dataset)
     small = dataset == SMALL["dataset"]
@@ -98,7 +92,7 @@ def race(asked: ReluSettings) -> dict[tuple[str, str], CifarSettings]:
 
 
 def best_rate(table: pd.DataFrame, net: str, regime: str, activation: str) -> float:
-    """Of a `figure1_table` the best rate of a kind; where it has no run of it, the rate at which a search begins."""
+    """The best rate of a kind in a `figure1_table`; where it has no such run, the rate at which a search begins."""
     rates = at_best_rate(epochs_by_run(table)).groupby(KIND)["learning_rate"].first()
     return float(rates.get((net, regime, activation), REGIMES[regime]["learning_rate"]))
 
@@ -109,11 +103,10 @@ def experiment(small: bool) -> str:
 
 
 def fastest_rate(settings: CifarSettings, measure: Callable | None = None) -> tuple[float, float]:
-    """The rate that reaches the target in the fewest epochs, or comes nearest to it, and these epochs; inf if none did.
+    """The rate that reaches the target in the fewest epochs, or comes nearest, and these epochs; inf if none does.
 
-    From settings.learning_rate upwards and then downwards, on each side until a rate does worse than the best so far;
-    where none has reached the target, until two in a row do worse than one that learns. No run needs to be longer than
-    the best.
+    The search goes from settings.learning_rate up, then down, each way until a rate does worse than the best so far;
+    while none has reached the target, until two in a row do worse than one that learns. No run is longer than the best.
     """
     measure, start = measure or epochs_needed, RATES.index(settings.learning_rate)
     best, above = (math.inf, math.inf, settings.learning_rate), RATES[start:]
@@ -130,7 +123,7 @@ def fastest_rate(settings: CifarSettings, measure: Callable | None = None) -> tu
 
 
 def epochs_needed(settings: CifarSettings, limit: int) -> tuple[float, float]:
-    """Epochs to the target, inf where `limit` do not suffice, and the last error, inf where the loss was no number."""
+    """Epochs to the target, inf if `limit` aren't enough, and the last error, inf if the loss was not a number."""
     store = load_dataset(choose_pictures(settings.dataset))["train"]
     run = resolve(dataclasses.replace(settings, stages=((limit, 1.0),)), store)
     diverged = run.folder / "diverged.json"
@@ -146,26 +139,21 @@ def epochs_needed(settings: CifarSettings, limit: int) -> tuple[float, float]:
 
 
 def epochs_to(history: pd.DataFrame, error: float) -> float:
-    """After how many epochs the training error fell to `error`, by a straight line between epochs; NaN if it did not.
-
-    The training error of an epoch is that of its batches as they came.
-    """
+    """The epoch at which the training error, that of the batches as they came, fell to `error`; see `crossing`."""
     rows = history.query("split == 'train'")
     return float(crossing(rows["epoch"], rows["top1"], error))
 
 
 def figure1_table(small: bool = False) -> pd.DataFrame:
-    """One row for each epoch of each run that there is; a run whose loss stopped being a number has one, of epoch 0.
+    """One row for each epoch of each run; a run that diverged has one, of epoch 0.
 
-    Of runs that differ in nothing but how many epochs they were given, the longest.
+    Of runs that differ only in their number of epochs, the longest.
     """
     runs, about = {}, [*RUN, "precision", "ended", "epoch"]
     for folder in sorted((runs_dir() / experiment(small)).iterdir()):
         rows = []
         if (folder / "diverged.json").is_file():
-            rows = [
-                json.loads((folder / "diverged.json").read_text(encoding="utf-8")) | {"ended": "diverged", "epoch": 0}
-            ]
+            rows = [read_json(folder / "diverged.json") | {"ended": "diverged", "epoch": 0}]
         elif (folder / "summary.json").is_file():
             record = Record.open(folder)
             train, val = (record.history.query(f"split == '{split}'").set_index("epoch") for split in ("train", "val"))
@@ -183,31 +171,23 @@ def figure1_table(small: bool = False) -> pd.DataFrame:
 
 def figure1_reference(name: str = "figure1") -> pd.DataFrame:
     """The committed table of "figure1" (CIFAR-10) or "figure1-small" (the generated pictures), as `figure1_table`."""
-    return pd.read_csv(REFERENCE / name / "runs.csv")
-
-
-def replace_runs(table: pd.DataFrame, by: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one `figure1_table` whose runs another one does not have, and those of the other."""
-    runs = pd.MultiIndex.from_frame(table[RUN])
-    rest = table[~runs.isin(pd.MultiIndex.from_frame(by[RUN]))]
-    return pd.concat([rest, by]).sort_values([*RUN, "precision", "ended", "epoch"], kind="stable", ignore_index=True)
+    small = " --small" * name.endswith("small")
+    return kept_table(
+        REFERENCE / name / "runs.csv", f"python -m alexnet_lib.experiments.cifar_experiments figure1{small}"
+    )
 
 
 def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a run of `figure1_table`: the epochs to TARGET, inf where it did not get there, and the last error."""
+    """One row a run of `figure1_table`: the epochs to TARGET, inf where it didn't get there, and the last error."""
     keys, rows = [*RUN, "precision", "ended"], []
     for run, epochs in table.groupby(keys, sort=False):
-        history = pd.DataFrame({"split": "train", "epoch": epochs["epoch"], "top1": epochs["training_error"]})
-        taken = epochs_to(history, TARGET)
-        rows.append([*run, math.inf if math.isnan(taken) else taken, history["top1"].iloc[-1]])
+        taken = crossing(epochs["epoch"], epochs["training_error"], TARGET)
+        rows.append([*run, math.inf if math.isnan(taken) else taken, epochs["training_error"].iloc[-1]])
     return pd.DataFrame(rows, columns=[*keys, "epochs", "last_error"])
 
 
 def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `epochs_by_run`, the rows at each net's, initialisation's and activation's best rate, that of seed 0.
-
-    Where no rate got there, the rate that came nearest.
-    """
+    """The rows of `epochs_by_run` at the best rate of each kind with seed 0, or at the one that came nearest."""
     first = table[(table["seed"] == 0) & (table["ended"] != "diverged")]
     best = first.sort_values(["epochs", "last_error"]).groupby(KIND).head(1)[[*KIND, "learning_rate"]]
     order = [*NETS, *REGIMES, *ACTIVATIONS]
@@ -221,7 +201,7 @@ def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
 def speedup(table: pd.DataFrame, net: str, initialisation: str, slow: str = "tanh") -> tuple[float, float, int]:
     """How many times as many epochs as ReLU another activation needs: mean, deviation and number over the seeds.
 
-    A run that did not get there counts as LONGEST epochs, so that the answer is too small rather than too large.
+    A run that didn't get there counts as LONGEST epochs, so the answer is too small rather than too large.
     """
     rows = at_best_rate(epochs_by_run(table))
     rows = rows[(rows["net"] == net) & (rows["initialisation"] == initialisation)]
@@ -229,14 +209,13 @@ def speedup(table: pd.DataFrame, net: str, initialisation: str, slow: str = "tan
     if not {slow, "relu"} <= set(epochs):
         found = f"{', '.join(epochs)} with net {net} and initialisation {initialisation}"
         raise ValueError(f"runs of {found}; want {slow}, relu")
-    ratios = (epochs[slow] / epochs["relu"]).dropna()
-    return ratios.mean(), ratios.std(), len(ratios)
+    return spread_of((epochs[slow] / epochs["relu"]).dropna())
 
 
 def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
-    """For people: epochs to TARGET at the best rate and how many times ReLU's; a row a net, weights, activation.
+    """For people: epochs to TARGET at the best rate and the ratio to ReLU's; a row a net, initialisation, activation.
 
-    Spreads are deviations over the seeds; "more than" where a run did not get there in LONGEST epochs.
+    Spreads are standard deviations over the seeds; "more than" where a run didn't get there in LONGEST epochs.
     """
     rows, best = [], at_best_rate(epochs_by_run(table))
     for (net, initialisation, activation), runs in best.groupby(KIND, sort=False):
@@ -244,17 +223,15 @@ def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
         row["precision"] = ", ".join(sorted(set(runs["precision"])))
         missed = not np.isfinite(runs["epochs"]).all()
         row["best rate"] = "" if missed else f"{runs['learning_rate'].iloc[0]:g}"
-        row["epochs"] = f"more than {LONGEST}" if missed else _spread(runs["epochs"].mean(), runs["epochs"].std())
-        row["times ReLU's"] = ""
+        row["epochs"] = f"more than {LONGEST}" if missed else _rounded(*spread_of(runs["epochs"]))
         others = best[(best["net"] == net) & (best["initialisation"] == initialisation)]["activation"]
-        if activation != "relu" and "relu" in set(others):
-            mean, deviation, _ = speedup(table, net, initialisation, activation)
-            row["times ReLU's"] = "more than " * missed + _spread(mean, deviation)
-        rows.append(row)
+        compared = activation != "relu" and "relu" in set(others)
+        ratio = _rounded(*speedup(table, net, initialisation, activation)) if compared else ""
+        rows.append(row | {"times ReLU's": "more than " * (missed and compared) + ratio})
     return pd.DataFrame(rows)
 
 
-def _spread(mean: float, deviation: float) -> str:
+def _rounded(mean: float, deviation: float, _: int) -> str:
     return f"{mean:.1f}" if math.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
 
 
@@ -264,28 +241,22 @@ def training_curves(history: pd.DataFrame) -> pd.DataFrame:
     return rows.filter(like="saturated").assign(epoch=rows["epoch"], training_error=rows["top1"])
 
 
-def relu_speedup(name: str, net: str, initialisation: str, slow: str = "tanh") -> tuple[float, float, int]:
-    """`speedup` of a committed table, for the ledger."""
-    return speedup(figure1_reference(name), net, initialisation, slow)
-
-
-def smallest_speedup(name: str) -> tuple[float, float, int]:
-    """The smallest of a committed table's speed-ups over tanh, of all nets and initialisations."""
-    table = figure1_reference(name)
+def smallest_speedup(table: pd.DataFrame) -> tuple[float, float, int]:
+    """The smallest speed-up over tanh of all nets and initialisations."""
     kinds = at_best_rate(epochs_by_run(table)).groupby(["net", "initialisation"])["activation"].agg(set)
     return min(speedup(table, *kind) for kind, activations in kinds.items() if {"relu", "tanh"} <= activations)
 
 
-def raw_against_scaled(name: str, net: str, activation: str) -> float:
-    """How many times as many epochs a net needs with raw pixels and published weights as with scaled ones of both."""
-    rows = at_best_rate(epochs_by_run(figure1_reference(name)))
+def raw_against_scaled(table: pd.DataFrame, net: str, activation: str) -> float:
+    """How many times as many epochs a net needs with raw pixels and published weights as with scaled ones."""
+    rows = at_best_rate(epochs_by_run(table))
     rows = rows[(rows["net"] == net) & (rows["activation"] == activation)]
     epochs = rows.groupby("initialisation")["epochs"].mean()
     return float(epochs["published"] / epochs["fan_in"])
 
 
 def lrn(epochs: int, seeds, only=(), **common) -> None:
-    """The 13 % net, the same with normalisation added and no other change, and the final 11 % net; kept as records."""
+    """Train and keep the 13 % net, the same with only normalisation added, and the final 11 % net."""
     for seed, net in itertools.product(seeds, LRN_NETS):
         if set(only) <= {net}:
             settings = CifarSettings(net=net, seed=seed, stages=published_stages(epochs), experiment="lrn", **common)
@@ -296,9 +267,9 @@ def lrn(epochs: int, seeds, only=(), **common) -> None:
 
 
 def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
-    """Notebook 03's two small nets, which differ in nothing but the normalisation: {"without": …, "with": …}.
+    """Notebook 03's two small nets, which differ only in the normalisation: {"without": …, "with": …}.
 
-    On the generated pictures they are trained just long enough to have kernels to look at.
+    On the generated pictures they train just long enough to have kernels to look at.
     """
     dataset = choose_pictures(asked.dataset)
     auto = {"image_size": 16, "batch_size": 16, "epochs": 1}
@@ -312,12 +283,14 @@ def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
 
 
 def summary(small: bool = False) -> None:
-    """Write what Figure 1's runs came to under results/reference/; runs that are there and not here stay."""
+    """Write the table of Figure 1's runs to results/reference/; runs that are only there stay."""
     folder = REFERENCE / experiment(small)
     folder.mkdir(parents=True, exist_ok=True)
     table = figure1_table(small)
     if (folder / "runs.csv").is_file():
-        table = replace_runs(figure1_reference(experiment(small)), table)
+        kept, again = figure1_reference(experiment(small)), pd.MultiIndex.from_frame(table[RUN])
+        table = pd.concat([kept[~pd.MultiIndex.from_frame(kept[RUN]).isin(again)], table])
+        table = table.sort_values([*RUN, "precision", "ended", "epoch"], kind="stable", ignore_index=True)
     write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[8:], 5)).to_dict("records"))
     dataset = choose_pictures(SMALL["dataset"] if small else "auto")
     store = load_dataset(dataset)["train"]
@@ -327,22 +300,17 @@ def summary(small: bool = False) -> None:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.experiments.cifar_experiments", description=(__doc__ or " ").splitlines()[0]
-    )
+    parser = command_line("cifar_experiments", __doc__)
     parser.add_argument("command", choices=["figure1", "lrn", "summary"])
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
     parser.add_argument("--only", nargs="+", default=[], choices=words, help="the runs that have all of these")
     parser.add_argument("--epochs", type=int, default=50, help="of a run of lrn (50; the published net had 520)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs of lrn (0)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
-    given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    common = {"precision": given.precision, "compiled": given.compiled}
-    try:
+    with command(parser, arguments) as given:
+        common = {"precision": given.precision, "compiled": given.compiled}
         match given.command:
             case "figure1":
                 figure1(given.only, given.small, **common)
@@ -350,9 +318,7 @@ def main(arguments=None) -> None:
                 lrn(given.epochs, given.seeds, given.only, **common)
             case "summary":
                 summary(given.small)
-    except (ValueError, OSError, ArithmeticError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

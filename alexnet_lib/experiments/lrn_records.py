@@ -1,7 +1,4 @@
-"""§3.3's claim on CIFAR-10, "13 % without normalisation, 11 % with it": what the runs that were kept came to.
-
-`cifar_experiments.lrn` makes the runs; those that are kept lie in results/reference/lrn-….
-"""
+"""§3.3's claim on CIFAR-10, "13 % without normalisation, 11 % with it", in the kept runs of `cifar_experiments.lrn`."""
 
 import math
 from collections.abc import Iterator
@@ -11,25 +8,22 @@ import pandas as pd
 
 from ..paths import REFERENCE
 from ..runs.records import Record
+from .common import spread_of
 
 VIEWS = ("1 view", "9 shifts", "10 views")
 LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
-# without and with normalisation: nothing else changed, and what the files of 2012 say in the end
+# without and with normalisation: nothing else changed, and the final files of 2012
 LRN_PAIRS = {"clean": LRN_NETS[:2], "published": (LRN_NETS[0], LRN_NETS[2])}
 
 
 def _records(folder: Path) -> Iterator[tuple[dict, Record]]:
-    """What `lrn` has kept: of which net, schedule and seed a record is, and the record."""
+    """The kept records, each with its net, schedule and seed."""
     for record in map(Record.open, sorted(path.parent for path in Path(folder).glob("lrn-*/summary.json"))):
         yield {"net": record.config["net"]} | {key: record.summary[key] for key in ("epochs", "seed")}, record
 
 
 def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
-    """One row a record; none where there is none.
-
-    Columns: net, epochs, seed, precision, parameters, pictures (with a word where they are a lossy copy), and for each
-    way to look at the test images the top-1 error, from 0 to 1.
-    """
+    """One row a record: net, epochs, seed, precision, parameters, pictures, and the top-1 error (0 to 1) by VIEWS."""
     rows = []
     for run, record in _records(folder):
         seen = record.summary["metrics"]["val"]
@@ -42,9 +36,9 @@ def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
 
 
 def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
-    """By how many points a net with normalisation errs less, over the seeds that both nets of a pair were kept for.
+    """How many points lower the error of a net with normalisation is, over the seeds that both nets of a pair have.
 
-    Columns: pair (of LRN_PAIRS), views (of `VIEWS`), epochs, points, deviation (over seeds; NaN for one), seeds.
+    Columns: pair (of LRN_PAIRS), views (of VIEWS), epochs, points, deviation (over seeds; NaN for one), seeds.
     """
     errors = lrn_table(folder).melt(["net", "epochs", "seed"], VIEWS, "views", "error").astype({"error": float})
     errors = errors.pivot(index=["views", "epochs", "seed"], columns="net", values="error").reindex(columns=LRN_NETS)
@@ -55,9 +49,9 @@ def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
 
 
 def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Points, deviation and seeds of `lrn_gains` for a pair; NaN, NaN and 0 where none was kept.
+    """Points, deviation and seeds of `lrn_gains` for a pair; NaN, NaN and 0 without runs.
 
-    Of several schedules the one with most seeds counts, and of those the longest.
+    The schedule with most seeds counts, and of those the longest.
     """
     if views not in VIEWS or pair not in LRN_PAIRS:
         raise ValueError(f"views {views!r} of pair {pair!r}; accepted are {', '.join(VIEWS)} of {', '.join(LRN_PAIRS)}")
@@ -67,17 +61,15 @@ def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENC
 
 
 def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Test error in per cent of a net that was kept: mean, deviation over seeds, seeds; of its longest schedule."""
+    """Test error in per cent of a net, in its longest schedule: mean, deviation over seeds, seeds."""
     table = lrn_table(folder).query("net == @net")
-    errors = 100 * table.loc[table["epochs"] == table["epochs"].max(), views].astype(float)
-    return float(errors.mean()), float(errors.std()), len(errors)
+    return spread_of(100 * table.loc[table["epochs"] == table["epochs"].max(), views].astype(float))
 
 
 def lrn_curves(folder: Path = REFERENCE) -> pd.DataFrame:
     """Errors from 0 to 1 by epoch. Columns: net, epochs (of its schedule), seed, epoch, train, test.
 
-    train: of the random crops of an epoch, each before the net has learned from it. test: of the test images after the
-    epoch, with one view.
+    train: of the random crops of an epoch, each before the net learns from it. test: after the epoch, with one view.
     """
     columns = ["net", "epochs", "seed", "epoch", "train", "test"]
     curves = [pd.DataFrame(columns=columns)]

@@ -1,14 +1,13 @@
-"""§6, the last rows of Table 2 in miniature: a net with a sixth convolution learns many classes, then the few meant.
+"""§6, the last rows of Table 2 in miniature: a net with a sixth convolution is pre-trained on many classes.
 
-The chain of run 146: train on many classes; keep all weights but the last layer's; train on the few, the first layer
-at a tenth of the rate. Against it, the same net on the few classes from scratch, for as many epochs as the fine-tuning,
-which is the paper's comparison, and for as many steps as both together.
+The chain of run 146: train on many classes; keep all weights but those of the last layer; train on a few others, with
+a tenth of the learning rate for the first layer. It is compared with the same net trained on the few classes from
+scratch, for as many epochs as the fine-tuning (the paper's comparison), and for as many steps as both together.
 
     python -m alexnet_lib.experiments.pretraining --keep
     python -m alexnet_lib.experiments.pretraining --many FOLDER_OF_FALL_2011 --few ilsvrc2012 --epochs 8 54
 """
 
-import argparse
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..dataset import Store, load_dataset
@@ -28,17 +26,18 @@ from ..paths import REFERENCE
 from ..run_state import has_finite_weights
 from ..runs.records import provenance, write_json, write_table
 from ..runs.settings import TrainSettings, resolve
+from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
-from .ablations import spread_of
+from .common import command, command_line, kept_table, spread_of
 
 KEPT = REFERENCE / "pretraining-embedded"
-FIRST_LAYER_RATE = 0.1  # of the others', in fine-tuning (layer-params-146-2012.cfg)
+FIRST_LAYER_RATE = 0.1  # over that of the others, in fine-tuning (layer-params-146-2012.cfg)
 FEW_CLASSES, FEW_IMAGES = 6, 20
 CHAINS = ("pre-trained", "from scratch", "from scratch, as long as both")
 
 
 def of_classes(store: Store, classes: Sequence[int], images: int | None = None) -> Store:
-    """A part of a store: these classes, renumbered in this order, with at most so many images of each."""
+    """A part of a store: these classes, renumbered in this order, with at most `images` of each."""
     rows = [np.flatnonzero(store.labels == label)[:images] for label in classes]
     labels = np.repeat(np.arange(len(classes)), [len(each) for each in rows])
     rows = np.concatenate(rows)
@@ -47,46 +46,41 @@ def of_classes(store: Store, classes: Sequence[int], images: int | None = None) 
 
 
 def divided(stores: dict[str, Store], few: int = FEW_CLASSES, images: int | None = FEW_IMAGES):
-    """The stores of many classes, and of few, every n-th class, with few training images: two dicts of stores."""
+    """The stores of most classes, and those of every n-th class with few training images: two dicts of stores."""
     classes = np.arange(len(stores["train"].classes))
     chosen = classes[:: max(1, len(classes) // few)][:few]
-    rest = np.setdiff1d(classes, chosen)
-    many = {split: of_classes(store, rest) for split, store in stores.items()}
-    wanted = {"train": images}
-    return many, {split: of_classes(store, chosen, wanted.get(split)) for split, store in stores.items()}
+    many = {split: of_classes(store, np.setdiff1d(classes, chosen)) for split, store in stores.items()}
+    return many, {s: of_classes(store, chosen, images if s == "train" else None) for s, store in stores.items()}
 
 
 def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rate: float = 1.0) -> nn.Module:
-    """Train a net in place, by the recipe of a run; the first layer at `first_rate` times the rate.
+    """Train a net in place by the recipe of a run, with the learning rate of the first layer times `first_rate`.
 
     Raises:
-        NonFiniteLoss: names the epoch after which the weights are not finite any more.
+        NonFiniteLoss: names the epoch after which the weights are no longer finite.
     """
     named, mean = recipe(run.recipe), mean_of(store, run.image_size)
     steps = math.ceil(len(store) / run.batch_size)
-    first = list(net.conv1.parameters())
-    rest = [p for p in net.parameters() if not any(p is q for q in first)]
-    groups = [{"params": rest, "factor": 1.0}, {"params": first, "factor": first_rate}]
+    rest = [p for name, p in net.named_parameters() if not name.startswith("conv1.")]
+    groups = [{"params": rest, "factor": 1.0}, {"params": list(net.conv1.parameters()), "factor": first_rate}]
     optimizer = PaperSGD(groups, run.learning_rate, named.momentum, named.weight_decay)
     run = dataclasses.replace(run, epochs=epochs)
     with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
         torch.manual_seed(run.seed)
         for epoch in range(epochs):
             net.train()
-            for step, (x, labels) in enumerate(batches(run, store, mean, epoch, 0)):
+            for step, (images, labels) in enumerate(batches(run, store, mean, epoch, 0)):
                 for group in optimizer.param_groups:
                     rate = rate_factor(named, (epoch + step / steps) / epochs)
                     group["lr"] = run.learning_rate * rate * group["factor"]
-                optimizer.zero_grad()
-                F.cross_entropy(net(x), labels).backward()
-                optimizer.step()
+                update(net, optimizer, images, labels)
             if not has_finite_weights(net):
-                raise NonFiniteLoss(f"the weights are not finite any more after epoch {epoch + 1} of {epochs}")
+                raise NonFiniteLoss(f"the weights are no longer finite after epoch {epoch + 1} of {epochs}")
     return net
 
 
 def with_new_classes(net: nn.Sequential, run: TrainSettings, classes: int) -> nn.Sequential:
-    """A net with the weights of another, but for the last layer, which is new."""
+    """A net with the weights of another and a new last layer."""
     fresh = build_net(run, classes)
     kept = {name: value for name, value in net.state_dict().items() if not name.startswith("fc8")}
     fresh.load_state_dict(kept, strict=False)
@@ -94,22 +88,22 @@ def with_new_classes(net: nn.Sequential, run: TrainSettings, classes: int) -> nn
 
 
 def chains(run: TrainSettings, many: dict[str, Store], few: dict[str, Store], epochs: tuple[int, int]) -> list[dict]:
-    """Errors on the validation images of the few classes, from 0 to 1, one row a chain of CHAINS; epochs: many, few.
+    """Errors on the validation images of the few classes, from 0 to 1, one row a chain of CHAINS.
 
-    "As long as both" takes as many steps as pre-training and fine-tuning together.
+    epochs: on the many classes, and on the few. "As long as both" takes as many steps as both together.
     """
-    classes = len(few["train"].classes)
+    train, classes = few["train"], len(few["train"].classes)
     taught = fit(build_net(run, len(many["train"].classes)), run, many["train"], epochs[0])
-    steps = [math.ceil(len(stores["train"]) / run.batch_size) for stores in (many, few)]
+    steps = [math.ceil(len(store) / run.batch_size) for store in (many["train"], train)]
     longer = epochs[1] + round(epochs[0] * steps[0] / steps[1])
-    nets = {
-        "pre-trained": fit(with_new_classes(taught, run, classes), run, few["train"], epochs[1], FIRST_LAYER_RATE),
-        "from scratch": fit(build_net(run, classes), run, few["train"], epochs[1]),
-        "from scratch, as long as both": fit(build_net(run, classes), run, few["train"], longer),
-    }
-    means = {name: mean_of(few["train"], run.image_size) for name in nets}
-    errors = {name: evaluate(net, few["val"], means[name]) for name, net in nets.items()}
-    return [{"chain": name, "seed": run.seed, "top1": e["top1"], "top5": e["top5"]} for name, e in errors.items()]
+    nets = (
+        fit(with_new_classes(taught, run, classes), run, train, epochs[1], FIRST_LAYER_RATE),
+        fit(build_net(run, classes), run, train, epochs[1]),
+        fit(build_net(run, classes), run, train, longer),
+    )
+    errors = [evaluate(net, few["val"], mean_of(train, run.image_size)) for net in nets]
+    rows = zip(CHAINS, errors, strict=True)
+    return [{"chain": chain, "seed": run.seed, "top1": e["top1"], "top5": e["top5"]} for chain, e in rows]
 
 
 def settings_of(dataset: str, seed: int = 0, **changes) -> TrainSettings:
@@ -118,60 +112,49 @@ def settings_of(dataset: str, seed: int = 0, **changes) -> TrainSettings:
 
 
 def miniature(seed: int = 0, width: float = 0.125, epochs: tuple[int, int] = (12, 60), device="auto") -> list[dict]:
-    """The whole chain on the built-in pictures: eighteen classes first, then six with twenty images each."""
+    """The whole chain on the built-in pictures: first eighteen classes, then six with twenty images each."""
     stores = load_dataset("embedded")
     run = resolve(settings_of("embedded", seed, width=width, device=device), stores["train"])
     return chains(run, *divided(stores), epochs)
 
 
 def kept_errors(folder: Path = KEPT) -> pd.DataFrame:
-    """The kept errors in per cent, one row a chain and seed.
-
-    Raises:
-        FileNotFoundError: none is kept, with the command.
-    """
-    path = folder / "chains.csv"
-    if not path.is_file():
-        raise FileNotFoundError("no chain is kept; `python -m alexnet_lib.experiments.pretraining --keep` trains them")
-    table = pd.read_csv(path)
+    """The kept errors in per cent, one row a chain and seed; see `kept_table`."""
+    table = kept_table(folder / "chains.csv", "python -m alexnet_lib.experiments.pretraining --keep")
     return table.assign(top1=100 * table["top1"], top5=100 * table["top5"])
 
 
 def gain(against: str = "from scratch", folder: Path = KEPT) -> tuple[float, float, int]:
-    """By how many points of top-1 error the pre-trained net is better than the same net from scratch."""
+    """How many points lower the top-1 error of the pre-trained net is than that of the same net from scratch."""
     errors = kept_errors(folder).pivot(index="seed", columns="chain", values="top1")
     return spread_of(errors[against] - errors["pre-trained"])
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
-        "python -m alexnet_lib.experiments.pretraining", description=(__doc__ or " ").splitlines()[0]
-    )
+    parser = command_line("pretraining", __doc__)
     parser.add_argument("--many", help="a data set of many classes; eighteen of the built-in ones unless given")
-    parser.add_argument("--few", default="ilsvrc2012", help="the data set that is meant, where --many is given")
+    parser.add_argument("--few", default="ilsvrc2012", help="the data set of fewer classes, with --many")
     parser.add_argument("--epochs", type=int, nargs=2, default=[12, 60], help="on the many classes, and on the few")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--keep", action="store_true", help=f"keep the errors in {KEPT.name}")
-    given = parser.parse_args(arguments)
-    epochs, rows = tuple(given.epochs), []
-    try:
+    rows: list[dict] = []
+    with command(parser, arguments) as given:
         for seed in given.seeds:
             if given.many is None:
-                rows += miniature(seed, epochs=epochs)
+                rows += miniature(seed, epochs=tuple(given.epochs))
             else:
                 few = load_dataset(given.few)
                 run = resolve(settings_of(given.few, seed), few["train"])
-                rows += chains(run, load_dataset(given.many), few, epochs)
+                rows += chains(run, load_dataset(given.many), few, tuple(given.epochs))
             print(pd.DataFrame(rows[-len(CHAINS) :]).to_string(index=False))
-    except (ValueError, OSError, ArithmeticError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    if given.keep:
-        KEPT.mkdir(parents=True, exist_ok=True)
-        write_table(KEPT / "chains.csv", [row | {"top1": round(row["top1"], 5)} for row in rows])
-        numbers = {"--epochs": given.epochs, "--seeds": given.seeds}
-        options = " ".join(f"{name} {' '.join(map(str, values))}" for name, values in numbers.items())
-        command = f"python -m alexnet_lib.experiments.pretraining --keep {options}"
-        write_json(KEPT / "about.json", {"command": command, **provenance()})
+        if given.keep:
+            KEPT.mkdir(parents=True, exist_ok=True)
+            write_table(KEPT / "chains.csv", [row | {"top1": round(row["top1"], 5)} for row in rows])
+            epochs, seeds = (" ".join(map(str, numbers)) for numbers in (given.epochs, given.seeds))
+            write_json(
+                KEPT / "about.json",
+                {"command": f"{parser.prog} --keep --epochs {epochs} --seeds {seeds}"} | provenance(),
+            )
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
 """GoogLeNet against AlexNet: the same recipe, pictures and seeds for both, at equal epochs and at equal compute.
 
-Both nets have a quarter of their width and see crops of 64 pixels. There an image costs GoogLeNet about four times the
-multiply-adds that it costs AlexNet. So each net has a long run, and a short one with a quarter of the epochs: equal
-epochs compare the short ones, or the long ones; equal compute compares GoogLeNet's short with AlexNet's long one.
+Both nets have a quarter of their width and see crops of 64 pixels. There an image costs GoogLeNet about four times as
+many multiply-adds as AlexNet. So each net has a long run, and a short one with a quarter of the epochs. The two short
+runs, or the two long ones, compare equal epochs; GoogLeNet's short and AlexNet's long run compare equal compute.
 
     python -m alexnet_lib.experiments.sequel --dataset embedded --seeds 0 1 2
     python -m alexnet_lib.experiments.sequel --dataset imagenette73 --epochs 15 --seeds 0
 
-What is finished is skipped, and what was cut off goes on. Each run is kept as
+Finished runs are skipped, and interrupted ones go on. Each run is kept as
 results/reference/sequel-<run>-<dataset>-seed<k>/; AlexNet's long ones are those of `ablations.py`.
 """
 
-import argparse
 import dataclasses
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from ..architecture import skeleton as alexnet_skeleton
 from ..dataset import load_dataset
@@ -28,12 +26,13 @@ from ..runs.settings import TrainSettings, resolve
 from ..study.anatomy import summarise
 from ..study.googlenet import modules
 from ..training import train
-from .ablations import PICTURES, spread_of
+from . import common
 from .ablations import name_of as ablation_name
+from .common import PICTURES, command, command_line, error_of, spread_of
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
 SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
-# name: the net, and whether it has AlexNet's epochs or the fewer with which GoogLeNet costs the same
+# "long": the epochs of AlexNet; "short": as many as make GoogLeNet cost the same
 RUNS = {
     "AlexNet": ("AlexNet", "long"),
     "AlexNet, fewer epochs": ("AlexNet", "short"),
@@ -43,26 +42,27 @@ RUNS = {
 SHORT_NAMES = {name: f"{net.lower()}-{length}" for name, (net, length) in RUNS.items()}
 
 
-def work_of(net: str, classes: int = 24, **changes) -> int:
+def work_of(net: str, classes: int = 24) -> int:
     """Multiply-adds of a net of RUNS for one image of 64 pixels, without auxiliary classifiers."""
+    width, side = SMALL["width"], SMALL["image_size"]
     if net == "AlexNet":
-        small = {name: SMALL[name] for name in ("width", "image_size")} | changes
-        return int(summarise(alexnet_skeleton("paper", classes, **small), small["image_size"])["multiply_adds"].sum())
-    small = SMALL | changes
-    return int(modules(skeleton(classes, aux=False, **small), small["image_size"])["multiply_adds"].sum())
+        table = summarise(alexnet_skeleton("paper", classes, width=width, image_size=side), side)
+    else:
+        table = modules(skeleton(classes, aux=False, **SMALL), side)
+    return int(table["multiply_adds"].sum())
 
 
 def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings:
-    """The settings of one of RUNS, where the long ones have this many epochs."""
+    """The settings of one of RUNS, with this many epochs for the long ones."""
     net, length = RUNS[run]
     if length == "short":
         epochs = max(1, round(epochs * work_of("AlexNet") / work_of("GoogLeNet")))
-    common = TrainSettings(dataset=dataset, width=SMALL["width"], recipe="small", epochs=epochs, seed=seed)
-    common = dataclasses.replace(common, experiment="sequel")
-    return dataclasses.replace(common, net="googlenet", without=SMALL["without"]) if net == "GoogLeNet" else common
+    asked = {"dataset": dataset, "width": SMALL["width"], "epochs": epochs, "seed": seed}
+    asked |= {"net": "googlenet", "without": SMALL["without"]} if net == "GoogLeNet" else {}
+    return TrainSettings(**asked, recipe="small", experiment="sequel")
 
 
-def folder_of(run: str, dataset: str, seed: int, folder: Path = REFERENCE) -> Path:
+def folder_of(run: str, dataset: str, seed: int | str, folder: Path = REFERENCE) -> Path:
     """Where a run is kept."""
     if run == "AlexNet" and dataset in PICTURES:
         return folder / ablation_name("baseline", dataset, seed)
@@ -70,7 +70,7 @@ def folder_of(run: str, dataset: str, seed: int, folder: Path = REFERENCE) -> Pa
 
 
 def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = REFERENCE) -> None:
-    """Every run with every seed, kept as records.
+    """Train every run with every seed, and keep the records.
 
     Raises:
         ValueError: a run is kept already that has other settings.
@@ -92,17 +92,13 @@ def pair(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict
 
 
 def kept_runs(dataset: str, folder: Path = REFERENCE) -> dict[str, dict[int, Record]]:
-    """The kept runs by name and seed; a name without any is left out."""
-    found = {}
-    for run in RUNS:
-        paths = sorted(folder.glob(folder_of(run, dataset, 0, folder).name[:-1] + "*"))
-        if paths:
-            found[run] = {record.config["seed"]: record for record in map(Record.open, paths)}
-    return found
+    """The kept runs by name and seed; a name without runs is left out."""
+    found = {run: common.kept_runs(folder_of(run, dataset, "", folder).name, folder) for run in RUNS}
+    return {run: by_seed for run, by_seed in found.items() if by_seed}
 
 
 def compared(folder: Path = REFERENCE) -> dict[str, dict[str, dict[int, Record]]]:
-    """`kept_runs` of the data sets on which both nets are kept, by what their pictures are."""
+    """`kept_runs` of the data sets with kept runs of both nets, by the name of their pictures."""
     runs = {title: kept_runs(dataset, folder) for dataset, title in PICTURES.items()}
     return {title: kept for title, kept in runs.items() if {RUNS[name][0] for name in kept} == {"AlexNet", "GoogLeNet"}}
 
@@ -110,7 +106,7 @@ def compared(folder: Path = REFERENCE) -> dict[str, dict[str, dict[int, Record]]
 def curve(record: Record) -> pd.DataFrame:
     """A run by epoch: epoch, work (multiply-adds of all images so far, in units of 10¹²), error (validation, %).
 
-    An update costs three times the forward pass; auxiliary classifiers are left out, which add a part in a thousand.
+    An update costs three forward passes. The auxiliary classifiers, a part in a thousand, are left out.
     """
     val = record.history.query("split == 'val'")
     an_image = work_of("AlexNet" if record.config["net"] == "paper" else "GoogLeNet", record.summary["classes"])
@@ -121,15 +117,15 @@ def curve(record: Record) -> pd.DataFrame:
 def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
     """Runs of one data set in a table, one row a name: sizes, work, images a second, errors with their spread.
 
-    images/s are medians of what was measured while the runs shared a machine; they say little beside each other.
+    images/s were measured while the runs shared a machine, so they say little beside each other.
     """
     rows = []
     for name, by_seed in runs.items():
-        one, errors = next(iter(by_seed.values())), {}
-        for k, column in ((1, "top-1 error (%)"), (5, "top-5 error (%)")):
-            values = pd.Series([100 * r.summary["metrics"]["val"]["1 view"][f"top{k}"] for r in by_seed.values()])
-            errors[column] = f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
-        net = RUNS[name][0]
+        one, errors, net = next(iter(by_seed.values())), {}, RUNS[name][0]
+        for k in (1, 5):
+            values = pd.Series([error_of(run, k=k) for run in by_seed.values()])
+            spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+            errors[f"top-{k} error (%)"] = f"{values.mean():.1f}{spread}"
         rows.append(
             {"": name, "epochs": one.summary["epochs"], "seeds": len(by_seed), "parameters": parameters_of(net, one)}
             | {"million multiply-adds": f"{work_of(net, one.summary['classes']) / 1e6:.1f}"}
@@ -140,37 +136,27 @@ def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
 
 
 def parameters_of(net: str, record: Record) -> int:
-    """Parameters of the net that answers, of a run's number of classes."""
-    classes = record.summary["classes"]
+    """Parameters of a run's net without auxiliary classifiers."""
     if net == "AlexNet":
         return record.summary["parameters"]
-    return sum(p.numel() for p in skeleton(classes, aux=False, **SMALL).parameters())
+    return sum(p.numel() for p in skeleton(record.summary["classes"], aux=False, **SMALL).parameters())
 
 
 def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """By how many points the top-1 error of one of RUNS is below another's: mean, deviation, number of seeds."""
-    errors = {}
-    for name in (ours, theirs):
-        runs = kept_runs(dataset, folder)[name].items()
-        errors[name] = pd.Series({seed: 100 * run.summary["metrics"]["val"]["1 view"]["top1"] for seed, run in runs})
-    return spread_of((errors[theirs] - errors[ours]).dropna())
+    """How many points the top-1 error of one of RUNS is below another's: mean, standard deviation, number of seeds."""
+    runs = kept_runs(dataset, folder)
+    low, high = (pd.Series({seed: error_of(run) for seed, run in runs[name].items()}) for name in (ours, theirs))
+    return spread_of((high - low).dropna())
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.experiments.sequel", description=(__doc__ or " ").splitlines()[0]
-    )
+    parser = command_line("sequel", __doc__)
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=int, default=45, help="of AlexNet (45)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=list(SHORT_NAMES.values()), choices=list(SHORT_NAMES.values()))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
-    given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    try:
+    with command(parser, arguments) as given:
         run_all(given.dataset, given.epochs, given.seeds, [run for run in RUNS if SHORT_NAMES[run] in given.only])
-    except (ValueError, OSError, ArithmeticError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

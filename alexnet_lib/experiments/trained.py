@@ -1,20 +1,18 @@
-"""§6 and §6.1, what trained nets are asked: their average, their kernels, their neighbours and codes, as kept tables.
+"""§6 and §6.1, measured on trained nets and kept as tables: averages, kernels, nearest neighbours and codes.
 
     python -m alexnet_lib.experiments.trained --seeds 0 1 2 3 4
     python -m alexnet_lib.experiments.trained --dataset embedded --epochs 45 --seeds 0 1 2
 
-The nets are those of `ablations`, the variant "baseline": finished runs are read, others trained first. The tables lie
-in results/reference/trained-<dataset>/:
+The nets are the baselines of `ablations`, trained first where a run isn't finished. The tables lie in
+results/reference/trained-<dataset>/:
 
     ensemble.csv    errors of single nets, of the average of several, and of weighted averages
     kernels.csv     colourfulness of the first layer's kernels by column
     retrieval.csv   precision among the six nearest training images, by features, by pixels and by codes
-    labels.csv      how often the best wrong guess is related to the truth (built-in pictures)
+    labels.csv      how often the best wrong guess shares a word with the true class (built-in pictures)
 """
 
-import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -23,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from .. import qualitative as ask
 from ..architecture import NETS
@@ -34,13 +31,13 @@ from ..runs.records import Record, provenance, write_json, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import averaged, fit_weights, probabilities
 from ..training import load_net, train
-from .ablations import run_variant, spread_of
+from .ablations import run_variant
+from .common import PHOTOGRAPHS, command, command_line, kept_table, spread_of
 
-PHOTOGRAPHS = "imagenette73"
 BITS = (16, 64, 256)
 NEAREST = 6
 SMALL_SIDE = 16  # pixels, of the pictures whose pixels are coded
-QUERIES, KNOWN = 1000, 10_000  # at most so many validation and training images
+QUERIES, KNOWN = 1000, 10_000  # the most validation and training images
 BY_CHANCE = 0.05
 
 
@@ -49,35 +46,24 @@ def folder_of(dataset: str, folder: Path = REFERENCE) -> Path:
 
 
 def table(name: str, dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataFrame:
-    """A kept table.
-
-    Raises:
-        FileNotFoundError: with the command that makes it.
-    """
-    path = folder_of(dataset, folder) / f"{name}.csv"
-    if not path.is_file():
-        command = f"python -m alexnet_lib.experiments.trained --dataset {dataset}"
-        raise FileNotFoundError(f"no table {name} of {dataset} is kept; `{command}` makes it")
-    return pd.read_csv(path)
-
-
-# ------------------------------------------------------------------------------------------------ asking finished runs
+    """A kept table; see `kept_table`."""
+    command = f"python -m alexnet_lib.experiments.trained --dataset {dataset}"
+    return kept_table(folder_of(dataset, folder) / f"{name}.csv", command)
 
 
 def ensemble(nets: dict[int, np.ndarray], labels: np.ndarray) -> list[dict]:
     """Errors in per cent of single nets and averages; nets: probabilities (N, classes) by seed.
 
-    kind "single": each net; "average": every choice of `nets` of them; "fitted": weights fitted as in 2012 on every
-    second image, tested on the same images ("same half") and on the others ("other half"), beside equal weights.
+    Kinds: "single", each net; "average", every choice of two nets or more; "fitted", with weights fitted as in 2012 on
+    every second image, and "equal", with equal ones, each on these images ("same half") and the others ("other half").
     """
     rows = []
     for count in range(1, len(nets) + 1):
         for chosen in combinations(nets, count):
             p = averaged([nets[seed] for seed in chosen])
             rows.append(_errors("single" if count == 1 else "average", chosen, p, labels))
-    halves = {"same half": slice(0, None, 2), "other half": slice(1, None, 2)}
-    weights = fit_weights([p[halves["same half"]] for p in nets.values()], labels[halves["same half"]], k=1)
-    for half, part in halves.items():
+    weights = fit_weights([p[::2] for p in nets.values()], labels[::2], k=1)
+    for half, part in {"same half": slice(0, None, 2), "other half": slice(1, None, 2)}.items():
         those = [p[part] for p in nets.values()]
         rows.append(_errors(f"equal, {half}", tuple(nets), averaged(those), labels[part]))
         rows.append(_errors(f"fitted, {half}", tuple(nets), averaged(those, weights), labels[part]))
@@ -98,38 +84,31 @@ def kernels(record: Record, seed: int) -> list[dict]:
 
 
 def retrieval(record: Record, seed: int, stores: dict[str, Store]) -> list[dict]:
-    """Precision among the nearest of KNOWN training images, for QUERIES validation images and each way to compare."""
+    """Precision among the nearest of KNOWN training images to QUERIES validation images, one row a way to compare."""
     from ..study.baselines import small_pixels  # loads scikit-learn
 
     train, val, crop = stores["train"].spread(KNOWN), stores["val"].spread(QUERIES), record.config["image_size"]
-    images, labels, net, mean = (val.images, train.images), val.labels, load_net(record), mean_of(train, crop)
+    images, net, mean = (val.images, train.images), load_net(record), mean_of(train, crop)
     features = [ask.hidden_features(net, x, mean) for x in images]
-    by_pixels = partial(ask.pixel_features, crop=crop)
-    near = {"features": ask.neighbours(*features, NEAREST), "pixels": ask.neighbours(*images, NEAREST, by_pixels)}
-    common = ask.shared(near["features"], near["pixels"])
-    rows = [{"of": name, "code": "none", "bits": 0, "found": found} for name, found in near.items()]
+    near = ask.neighbours(*features, NEAREST)
+    near_by_pixels = ask.neighbours(*images, NEAREST, partial(ask.pixel_features, crop=crop))
+    found = {("features", "none", 0): near, ("pixels", "none", 0): near_by_pixels}
     small = [small_pixels(x, SMALL_SIDE) for x in images]
     for of, (queries, known) in {"features": features, "pixels": small}.items():
-        rows += [{"of": of, **row} for row in _by_codes(queries, known, seed)]
-    shown = [{k: v for k, v in row.items() if k != "found"} for row in rows]
-    measured = [round(ask.precision(row["found"], labels, train.labels), 5) for row in rows]
-    rows = [{"seed": seed, **row, "precision": p} for row, p in zip(shown, measured, strict=True)]
-    return [*rows, {"seed": seed, "of": "both", "code": "none", "bits": 0, "shared": round(common, 5)}]
-
-
-def _by_codes(queries: np.ndarray, known: np.ndarray, seed: int) -> list[dict]:
-    rows = []
-    for bits in BITS:
-        net = ask.train_autoencoder(known, bits, seed=seed)
-        pairs = {"autoencoder": (ask.codes_of(net, queries), ask.codes_of(net, known))}
-        pairs["random planes"] = ask.random_codes(queries, known, bits, seed)
-        found = {code: ask.hamming_neighbours(*pair, NEAREST) for code, pair in pairs.items()}
-        rows += [{"code": code, "bits": bits, "found": f} for code, f in found.items()]
-    return rows
+        for bits in BITS:
+            coder = ask.train_autoencoder(known, bits, seed=seed)
+            codes = {"autoencoder": (ask.codes_of(coder, queries), ask.codes_of(coder, known))}
+            codes["random planes"] = ask.random_codes(queries, known, bits, seed)
+            found |= {(of, code, bits): ask.hamming_neighbours(*pair, NEAREST) for code, pair in codes.items()}
+    rows = [{"seed": seed, "of": of, "code": code, "bits": bits} for of, code, bits in found]
+    for row, each in zip(rows, found.values(), strict=True):
+        row["precision"] = round(ask.precision(each, val.labels, train.labels), 5)
+    shared = round(ask.shared(near, near_by_pixels), 5)
+    return [*rows, {"seed": seed, "of": "both", "code": "none", "bits": 0, "shared": shared}]
 
 
 def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str = "auto", folder: Path = REFERENCE):
-    """Ask the nets of all seeds, and keep the tables."""
+    """Measure the nets of all seeds, and keep the tables."""
     stores, kept = load_dataset(dataset), folder_of(dataset, folder)
     kept.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict]] = {"kernels": [], "retrieval": [], "labels": []}
@@ -154,9 +133,9 @@ def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str =
 
 
 def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int = 0, device: str = "auto") -> Record:
-    """A finished run of the reader's: one by its name, or notebook 07's; where there is none, a short one is trained.
+    """A finished run of the reader's: one by its name, or one of notebook 07; if there is none, a short one is trained.
 
-    Notebook 07's is that of its defaults, else the longest on these pictures that is no shorter than the short one.
+    Of notebook 07's runs, that of its defaults, or the longest of at least `epochs` on these pictures.
 
     Raises:
         FileNotFoundError: no finished run of that name.
@@ -170,19 +149,19 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
     settings, store = TrainSettings(dataset=dataset, seed=seed, device=device), load_dataset(dataset)["train"]
     run = resolve(settings, store)
     if (run.folder / "summary.json").is_file():
-        return train(settings)  # which looks whether it is what it is called
+        return train(settings)  # which checks that the run is what its name says
     finished = [Record.open(path.parent) for path in sorted(run.folder.parent.glob("*/summary.json"))]
     others = [r for r in finished if r.summary["dataset"]["train"] == store.meta["fingerprint"]]
     others = [r for r in others if r.config["net"] in NETS and r.config["epochs"] >= epochs]
-    return max(others, key=lambda r: r.config["epochs"], default=None) or train(
-        dataclasses.replace(settings, epochs=epochs)
-    )
+    if others:
+        return max(others, key=lambda r: r.config["epochs"])
+    return train(dataclasses.replace(settings, epochs=epochs))
 
 
 def search_seconds(queries: np.ndarray, known: np.ndarray, codes: dict[int, list[np.ndarray]]) -> pd.DataFrame:
-    """How long each way takes to find the nearest of `known` (N, F) to all queries, and what it keeps of an image.
+    """How long each search for the nearest of `known` (N, F) to all queries takes, and the bytes it keeps of an image.
 
-    The tree is asked a hundred of the queries. codes: for each number of bits those of the queries and of the known.
+    Only a hundred queries go to the tree. codes: by number of bits, the codes of the queries and of the known.
     """
     from sklearn.neighbors import BallTree  # half a second to load
 
@@ -200,11 +179,8 @@ def search_seconds(queries: np.ndarray, known: np.ndarray, codes: dict[int, list
     return pd.DataFrame(rows)
 
 
-# ----------------------------------------------------------------------------------------------------- for the ledger
-
-
 def ensemble_gain(column: str = "top1", dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> tuple:
-    """By how many points the average of all nets is better than the single ones: mean, deviation over these, number.
+    """How many points the average of all nets is better than a single one: mean, standard deviation, number.
 
     Raises:
         FileNotFoundError: fewer than five nets are kept.
@@ -212,9 +188,8 @@ def ensemble_gain(column: str = "top1", dataset: str = PHOTOGRAPHS, folder: Path
     errors = table("ensemble", dataset, folder)
     single = errors.query("kind == 'single'")[column]
     if len(single) < 5:
-        raise FileNotFoundError(
-            f"{len(single)} nets are kept; `python -m alexnet_lib.experiments.trained --seeds 0 1 2 3 4`"
-        )
+        command = "python -m alexnet_lib.experiments.trained --seeds 0 1 2 3 4"
+        raise FileNotFoundError(f"{len(single)} nets are kept; `{command}` makes more")
     together = errors[(errors["kind"] == "average") & (errors["nets"] == len(single))]
     return spread_of(single - together[column].item())
 
@@ -224,16 +199,10 @@ def column_differences(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> 
     rows = []
     for seed, of_seed in table("kernels", dataset, folder).groupby("seed"):
         values = of_seed.sort_values("map")["colourfulness"].to_numpy()
+        first, second = (half.mean() for half in np.split(values, 2))
         difference, p = ask.column_difference(values)
-        half = len(values) // 2
-        rows.append({"seed": seed, "first column": values[:half].mean(), "second column": values[half:].mean()})
-        rows[-1] |= {"difference": difference, "p": p}
+        rows.append({"seed": seed, "first column": first, "second column": second, "difference": difference, "p": p})
     return pd.DataFrame(rows)
-
-
-def specialised_runs(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> float:
-    """The share of runs whose columns differ in colourfulness by more than chance allows."""
-    return float((column_differences(dataset, folder)["p"] < BY_CHANCE).mean())
 
 
 def full_size_kernels(name: str = "imagenette-code2012", folder: Path = REFERENCE) -> np.ndarray:
@@ -242,7 +211,7 @@ def full_size_kernels(name: str = "imagenette-code2012", folder: Path = REFERENC
 
 
 def full_size_chance() -> float:
-    """How likely chance makes the columns of that net differ in colourfulness as much as they do."""
+    """The probability that chance alone makes that net's columns differ as much in colourfulness."""
     return ask.column_difference(ask.colourfulness(full_size_kernels()))[1]
 
 
@@ -252,48 +221,14 @@ def precisions(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataF
     return 100 * rows.pivot(index=["of", "code", "bits"], columns="seed", values="precision")
 
 
-def retrieval_gain(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Points of precision by which features retrieve better than pixels."""
-    found = precisions(dataset, folder)
-    return spread_of(found.loc["features", "none", 0] - found.loc["pixels", "none", 0])
-
-
-def shared_neighbours(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """The share of the nearest by features that are among the nearest by pixels."""
-    return spread_of(table("retrieval", dataset, folder).query("of == 'both'")["shared"])
-
-
-def code_gain(bits: str | int, dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Points of precision by which an autoencoder's codes of features retrieve better than its codes of pixels."""
-    found = precisions(dataset, folder)
-    return spread_of(found.loc["features", "autoencoder", int(bits)] - found.loc["pixels", "autoencoder", int(bits)])
-
-
-def plausible(dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """How many times as often as by chance the best wrong guess is related to the truth."""
-    return spread_of(table("labels", dataset, folder)["times_chance"])
-
-
-def about(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> dict:
-    """Where the kept tables come from."""
-    return json.loads((folder_of(dataset, folder) / "about.json").read_text(encoding="utf-8"))
-
-
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.experiments.trained", description=(__doc__ or " ").splitlines()[0]
-    )
+    parser = command_line("trained", __doc__)
     parser.add_argument("--dataset", default=PHOTOGRAPHS)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
-    given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    try:
+    with command(parser, arguments) as given:
         measure(given.dataset, given.epochs, given.seeds, given.device)
-    except (ValueError, OSError, ArithmeticError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""§3.5 and Figure 2, what a net is made of: shapes, sizes, fields and connections, read from the live model."""
+"""§3.5 and Figure 2: the shapes, sizes, receptive fields and connections of a net, read from the live model."""
 
 from collections import OrderedDict
 from math import prod
@@ -12,17 +12,8 @@ from torch import Tensor, nn
 from ..architecture import NETS, RGB, layer_shapes, shape_after, side_of, skeleton
 from ..learning import BIASED_LAYERS, initial_std
 
-# the caption of Figure 2: how many neurons each layer has
-PRINTED = {
-    "conv1": 253_440,
-    "conv2": 186_624,
-    "conv3": 64_896,
-    "conv4": 64_896,
-    "conv5": 43_264,
-    "fc6": 4096,
-    "fc7": 4096,
-    "fc8": 1000,
-}
+# neurons by layer, from the caption of Figure 2
+PRINTED = dict(conv1=253_440, conv2=186_624, conv3=64_896, conv4=64_896, conv5=43_264, fc6=4096, fc7=4096, fc8=1000)
 
 
 def trace(net: nn.Sequential, images: Tensor) -> OrderedDict[str, Tensor]:
@@ -37,47 +28,37 @@ def trace(net: nn.Sequential, images: Tensor) -> OrderedDict[str, Tensor]:
 
 
 def summarise(net: nn.Sequential, image_size: int = 224) -> pd.DataFrame:
-    """What each learned layer and pool is, from the model's own layers (a `skeleton` will do); one row a layer.
+    """Each learned layer and pool of a net (a `skeleton` will do), one row a layer.
 
     Columns: layer, output (C × H × W), neurons, kernel (of one filter), parameters, share of all parameters,
     multiply_adds for one image, and field / stride: the side of the receptive field and the step between neighbouring
     units, both in input pixels.
     """
-    shapes = layer_shapes(net, image_size)
-    total = sum(p.numel() for p in net.parameters())
-    rows, field, stride = [], 1, 1
-    for name, layer in net.named_children():
+    total, rows, field, stride = sum(p.numel() for p in net.parameters()), [], 1, 1
+    for (name, layer), shape in zip(net.named_children(), layer_shapes(net, image_size).values(), strict=True):
         if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | nn.Linear):
             continue
-        shape = shapes[name]
-        parameters = sum(p.numel() for p in layer.parameters())
-        spatial = not isinstance(layer, nn.Linear)
-        if spatial:
-            size, step = side_of(layer.kernel_size), side_of(layer.stride)
-            field, stride = field + (size - 1) * stride, stride * step
-        rows.append(
-            {
-                "layer": name,
-                "output": " × ".join(map(str, shape)),
-                "neurons": prod(shape) if parameters else 0,
-                "kernel": " × ".join(map(str, reversed(layer.weight.shape[1:]))) if parameters else "",
-                "parameters": parameters,
-                "share": parameters / total,
-                "multiply_adds": layer.weight.numel() * (shape[-1] * shape[-2] if len(shape) > 1 else 1)
-                if parameters
-                else 0,
-                "field": field if spatial else image_size,
-                "stride": stride if spatial else image_size,
-            }
-        )
+        row = {"layer": name, "output": times(shape), "neurons": 0, "kernel": "", "parameters": 0, "share": 0.0}
+        row |= {"multiply_adds": 0, "field": image_size, "stride": image_size}
+        if hasattr(layer, "weight"):
+            parameters = sum(p.numel() for p in layer.parameters())
+            row |= {"neurons": prod(shape), "kernel": times(reversed(layer.weight.shape[1:]))}
+            row |= {"parameters": parameters, "share": parameters / total}
+            row["multiply_adds"] = layer.weight.numel() * prod(shape[1:])
+        if hasattr(layer, "kernel_size"):
+            field, stride = field + (side_of(layer.kernel_size) - 1) * stride, stride * side_of(layer.stride)
+            row |= {"field": field, "stride": stride}
+        rows.append(row)
     return pd.DataFrame(rows).set_index("layer")
 
 
-def dependence(net: nn.Sequential, name: str) -> np.ndarray:
-    """Which input maps each output map of a convolution depends on: (outputs, inputs), 1 for yes.
+def times(sizes) -> str:
+    """Sizes as text: "96 × 55 × 55"."""
+    return " × ".join(map(str, sizes))
 
-    Asked of the layer itself: the gradient of an output map's sum with respect to its inputs.
-    """
+
+def dependence(net: nn.Sequential, name: str) -> np.ndarray:
+    """Which input maps each output map of a convolution depends on, by its gradient: (outputs, inputs), 1 for yes."""
     layer = getattr(net, name)
     side = 2 * side_of(layer.kernel_size)
     x = torch.zeros(1, layer.in_channels, side, side, requires_grad=True)
@@ -87,28 +68,26 @@ def dependence(net: nn.Sequential, name: str) -> np.ndarray:
 
 
 def specification(name: str = "paper", num_classes: int = 1000, **changes) -> pd.DataFrame:
-    """A named net as a table, one row a layer: what it sees, its kernel, maps, output and initial weights.
+    """A named net as a table, one row a layer.
 
-    Columns: layer, sees, kernel / stride / padding, maps (a + b for two columns), output, weights / biases (their
-    initial deviation and value) and the layer in PyTorch.
+    Columns: layer, sees, kernel / stride / padding, maps (a + b for two columns), weights / biases (the initial
+    standard deviation and value), output, and the layer in PyTorch.
     """
     spec, net = NETS[name], skeleton(name, num_classes, **changes)
     rows, shape = [], (RGB, *2 * [changes.get("image_size", 224)])
     for layer_name, layer in net.named_children():
         row = {"layer": layer_name, "sees": "", "kernel / stride / padding": "", "maps": "", "weights / biases": ""}
         if hasattr(layer, "weight"):
-            maps, fan_in = layer.weight.shape[0], layer.weight[0].numel()
-            a_and_b = spec.columns > 1 and layer_name != "fc8"
-            row["maps"] = f"{maps // 2} + {maps // 2}" if a_and_b else str(maps)
+            maps, two = layer.weight.shape[0], spec.columns > 1 and layer_name != "fc8"
+            row["maps"] = f"{maps // 2} + {maps // 2}" if two else str(maps)
             row["sees"] = _sees(layer, shape, spec.columns)
-            std = initial_std(layer_name, fan_in, spec.initialisation)
+            std = initial_std(layer_name, layer.weight[0].numel(), spec.initialisation)
             row["weights / biases"] = f"{std:g} / {int(layer_name in BIASED_LAYERS)}"
         if hasattr(layer, "kernel_size"):
-            row["kernel / stride / padding"] = " / ".join(
-                str(side_of(size)) for size in (layer.kernel_size, layer.stride, layer.padding)
-            )
+            sizes = map(side_of, (layer.kernel_size, layer.stride, layer.padding))
+            row["kernel / stride / padding"] = " / ".join(map(str, sizes))
         shape = shape_after(layer, shape)
-        rows.append(row | {"output": " × ".join(map(str, shape)), "in PyTorch": repr(layer)})
+        rows.append(row | {"output": times(shape), "in PyTorch": repr(layer)})
     return pd.DataFrame(rows).set_index("layer")
 
 

@@ -1,4 +1,4 @@
-"""What GoogLeNet is made of, read from the live model and held against what its paper prints."""
+"""GoogLeNet's layers and modules, read from the live model, beside the numbers of its paper."""
 
 from math import prod
 
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..architecture import RGB, shape_after
 from ..architecture import skeleton as alexnet_skeleton
-from ..distortions import SCALES
 from ..inception import (
     HEADS,
     INCEPTIONS,
@@ -21,34 +20,24 @@ from ..inception import (
     skeleton,
 )
 from ..learning import HEAD_WEIGHT
-from .anatomy import summarise
+from .anatomy import summarise, times
 
-# Table 1: parameters in thousands, multiply-adds in millions. The two layers of conv2 are one row there.
+# Table 1, where the two layers of conv2 are one row
 PRINTED = pd.DataFrame(
     {
-        "conv1": (2.7, 34),
-        "conv2": (112, 360),
-        "inception3a": (159, 128),
-        "inception3b": (380, 304),
-        "inception4a": (364, 73),
-        "inception4b": (437, 88),
-        "inception4c": (463, 100),
-        "inception4d": (580, 119),
-        "inception4e": (840, 170),
-        "inception5a": (1072, 54),
-        "inception5b": (1388, 71),
-        "fc": (1000, 1),
+        "thousand parameters": (2.7, 112, 159, 380, 364, 437, 463, 580, 840, 1072, 1388, 1000),
+        "million multiply-adds": (34.0, 360, 128, 304, 73, 88, 100, 119, 170, 54, 71, 1),
     },
-    index=["thousand parameters", "million multiply-adds"],
-).T
-KIBI = 1024  # the thousand in which Table 1 counts weights, without biases
+    index=["conv1", "conv2", *INCEPTIONS, "fc"],
+)
+KIBI = 1024  # Table 1 counts weights, without biases, in units of 1024
 
 
 def dissect(net: GoogLeNet, image_size: int = 224) -> pd.DataFrame:
-    """Every learned layer of the live model (a `skeleton` will do), those of the auxiliaries too; one row a layer.
+    """Every learned layer of a net (a `skeleton` will do), including its auxiliary classifiers; one row a layer.
 
-    Columns: module (a name of ORDER, or "auxiliary <what it looks at>"), layer (inside it), input and output (shapes
-    of one image's maps or units), weights (without biases), parameters, multiply_adds for one image.
+    Columns: module (a name of ORDER, or "auxiliary <module below it>"), layer (inside it), input and output (shapes for
+    one image), weights (without biases), parameters, multiply_adds for one image.
     """
     rows, shape = [], (RGB, image_size, image_size)
     for name in net.layers:
@@ -67,7 +56,7 @@ def dissect(net: GoogLeNet, image_size: int = 224) -> pd.DataFrame:
 
 
 def _follow(rows: list[dict], module: str, name: str, layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Add what a layer, or each of several in a row, has learned to the rows; return the shape behind them."""
+    """Add a row for each learned layer of a layer or sequence; return the shape behind it."""
     parts = list(layer) if isinstance(layer, nn.Sequential) else [layer]
     for part in parts:
         seen, shape = shape, shape_after(part, shape)
@@ -81,7 +70,7 @@ def _follow(rows: list[dict], module: str, name: str, layer: nn.Module, shape: t
 
 
 def modules(net: GoogLeNet, image_size: int = 224) -> pd.DataFrame:
-    """Table 1 from the live model: a row a module, with output, parameters and multiply_adds for one image."""
+    """Table 1 from the live model: a row a module; output, parameters, multiply_adds for one image."""
     layers = dissect(net, image_size)
     table = layers.groupby("module", sort=False)[["parameters", "multiply_adds"]].sum()
     outputs = layers.groupby("module", sort=False)["output"].last()
@@ -89,18 +78,18 @@ def modules(net: GoogLeNet, image_size: int = 224) -> pd.DataFrame:
         layer = getattr(net, name)
         if isinstance(layer, Inception):
             outputs[name] = (layer.maps, *outputs[name][1:])
-    table.insert(0, "output", [" × ".join(map(str, shape)) for shape in outputs])
+    table.insert(0, "output", outputs.map(times))
     return table
 
 
 def parameters_of(part: str = "main", **changes) -> int:
-    """Parameters of "main", the net that answers, or of "training", with its auxiliary classifiers."""
+    """Parameters of the "main" net, or for "training" with its auxiliary classifiers."""
     net = skeleton(aux=part == "training", **changes)
     return sum(p.numel() for p in net.parameters())
 
 
 def depth(net: GoogLeNet, path=max) -> int:
-    """How many learned layers lie on the longest path (or the shortest, by `min`) from the picture to the answer."""
+    """How many learned layers lie on the longest path (the shortest, with `min`) from the picture to the answer."""
     parts = (getattr(net, name) for name in net.layers)
     return sum(
         path(map(_learned, part.children())) if isinstance(part, Inception) else _learned(part) for part in parts
@@ -112,11 +101,8 @@ def _learned(layer: nn.Module) -> int:
     return sum(isinstance(part, nn.Conv2d | nn.Linear) for part in layer.modules())
 
 
-# ------------------------------------------------------------------------------------------------- towards Inception
-
-
 def towards_inception(name: str = "inception3a") -> pd.DataFrame:
-    """Four ways to the layer where a module stands, with as many maps: a row each; maps, weights, multiply_adds.
+    """Four candidates for a module's place, a row each: maps, weights, multiply_adds.
 
     A 3 × 3 convolution; the same with a 1 × 1 convolution behind it, as in Network in Network; the naive module; the
     module.
@@ -136,17 +122,15 @@ def towards_inception(name: str = "inception3a") -> pd.DataFrame:
 
 
 def naive_weights(seen: int, branches: Branches) -> pd.Series:
-    """Weights of the branches of a naive module that sees so many maps."""
-    return pd.Series(
-        {"one": seen * branches.one, "three": 9 * seen * branches.three, "five": 25 * seen * branches.five}
-    )
+    """Weights of the branches of a naive module with this many input maps."""
+    return seen * pd.Series({"one": branches.one, "three": 9 * branches.three, "five": 25 * branches.five})
 
 
 def reductions(net: GoogLeNet | None = None) -> pd.DataFrame:
-    """Weights of the wide branches with and without what narrows them, and of the modules: a row a module.
+    """Weights of the wide branches with and without the narrowing layers, a row a module.
 
-    Columns: 3 × 3 and 5 × 5 as "naive" and "narrowed", "times" for all wide windows together with the 1 × 1 branch and
-    the projection of the pool, and "maps, pool unprojected", the maps of the module that lets the pooled ones through.
+    Columns: 3 × 3 and 5 × 5 as "naive" and "narrowed"; "times", the ratio for the whole module; "maps"; and "maps, pool
+    unprojected", those of the module without the projection of the pool.
     """
     table, rows = dissect(net or skeleton(aux=False)), {}
     for name, branches in INCEPTIONS.items():
@@ -167,7 +151,7 @@ def reductions(net: GoogLeNet | None = None) -> pd.DataFrame:
 
 
 def beside_table_1() -> pd.DataFrame:
-    """Table 1 as printed and as computed, a row a module; weights in units of 1024, as it counts them."""
+    """Table 1 as printed and as computed, a row a module; weights in units of KIBI."""
     layers = dissect(skeleton(aux=False))
     layers["module"] = layers["module"].replace("conv2_reduce", "conv2")
     sums = layers.groupby("module", sort=False)[["weights", "multiply_adds"]].sum()
@@ -175,12 +159,12 @@ def beside_table_1() -> pd.DataFrame:
 
 
 def wide_share() -> pd.Series:
-    """Which share of each module's maps comes from its 3 × 3 and 5 × 5 windows."""
+    """The share of each module's maps that comes from its 3 × 3 and 5 × 5 windows."""
     return pd.Series({name: (b.three + b.five) / b.maps for name, b in INCEPTIONS.items()})
 
 
 def torchvision_parameters(aux: bool = False) -> int:
-    """Parameters of torchvision's googlenet, counted: batch norm in place of biases, and 3 × 3 for 5 × 5 windows."""
+    """Parameters of torchvision's googlenet: batch normalisation instead of biases, 3 × 3 windows instead of 5 × 5."""
     layers = dissect(skeleton(aux=aux))
     convolutions = layers[layers["output"].map(len) == 3]
     wide = convolutions["layer"] == "five"
@@ -190,9 +174,9 @@ def torchvision_parameters(aux: bool = False) -> int:
 
 
 def gradient_sizes(net: GoogLeNet, images: Tensor, labels: Tensor, seed: int = 0) -> pd.DataFrame:
-    """How large the gradients of the modules' weights are, beside the weights: a row a module of the net that answers.
+    """The norm of each module's gradients over that of its weights, a row a module.
 
-    Columns: "main loss", and "with the auxiliaries", at their weight of 0.3. Both with the same silent units.
+    Columns: "main loss", and "with the auxiliaries", at their weight of 0.3; both with the same dropout masks.
     """
     sizes = {}
     for name, count in (("main loss", 1), ("with the auxiliaries", 3)):
@@ -211,67 +195,53 @@ def _norm(tensors) -> float:
     return torch.cat([t.detach().flatten() for t in tensors]).norm().item()
 
 
-# ------------------------------------------------------------------------------------------------------- the claims
-
-
 def times_fewer(part: str = "main") -> float:
-    """How many times AlexNet's parameters are those of GoogLeNet: "main", "training", or "no classifier" (main)."""
+    """AlexNet's parameters over GoogLeNet's: "main", "training", or "no classifier" (of the main net)."""
     table = dissect(skeleton(aux=part == "training"))
     own = table["parameters"].sum() - (table.iloc[-1]["parameters"] if part == "no classifier" else 0)
     return float(sum(p.numel() for p in alexnet_skeleton("paper").parameters()) / own)
 
 
 def layers_deep(pools: str = "without") -> int:
-    """Layers with parameters on the longest path, "with" or "without" the pools between and behind the modules."""
+    """Learned layers on the longest path, "with" or "without" the pools between and behind the modules."""
     return depth(skeleton()) + (len(POOLS) + 1 if pools == "with" else 0)
 
 
 def building_blocks() -> int:
-    """Convolutions, pools, norms, concatenations, dropout and classifier, without ReLUs, of the net that answers."""
+    """Convolutions, pools, norms, concatenations, dropout and classifier of the main net, without ReLUs."""
     kinds = (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, Inception)
     named = ("norm1", "norm2", "drop5")
     return sum(isinstance(m, kinds) or name in named for name, m in skeleton(aux=False).named_modules())
 
 
 def billion_multiply_adds() -> float:
-    """Multiply-adds of the net that answers for one image, in billions."""
+    """Multiply-adds of the main net for one image, in billions."""
     return float(modules(skeleton(aux=False))["multiply_adds"].sum() / 1e9)
 
 
 def times_the_work() -> float:
-    """Multiply-adds of GoogLeNet for those of AlexNet, one image of 224 pixels."""
+    """Multiply-adds of GoogLeNet over those of AlexNet, for one image of 224 pixels."""
     return 1e9 * billion_multiply_adds() / float(summarise(alexnet_skeleton("paper"))["multiply_adds"].sum())
 
 
 def pooled_units(head: str) -> int:
-    """How many numbers the first, or second, auxiliary classifier sees behind its pool: maps × side × side."""
+    """The inputs of the first or second auxiliary classifier behind its pool: maps × side × side."""
     table = dissect(skeleton()).set_index(["module", "layer"])
     return prod(table.loc[(f"auxiliary {HEADS[int(head) - 1]}", "conv"), "input"])
 
 
-def printed_gap(module: str, column: str) -> float:
-    """A value of Table 1 as computed: "weights / 1024", or "computed" million multiply-adds."""
-    return float(beside_table_1().loc[module, column])
-
-
 def narrower_modules() -> int:
-    """How many modules have a smaller share of wide windows than the one below."""
+    """How many modules have a smaller share of wide windows than the one before."""
     return int((wide_share().diff() < 0).sum())
 
 
-def views_counted() -> int:
-    """Scales × squares × crops × reflections."""
-    return len(SCALES) * 3 * 6 * 2
-
-
 def saved_by_averaging() -> float:
-    """Million weights that one fully connected layer of 1024 units on the last maps would have."""
+    """Weights, in millions, of one fully connected layer of 1024 units on the last maps."""
     table = dissect(skeleton(aux=False))
     last = table[table["module"] == "inception5b"]["output"].iloc[0]
     return INCEPTIONS["inception5b"].maps ** 2 * prod(last[1:]) / 1e6
 
 
 def naive_growth() -> float:
-    """By what factor the parameters of the whole net grow with naive modules."""
-    whole = [sum(p.numel() for p in skeleton(aux=False, reduced=r).parameters()) for r in (False, True)]
-    return whole[0] / whole[1]
+    """The parameters of a net of naive modules over those of the net."""
+    return parameters_of(reduced=False) / parameters_of()

@@ -1,6 +1,6 @@
-"""§6, Tables 1 and 2: what the paper prints, what the logs of 2012 say, and the errors of finished runs.
+"""§6, Tables 1 and 2: the paper's numbers, the logs of 2012, and the errors of finished runs.
 
-    python -m alexnet_lib.study.log2012 RUN...             each run's errors with one view and ten, and their average's
+    python -m alexnet_lib.study.log2012 RUN...             errors with one view and ten, and of the runs' average
     python -m alexnet_lib.study.log2012 RUN --split test   on the test images of ILSVRC-2010, for Table 1
 
 The logs are the comments at the end of the files layers/layer-params-<run>.cfg of the 2012 program.
@@ -21,12 +21,12 @@ from ..runs.folder import data_of
 from ..runs.records import Record
 from ..training import load_net
 
-VALIDATION_2012, TEST_2010 = 50_000, 150_000  # images
+VALIDATION_2012 = 50_000  # images
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A result in the logs of 2012: which run, on what, with how many views, and its errors from 0 to 1."""
+    """A result in the logs of 2012: the run, the images, the number of views, and the errors from 0 to 1."""
 
     run: str
     images: str
@@ -47,6 +47,9 @@ LOGS = [
     Logged("148", "2012 validation", 10, 0.420340, 0.193620, "no normalisation"),
     Logged("147", "2012 validation", 10, 0.410580, 0.185100, "windows of 2 for pooling"),
     Logged("150", "2012 validation", 10, 0.418280, 0.193300, "two columns that never talk"),
+    Logged("166", "2012 validation", 10, 0.410960, 0.186740, "layer 2: LRN before the ReLU; schedule of 2013"),
+    Logged("167", "2012 validation", 10, 0.404880, 0.181180, "layer 2: no normalisation at all; schedule of 2013"),
+    Logged("170", "2012 validation", 10, 0.405280, 0.180480, "nothing but the schedule of 2013"),
     Logged("120-2012", "2012 validation", 10, 0.410440, 0.187140, "one of five before the deadline of 2012"),
     Logged("131", "2012 validation", 10, 0.409340, 0.185740, "another"),
     Logged("135", "2012 validation", 10, 0.410700, 0.184160, "another"),
@@ -55,7 +58,7 @@ LOGS = [
     Logged("146-2012-2009", "2012 validation", 10, 0.391000, 0.168760, "six convolutions, pre-trained on Fall 2009"),
     Logged("101-2009", "2009 validation", 10, 0.693820, 0.436470, "five convolutions, 10,184 classes"),
 ]
-# top-1 and top-5 error in per cent, and the run of LOGS that is behind a row
+# top-1 and top-5 error in per cent, and the run of LOGS behind a row
 TABLE_1 = [
     ("sparse coding", 47.1, 28.2, None),
     ("SIFT + Fisher vectors", 45.7, 25.7, None),
@@ -70,15 +73,13 @@ TABLE_2 = [
     ("1 CNN*", 39.0, 16.6, None, ("146-2012-2011", "2012 validation", 10)),
     ("7 CNNs*", 36.7, 15.4, 15.3, None),
 ]
-WEIGHT_RATE, BIAS_RATE, CYCLES_145 = 0.01, 0.02, 91  # layer-params-145.cfg, and the stages of 120-4gpu
-FIVE_2012 = ("120-2012", "131", "135", "137", "145")  # finished before the deadline, with a logged error
 
 
 def logged(run: str, images: str = "2012 validation", views: str | int = 10) -> Logged:
     """A result of LOGS.
 
     Raises:
-        ValueError: there is none such.
+        ValueError: there is no such result.
     """
     for log in LOGS:
         if (log.run, log.images, log.views) == (run, images, int(views)):
@@ -87,45 +88,38 @@ def logged(run: str, images: str = "2012 validation", views: str | int = 10) -> 
 
 
 def logged_gain(worse: str, better: str, images: str = "2012 validation") -> tuple[float, float]:
-    """By how many points of top-1 and top-5 error one logged run is better than another."""
+    """How many points lower the top-1 and top-5 error of one logged run is than another's."""
     first, second = logged(worse, images), logged(better, images)
     return 100 * (first.top1 - second.top1), 100 * (first.top5 - second.top5)
 
 
-# ---------------------------------------------------------------------------------------------------------- the tables
-
-
 def table_1() -> pd.DataFrame:
     """Table 1, ILSVRC-2010 test images: model, top-1, top-5, and the log beside each of the paper's own."""
-    rows = []
-    for model, top1, top5, key in TABLE_1:
-        row = {"model": model, "top-1 (%)": f"{top1:.1f}", "top-5 (%)": f"{top5:.1f}"}
-        rows.append(row | _log_beside(key))
-    return pd.DataFrame(rows)
+    return _with_logs(TABLE_1, ("top-1 (%)", "top-5 (%)"))
 
 
 def table_2() -> pd.DataFrame:
     """Table 2, ILSVRC-2012: model, top-1 and top-5 on validation and top-5 on test images, and the log."""
+    return _with_logs(TABLE_2, ("top-1, validation (%)", "top-5, validation (%)", "top-5, test (%)"))
+
+
+def _with_logs(printed: list[tuple], columns: Sequence[str]) -> pd.DataFrame:
     rows = []
-    for model, *errors, key in TABLE_2:
+    for model, *errors, key in printed:
         shown = ["–" if error is None else f"{error:.1f}" for error in errors]
-        names = ("top-1, validation (%)", "top-5, validation (%)", "top-5, test (%)")
-        rows.append({"model": model, **dict(zip(names, shown, strict=True)), **_log_beside(key)})
+        row = {"model": model, **dict(zip(columns, shown, strict=True)), "log of 2012 (%)": "", "file": ""}
+        if key:
+            log = logged(*key)
+            row["log of 2012 (%)"] = f"{100 * log.top1:.2f} / {100 * log.top5:.2f}"
+            row["file"] = f"layer-params-{log.run}.cfg"
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _log_beside(key) -> dict[str, str]:
-    if key is None:
-        return {"log of 2012 (%)": "", "file": ""}
-    log = logged(*key)
-    return {"log of 2012 (%)": f"{100 * log.top1:.2f} / {100 * log.top5:.2f}", "file": f"layer-params-{log.run}.cfg"}
-
-
 def log_error() -> float:
-    """The largest difference, in points, of a number of Tables 1 and 2 from the log behind it."""
-    rows = [(top1, top5, key) for _, top1, top5, key in TABLE_1] + [(a, b, key) for _, a, b, _, key in TABLE_2]
-    gaps = [abs(a - 100 * logged(*key).top1) for a, _, key in rows if key]
-    return max(gaps + [abs(b - 100 * logged(*key).top5) for _, b, key in rows if key])
+    """The largest difference, in points, between a number of Tables 1 and 2 and the log behind it."""
+    rows = [(top1, top5, logged(*key)) for _, top1, top5, *_, key in TABLE_1 + TABLE_2 if key]
+    return max(abs(printed - 100 * log) for a, b, run in rows for printed, log in ((a, run.top1), (b, run.top5)))
 
 
 def validation_less_test() -> float:
@@ -134,36 +128,19 @@ def validation_less_test() -> float:
 
 
 def logged_validation_less_test() -> float:
-    """The same of the one run whose log has both, and of its top-1 error."""
+    """The same for the top-1 error of the one run whose log has both."""
     return 100 * (logged("137-2010", "2010 validation").top1 - logged("137-2010", "2010 test").top1)
 
 
-def ensemble_gain_printed(column: str = "top5") -> float:
-    """What five nets gain on the best single one of the five in the logs, in points, by Table 2."""
-    of_five = next(row for row in TABLE_2 if row[0] == "5 CNNs")
-    best = min(getattr(logged(run), column) for run in FIVE_2012)
-    return 100 * best - of_five[1 if column == "top1" else 2]
-
-
 def better_than_others() -> float:
-    """By how many points of top-1 error the net is better than the best of the others in Table 1."""
+    """How many points lower the net's top-1 error is than the best of the others in Table 1."""
     errors = {model: top1 for model, top1, _, _ in TABLE_1}
     return round(errors["SIFT + Fisher vectors"] - errors["CNN"], 6)
 
 
 def gain_of_training_on() -> float:
-    """Points of top-1 error that run 145 gained when it was trained on after its 91 epochs."""
+    """Points of top-1 error that run 145 gained by more training after its 91 epochs."""
     return logged_gain("145", "145, longer")[0]
-
-
-def logged_bias_rate() -> float:
-    """The rate of the biases over that of the weights at the start of run 145."""
-    return BIAS_RATE / WEIGHT_RATE
-
-
-def logged_cycles() -> int:
-    """The epochs of run 145."""
-    return CYCLES_145
 
 
 def row_of(record: Record) -> dict:
@@ -177,19 +154,16 @@ def row_of(record: Record) -> dict:
 
 
 def reader_runs(experiment: str = "train") -> pd.DataFrame:
-    """`row_of` the finished runs in the reader's own folder of runs; empty where there are none."""
+    """`row_of` the finished runs in the reader's own folder; empty if there are none."""
     found = sorted((runs_dir() / experiment).glob("*/summary.json"))
     return pd.DataFrame([row_of(Record.open(summary.parent)) for summary in found])
 
 
-# --------------------------------------------------------------------------------------------------------- the average
-
-
 def probabilities(record: Record, split: str = "val", views: int = 10) -> np.ndarray:
-    """The probabilities that a finished run's net gives the images of a split, (N, classes) float32.
+    """The probabilities of a finished run's net for the images of a split, (N, classes) float32.
 
     Raises:
-        ValueError: the data set has no such split, or is not the one that the run was trained on.
+        ValueError: the data set has no such split, or isn't the one that the run was trained on.
     """
     stores = data_of(record)
     if split not in stores:
@@ -209,7 +183,7 @@ def averaged(nets: Sequence[np.ndarray], weights: Sequence[float] | None = None)
 
 
 def equal_nets(labels: np.ndarray, count: int = 5, strength: float = 1.5, classes: int = 10, seed: int = 0):
-    """Probabilities (N, classes) of imagined nets that are all as good as each other, and err independently."""
+    """Probabilities (N, classes) of imagined nets that are equally good and err independently."""
     generator = np.random.default_rng(seed)
     logits = strength * np.eye(classes)[labels] + generator.standard_normal((count, len(labels), classes))
     exponents = np.exp(logits)
@@ -217,9 +191,10 @@ def equal_nets(labels: np.ndarray, count: int = 5, strength: float = 1.5, classe
 
 
 def fitted_on_chance(images: Sequence[int], draws: int = 10, k: int = 1) -> pd.DataFrame:
-    """What weights fitted on so many images gain on equal ones, in points: nets that deserve equal weights.
+    """What fitted weights gain over equal ones, in points, for nets that deserve equal weights.
 
-    One row a number of images: "on the same images" and "on 2000 others", means over draws of imagined nets.
+    One row for each number of images that they are fitted on: "on the same images" and "on 2000 others", means over
+    draws of imagined nets.
     """
     rows = []
     for count in images:
@@ -228,24 +203,20 @@ def fitted_on_chance(images: Sequence[int], draws: int = 10, k: int = 1) -> pd.D
             labels = np.random.default_rng([seed, count]).integers(0, 10, count + 2000)
             nets = equal_nets(labels, seed=seed)
             weights = fit_weights([p[:count] for p in nets], labels[:count], k)
-            parts = (slice(0, count), slice(count, None))
-            gains.append([_gain([p[part] for p in nets], labels[part], weights, k) for part in parts])
-        own, others = 100 * np.mean(gains, axis=0)
+            for part in (slice(0, count), slice(count, None)):
+                those = [p[part] for p in nets]
+                equal, fitted = (top_k_error(averaged(those, w), labels[part], (k,))[k] for w in (None, weights))
+                gains.append(equal - fitted)
+        own, others = 100 * np.mean(np.reshape(gains, (draws, 2)), axis=0)
         rows.append({"images": count, "on the same images": own, "on 2000 others": others})
     return pd.DataFrame(rows)
 
 
-def _gain(nets, labels: np.ndarray, weights: np.ndarray, k: int) -> float:
-    equal, fitted = (top_k_error(averaged(nets, w), labels, (k,))[k] for w in (None, weights))
-    return equal - fitted
-
-
 def fit_weights(nets: Sequence[np.ndarray], labels: np.ndarray, k: int = 5, step: float = 0.05, rounds: int = 5):
-    """Weights of nets that make the error of their average smallest on these images, as avg-valid.py looks for them.
+    """Weights of nets that make the error of their average smallest on these images, by the search of avg-valid.py.
 
-    All begin at one half. One after the other is moved to that place of a grid from 0 to 1 where the error is
-    smallest, until a round changes nothing. What they gain on the images that they were fitted on is not what they
-    gain on others.
+    All begin at one half. Each in turn moves to the place on a grid from 0 to 1 with the smallest error, until a round
+    changes nothing. They gain more on the images that they were fitted on than on others.
     """
     weights, grid = np.full(len(nets), 0.5), np.arange(0, 1 + step / 2, step)
 
@@ -268,15 +239,15 @@ def fit_weights(nets: Sequence[np.ndarray], labels: np.ndarray, k: int = 5, step
 def main(arguments=None) -> None:
     """Print the errors of finished runs, and of the average of their probabilities."""
     parser = argparse.ArgumentParser(
-        prog="python -m alexnet_lib.study.log2012", description=(__doc__ or " ").splitlines()[0]
+        "python -m alexnet_lib.study.log2012", description=(__doc__ or " ").splitlines()[0]
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--split", default="val", help="val, or test where the data set has one")
+    parser.add_argument("--split", default="val", help="val, or test if the data set has it")
     given = parser.parse_args(arguments)
     try:
         records = [Record.open(run) for run in given.runs]
         if len({record.config["dataset"] for record in records}) > 1:
-            raise ValueError("the runs are of different data sets; an average wants nets that answer the same question")
+            raise ValueError("the runs are of different data sets; an average needs nets that answer the same question")
         labels = load_dataset(records[0].config["dataset"])[given.split].labels
         for views in (1, 10):
             nets = [(record.folder.name, probabilities(record, given.split, views)) for record in records]

@@ -1,4 +1,4 @@
-"""§3.4, overlapping pooling: what windows of 3 at every second unit do that windows of 2 do not.
+"""§3.4, overlapping pooling: windows of 3 with a stride of 2, against windows of 2.
 
 The layers themselves are torch's, chosen by `architecture.POOLINGS`.
 """
@@ -7,33 +7,34 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..architecture import CONVOLUTIONS, POOLINGS, Pooling
+from ..architecture import CONVOLUTIONS, POOLINGS, Pooling, shape_after
 from ..dataset import Store
 from ..evaluation import predict
 from ..runs.records import Record
 from ..training import load_net
+from .log2012 import VALIDATION_2012 as VALIDATION_2012
+from .log2012 import logged
 
 STRIDE = 2
 FIRST_SIDE = 55  # of conv1's map
 POOLED = ("conv1", "conv2", "conv5")  # the convolutions that a pooling layer follows
+RUNS_2012 = {"overlapping": "145", "run147": "147"}
 UNPADDED_2012 = Pooling(2, ceil=True)  # run 147 without what it did to the paddings
-# what the program of 2012 counted on the 50,000 validation images of ILSVRC-2012, ten views (layer-params-145, -147)
-LOGGED = pd.DataFrame({"overlapping": (0.406640, 0.182100), "run147": (0.410580, 0.185100)}, index=["top1", "top5"])
-VALIDATION_2012 = 50_000
-# run 145 again, with its rate raised once more after the 91 epochs, at epoch 135 (layer-params-145.cfg)
-CONTINUED_2012 = 0.402500
+# errors from 0 to 1 in the log of 2012
+LOGGED = pd.DataFrame({name: {k: getattr(logged(run), k) for k in ("top1", "top5")} for name, run in RUNS_2012.items()})
+CONTINUED_2012 = logged("145, longer").top1
 
 
 def side_after(side: int, pooling: Pooling) -> int:
-    """Side of the map that pooling makes of one of this side; what `nn.MaxPool2d` gives, by arithmetic."""
-    room = side - pooling.window
-    return (-(-room // STRIDE) if pooling.ceil else room // STRIDE) + 1
+    """The side of a map of this side after pooling."""
+    layer = nn.MaxPool2d(pooling.window, STRIDE, ceil_mode=pooling.ceil)
+    return shape_after(layer, (1, side, side))[1]
 
 
 def sides(pooling: Pooling, first: int = FIRST_SIDE) -> dict[str, int]:
-    """The side of every map of the net with this pooling, when conv1's has `first` units a side."""
+    """The side of every map of the net with this pooling, given that of conv1."""
     after, side = {"conv1": first}, first
     for name, conv in CONVOLUTIONS.items():
         if name != "conv1":
@@ -45,19 +46,19 @@ def sides(pooling: Pooling, first: int = FIRST_SIDE) -> dict[str, int]:
 
 
 def unseen(side: int, pooling: Pooling) -> float:
-    """The share of a map's units that lie in no window at all, because the last windows would not fit."""
+    """The share of a map's units that lie in no window, because another window wouldn't fit."""
     reach = STRIDE * (side_after(side, pooling) - 1) + pooling.window
     return 1 - min(reach / side, 1) ** 2
 
 
 def equal_sides() -> int:
-    """In how many of the three pooling layers windows of 2 and of 3 give maps of one size, rounding down as torch."""
+    """In how many of the three pooling layers windows of 2 and of 3 give maps of one size when torch rounds down."""
     of_three, of_two = (sides(POOLINGS[name]) for name in ("overlapping", "non_overlapping"))
     return sum(of_three[name] == of_two[name] for name in ("pool1", "pool2", "pool5"))
 
 
 def pool(maps: Tensor, window: int) -> Tensor:
-    """The largest unit of each window, at every second unit, of a map (H, W) or several (C, H, W)."""
+    """Max pooling of a map (H, W) or several (C, H, W) with a stride of 2."""
     return F.max_pool2d(maps[None], window, STRIDE)[0]
 
 
@@ -69,12 +70,9 @@ def credit(grid: np.ndarray, window: int) -> np.ndarray:
 
 
 def credits(maps: Tensor, window: int) -> np.ndarray:
-    """`credit` of each of several maps (C, H, W), as far as it passes a ReLU: a window of zeros teaches nobody."""
+    """`credit` of each of several maps (C, H, W) that passes a ReLU: a window of zeros has no gradient."""
     maps = maps.detach().double().numpy()
     return np.stack([credit(grid, window) * (grid > 0) for grid in maps])
-
-
-# ----------------------------------------------------------------------------------------- is a difference a difference
 
 
 def standard_error(error: float, images: int) -> float:
@@ -83,14 +81,14 @@ def standard_error(error: float, images: int) -> float:
 
 
 def paired_standard_error(wrong_a: np.ndarray, wrong_b: np.ndarray) -> float:
-    """Standard error of the difference of two nets' error rates on the same images; boolean (N,), one an image.
+    """Standard error of the difference of two nets' error rates on the same images; wrong or not, (N,).
 
-    Only images count on which one of the two is right and the other wrong (McNemar).
+    Only images that one net gets right and the other wrong count (McNemar).
     """
     return float((wrong_a.astype(float) - wrong_b).std() / len(wrong_a) ** 0.5)
 
 
 def wrong_images(record: Record, store: Store, mean: Tensor) -> np.ndarray:
-    """Whether a finished run's first guess is wrong, for each image of a store, centre crops; boolean (N,)."""
+    """Whether a finished run's first guess is wrong on the centre crop of each image of a store; (N,)."""
     guesses = predict(load_net(record), store.images, mean).argmax(1)
     return guesses.numpy() != store.labels

@@ -1,4 +1,4 @@
-"""§5, looking at a net before it is trained: its first batch, how its signal spreads, how fast its steps are."""
+"""§5, a net before training: its first batch, how its signal spreads, how fast its updates are."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
 
 
 def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
-    """After each learned layer, how much a unit differs between images: the mean over units of its deviation."""
+    """After each learned layer, the standard deviation of a unit over the images, averaged over the units."""
     with in_evaluation(net):
         outputs = trace(net, images)
     learned = [name for name, layer in net.named_children() if hasattr(layer, "weight")]
@@ -37,7 +37,7 @@ def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
 
 
 def steps_per_second(net: nn.Sequential, device: str, batch_size: int, image_size: int = 224, steps: int = 3) -> float:
-    """How many updates of a net a device makes in a second, on random pixels; the first is not counted."""
+    """How many updates of a net a device makes in a second, on random pixels, without the first."""
     net = net.to(device, memory_format=torch.channels_last).train()
     optimizer = PaperSGD(net.parameters(), lr=0.0001)
     pixels = torch.rand(batch_size, 3, image_size, image_size) * 255 - 128
@@ -60,31 +60,20 @@ def update(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, lab
 
 
 def random_store(count: int, size: int = 256, classes: int = 1000) -> Store:
-    """Pictures of noise in memory, (count, size, size, 3): for measurements of time, which do not look at them."""
+    """Pictures of noise in memory, (count, size, size, 3), for measurements of time."""
     images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    labels, names = np.arange(count) % classes, [str(i) for i in range(classes)]
     pca, mean = ColourPCA(np.array([100.0, 10.0, 1.0]), np.eye(3)), np.full((size, size, 3), 128, np.float32)
-    return Store(
-        Path(),
-        images,
-        np.arange(count) % classes,
-        mean,
-        pca,
-        [str(i) for i in range(classes)],
-        {"fingerprint": "noise"},
-    )
+    return Store(Path(), images, labels, mean, pca, names, {"fingerprint": "noise"})
 
 
 def timeline(run: TrainSettings, net: nn.Module, store: Store, steps: int = 3, in_thread=False) -> pd.DataFrame:
-    """When batches are made and when steps are taken, in the order of their ends.
+    """When the batches of a resolved run are made and its steps taken, in the order of their ends.
 
-    The first step is not counted: it finds memory and kernels.
+    Columns: what ("batch" or "step"), start and end, in seconds from the end of the first step, which finds memory and
+    kernels.
 
-    Args:
-        run: with its values resolved; decides batch size, crops and what is augmented.
-        in_thread: whether the batches are made ahead, by another thread.
-
-    Returns:
-        Columns what ("batch" or "step"), start and end, in seconds from the end of the first step.
+    in_thread: whether another thread makes the batches ahead.
     """
     spans: list[tuple[str, float, float]] = []
 
@@ -95,7 +84,7 @@ def timeline(run: TrainSettings, net: nn.Module, store: Store, steps: int = 3, i
             yield item
             began = time.perf_counter()
 
-    made = timed(_epochs(run, store))
+    made = timed(endless_batches(run, store))
     data, optimizer = ahead(made) if in_thread else made, PaperSGD(net.parameters(), lr=0.0001)
     for _ in range(steps + 1):
         images, labels = next(data)
@@ -108,16 +97,16 @@ def timeline(run: TrainSettings, net: nn.Module, store: Store, steps: int = 3, i
     return table[table["end"] > zero].assign(start=lambda t: t["start"] - zero, end=lambda t: t["end"] - zero)
 
 
-def _epochs(run: TrainSettings, store: Store) -> Iterator:
-    """The batches of one epoch after the other: a small collection has only one or two in each."""
+def endless_batches(run: TrainSettings, store: Store) -> Iterator:
+    """The batches of one epoch after the other."""
     for epoch in itertools.count():
         yield from make_batches(run, store, mean_of(store, run.image_size), epoch)
 
 
 def batch_seconds(run: TrainSettings, store: Store, augmentation: str, count: int = 5) -> float:
-    """Seconds to make a batch of a run with this augmentation: the median of `count`, without the first."""
+    """Seconds to make a batch of a run with this augmentation: the median of `count` batches after the first."""
     run, times = dataclasses.replace(run, augmentation=augmentation), []
-    data = _epochs(run, store)
+    data = endless_batches(run, store)
     for _ in range(count + 1):
         began = time.perf_counter()
         next(data)[0][0, 0, 0, 0].item()  # waits for the device
@@ -126,13 +115,13 @@ def batch_seconds(run: TrainSettings, store: Store, augmentation: str, count: in
 
 
 def hidden_share(spans: pd.DataFrame) -> float:
-    """The share of the time in which batches are made, of a `timeline`, in which a step is being taken as well."""
+    """The share of the time spent on making batches, in a `timeline`, during which a step is being taken."""
     made, steps = (spans[spans["what"] == what][["start", "end"]].to_numpy() for what in ("batch", "step"))
     overlap = np.minimum(made[:, None, 1], steps[None, :, 1]) - np.maximum(made[:, None, 0], steps[None, :, 0])
     return float(overlap.clip(min=0).sum() / (made[:, 1] - made[:, 0]).sum())
 
 
 def augmentation_share(file: Path = REFERENCE / "augmentation-cost" / "cost.csv") -> float:
-    """What making a batch takes, in per cent of the full-size net's step, in the kept measurement: the worst case."""
+    """The time to make a batch in per cent of the full-size net's step: the worst case of the kept measurement."""
     table = pd.read_csv(file)
     return float((100 * table["all"] / table["step"]).max())

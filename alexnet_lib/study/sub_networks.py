@@ -1,7 +1,4 @@
-"""§4.2, what is said of dropout: an average over all sub-networks, no co-adaptation, and twice the iterations.
-
-The layer itself is in `dropout.py`.
-"""
+"""§4.2, the paper's claims about dropout: an average over all sub-networks, and no co-adaptation."""
 
 from collections.abc import Sequence
 
@@ -20,13 +17,10 @@ AT_ONCE = 128  # images that a trained net sees at a time
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the hidden units, silenced
 
 
-# ------------------------------------------------------------------------------------------------- every sub-network
-
-
 def small_net(inputs: int, hidden: Sequence[int], classes: int, strength=1.0, seed=0) -> nn.Sequential:
-    """Hidden ReLU layers with dropout after each, into logits; float64.
+    """Hidden ReLU layers, each followed by dropout, then logits; float64.
 
-    strength: deviation of a weight times the root of the layer's inputs. The larger, the surer the net.
+    strength: a factor on the weights. The larger it is, the more confident the net.
     """
     generator, layers, sizes = np.random.default_rng(seed), [], [inputs, *hidden, classes]
     for before, after in zip(sizes, sizes[1:], strict=False):
@@ -40,10 +34,10 @@ def small_net(inputs: int, hidden: Sequence[int], classes: int, strength=1.0, se
 
 
 def every_mask(units: int) -> Tensor:
-    """All ways to keep or silence some units: (2^units, units) of 0 and 1.
+    """All dropout masks of some units: (2^units, units) of 0 and 1.
 
     Raises:
-        ValueError: more units than can be enumerated.
+        ValueError: too many units to enumerate.
     """
     if not 1 <= units <= MOST_UNITS:
         raise ValueError(f"{units} units; accepted are 1 to {MOST_UNITS}, since all 2^units sub-networks are visited")
@@ -51,9 +45,9 @@ def every_mask(units: int) -> Tensor:
 
 
 def every_sub_network(net: nn.Sequential, x: Tensor) -> Tensor:
-    """Log-probabilities that each sub-network gives each input: x (N, inputs) to (2^n, N, classes).
+    """Log-probabilities of each sub-network for each input: x (N, inputs) to (2^n, N, classes).
 
-    net: ends in logits, with dropout layers of n units in all, of which any may fall silent, each with one half.
+    net: ends in logits; n is the number of units that its dropout layers can silence.
     """
     places = [i for i, layer in enumerate(net) if isinstance(layer, Dropout)]
     widths = [next(layer for layer in reversed(net[:i]) if isinstance(layer, nn.Linear)).out_features for i in places]
@@ -65,21 +59,21 @@ def every_sub_network(net: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def geometric_mean(log_probabilities: Tensor) -> Tensor:
-    """The geometric mean of distributions (M, N, classes), each input's scaled to a sum of one: (N, classes)."""
+    """The geometric mean of distributions (M, N, classes), normalised for each input: (N, classes)."""
     return log_probabilities.mean(0).softmax(-1)
 
 
 def distance(p: Tensor, q: Tensor) -> Tensor:
-    """Total variation of two distributions over classes: the probability that would have to be moved, from 0 to 1."""
+    """Total variation distance of two distributions over classes, from 0 to 1."""
     return (p - q).abs().sum(-1) / 2
 
 
 @torch.no_grad()
 def approximation(hidden: Sequence[int], strength=1.0, nets=10, inputs=8, classes=5, seed=0) -> dict[str, float]:
-    """How far the halved net is from the averages over its sub-networks: `distance`, over random nets and inputs.
+    """The mean `distance` between the halved net and averages over its sub-networks, over random nets and inputs.
 
-    "geometric" and "arithmetic": from those means of all sub-networks; "one sub-network": how far a single one is from
-    the geometric mean.
+    "geometric" and "arithmetic": from these means of all sub-networks; "one sub-network": the distance between a single
+    sub-network and the geometric mean.
     """
     rows = []
     for number in range(nets):
@@ -93,37 +87,21 @@ def approximation(hidden: Sequence[int], strength=1.0, nets=10, inputs=8, classe
     return pd.DataFrame(rows).mean().to_dict()
 
 
-def error_of_halving_one_layer() -> float:
-    """The largest difference of any probability between the halved net and the geometric mean: one hidden layer."""
-    net = small_net(8, [12], 5, strength=2.0)
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 8)))
-    with torch.no_grad():
-        return (net(x).softmax(-1) - geometric_mean(every_sub_network(net, x))).abs().max().item()
-
-
-def error_of_halving_two_layers() -> float:
-    """`approximation` of the geometric mean with two hidden layers, as the paper's net has them."""
-    return approximation([6, 6])["geometric"]
-
-
 @torch.no_grad()
 def extra_loss(net: nn.Sequential, x: Tensor, labels: Tensor) -> float:
-    """By how much the loss (nats) averaged over all sub-networks is above that of the halved net."""
+    """The loss (nats) averaged over all sub-networks less that of the halved net."""
     losses = -every_sub_network(net, x)[:, torch.arange(len(labels)), labels]
     return losses.mean().item() - F.cross_entropy(net(x), labels).item()
 
 
 def extra_squared_loss(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """The same of linear regression with dropout on its inputs x (N, units): by enumeration, and as an L2 penalty.
+    """The same for linear regression with dropout on its inputs x (N, units): by enumeration, and as an L2 penalty.
 
-    The penalty is ¼ Σ_j w_j² mean(x_j²): weight decay, with a rate for each input by its strength.
+    The penalty is ¼ Σ_j w_j² mean(x_j²): weight decay, stronger for stronger inputs.
     """
     masked = every_mask(x.shape[1]).numpy()[:, None] * x @ weights
     enumerated = np.mean((masked - y) ** 2) - np.mean((x @ weights / 2 - y) ** 2)
     return float(enumerated), float((weights**2 * (x**2).mean(0)).sum() / 4)
-
-
-# ---------------------------------------------------------------------------------------------------- trained nets
 
 
 @torch.no_grad()
@@ -137,7 +115,7 @@ def hidden_layers(net: nn.Sequential, features: Tensor, mask) -> Tensor:
 
 @torch.no_grad()
 def features_of(net: nn.Sequential, inputs: Tensor) -> Tensor:
-    """What the first fully connected layer is given, (N, units). The net sees AT_ONCE of the inputs at a time."""
+    """The inputs of the first fully connected layer, (N, units); the net sees AT_ONCE images at a time."""
     names = [name for name, _ in net.named_children()]
     if "flatten" not in names:
         raise ValueError("the net has no layer called flatten")
@@ -154,10 +132,10 @@ def sampled_sub_networks(net: nn.Sequential, features: Tensor, count=100, seed=0
 
 
 def silenced(net: nn.Sequential, features: Tensor, labels: Tensor, shares=SHARES, draws=5, seed=0) -> pd.DataFrame:
-    """What becomes of a trained net when a share of its hidden units is silenced, at random, at test time.
+    """The loss and error of a trained net when a random share of its hidden units is silenced at test time.
 
-    The others are raised by 1/(1 − share), so that the sums that the next layer sees stay as they are on average: what
-    suffers is what relied on particular companions. One row a share: loss (nats), error (0 to 1), means over draws.
+    The others are scaled by 1/(1 − share), so that the next layer's sums stay the same on average: what suffers is
+    units that rely on particular others. One row a share: loss (nats), error (0 to 1), means over draws.
     """
     generator, rows = torch.Generator().manual_seed(seed), []
     keep = 1 - net.drop7.p
@@ -174,7 +152,7 @@ def silenced(net: nn.Sequential, features: Tensor, labels: Tensor, shares=SHARES
 
 
 def correlation(net: nn.Sequential, features: Tensor) -> float:
-    """How alike the units of the last hidden layer answer: mean |correlation| over pairs of units that are not mute."""
+    """The mean |correlation| between units of the last hidden layer, over pairs of units that aren't always silent."""
     seen = []
     hidden_layers(net, features, lambda x: seen.append(x) or x * (1 - net.drop7.p))
     active = seen[-1][:, seen[-1].std(0) > 1e-6].double()

@@ -1,0 +1,78 @@
+"""What all series of runs share: kept runs, means over seeds, the levels that curves reach, the command line."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..paths import REFERENCE
+from ..runs.records import Record
+
+PHOTOGRAPHS = "imagenette73"
+PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
+
+
+def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
+    """The kept runs whose names are this prefix and a seed, by seed."""
+    return {record.config["seed"]: record for record in map(Record.open, sorted(folder.glob(f"{prefix}*")))}
+
+
+def kept_table(path: Path, command: str) -> pd.DataFrame:
+    """A kept table.
+
+    Raises:
+        FileNotFoundError: there is none; with the command that makes it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} is kept in {path.parent.name}; `{command}` makes it")
+    return pd.read_csv(path)
+
+
+def error_of(record: Record, k: int = 1) -> float:
+    """The final top-k validation error of a run in per cent, with one view."""
+    return 100 * record.summary["metrics"]["val"]["1 view"][f"top{k}"]
+
+
+def spread_of(values: pd.Series) -> tuple[float, float, int]:
+    """Mean, standard deviation and number."""
+    return float(values.mean()), float(values.std()), len(values)
+
+
+def stated(values: tuple[float, float, int]) -> str:
+    """A mean with its standard deviation, for people."""
+    mean, deviation, count = values
+    return f"{mean:.2f} ± {deviation:.2f} ({count} seeds)"
+
+
+def crossing(epochs, values, level: float) -> float:
+    """The epoch at which values first fall to a level, by a straight line between epochs; NaN if they don't."""
+    epochs, values = np.asarray(epochs, float), np.asarray(values, float)
+    below = np.flatnonzero(values <= level)
+    if not len(below):
+        return float("nan")
+    if (i := below[0]) == 0:
+        return epochs[0]
+    return epochs[i - 1] + (values[i - 1] - level) / (values[i - 1] - values[i]) * (epochs[i] - epochs[i - 1])
+
+
+def command_line(name: str, about: str | None) -> argparse.ArgumentParser:
+    """A parser for `python -m alexnet_lib.experiments.<name>`, described by the first line of its module."""
+    described = (about or " ").splitlines()[0]
+    parser = argparse.ArgumentParser(f"python -m alexnet_lib.experiments.{name}", description=described)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
+    return parser
+
+
+@contextmanager
+def command(parser: argparse.ArgumentParser, arguments=None) -> Iterator[argparse.Namespace]:
+    """The parsed arguments of a command, which an error in the block ends with one line."""
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    try:
+        yield given
+    except (ValueError, OSError, ArithmeticError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")

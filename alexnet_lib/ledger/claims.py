@@ -1,0 +1,218 @@
+"""The ledger: every checkable claim of the paper, what was measured for it, and a verdict.
+
+claims.toml says what the paper states. This module measures, compares and gives one of these verdicts:
+
+    exact                   computed, and the same
+    holds                   measured, and within the tolerance
+    differs                 measured, and outside the tolerance
+    refuted                 computed and not the same, or a bound in the paper is broken
+    shown at small scale    as "holds", on smaller data or nets than the claim is about
+    not yet measured        no record is kept yet; `how` has the command
+    needs ILSVRC            not measured; `how` has the command
+
+python -m alexnet_lib.claims                        prints the ledger
+python -m alexnet_lib.claims --check                fails when a verdict is not the committed one, VERDICTS
+python -m alexnet_lib.claims --accept               commits the verdicts as they are
+python -m alexnet_lib.claims --csv F --json F       writes the ledger to files
+"""
+
+import argparse
+import math
+import tomllib
+from dataclasses import field
+from importlib import import_module
+from numbers import Real
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from ..paths import REFERENCE
+from ..runs.records import read_json, write_json
+from ..runs.settings import check, checked
+from .measures import MEASURES
+
+LEDGER = Path(__file__).with_name("claims.toml")
+VERDICTS = REFERENCE / "verdicts.json"
+COLUMNS = ["id", "section", "statement", "paper", "log2012", "standard_error", "measured", "n", "spread"]
+COLUMNS += ["tolerance", "verdict", "notebook", "how"]
+OPEN = ("not yet measured", "needs ILSVRC")
+READERS = "readers"  # the section of what others have made of the paper
+SLACK = 1e-9  # relative, for fractions that have no exact binary form
+
+
+@checked
+class Claim:
+    """A row of claims.toml. Paper, log and tolerance share a unit, which the statement names.
+
+    section: of the paper, or "readers" for a reader's note; then `paper` holds the reader's value.
+    relation: "=" where the paper states a value, "<=" and ">=" where it states a bound.
+    tolerance: how far off a measured value may be; 0 for what can be computed exactly.
+    scale: "small" where we measure on something smaller than the claim is about.
+    measure: a name of MEASURES or a module.function of this library, called with `arguments`; none for what needs
+        ILSVRC.
+    how: the command, or the place, that repeats the measurement.
+    images, error: for a difference of two error rates, the number of images and roughly the rates, in per cent.
+    """
+
+    id: str
+    section: str
+    statement: str
+    paper: float
+    notebook: str
+    how: str
+    log2012: float | None = None
+    relation: Literal["=", "<=", ">="] = "="
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    scale: Literal["paper", "small"] = "paper"
+    measure: str | None = None
+    arguments: list[str] = field(default_factory=list)
+    images: Annotated[int, Field(ge=1)] | None = None
+    error: Annotated[float, Field(gt=0, lt=100)] | None = None
+
+    @property
+    def standard_error(self) -> float:
+        """The binomial standard error of a difference of two independent nets, in points; NaN for other claims."""
+        if self.images is None or self.error is None:
+            return math.nan
+        return math.sqrt(2 * self.error * (100 - self.error) / self.images)
+
+
+def claims(notebook: str | None = None) -> pd.DataFrame:
+    """The ledger, or the rows that one notebook shows, one row a claim, in the order of the paper.
+
+    `measured` is the mean of n runs and `spread` their standard deviation, NaN where there is none.
+
+    Raises:
+        ValueError: a notebook without claims, or a row of claims.toml that cannot be read.
+    """
+    rows = read_claims()
+    shown = sorted({row.notebook for row in rows})
+    if notebook is not None and notebook not in shown:
+        raise ValueError(f"notebook = {notebook!r}; claims are in {', '.join(shown)}")
+    table = [_row(claim) for claim in rows if notebook in (None, claim.notebook)]
+    return pd.DataFrame(table, columns=COLUMNS)
+
+
+def read_claims(path: Path = LEDGER) -> list[Claim]:
+    """The rows of claims.toml, each checked.
+
+    Raises:
+        ValueError: names the row, the value found there and the accepted ones.
+    """
+    found: dict[str, Claim] = {}
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("claim")
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path.name}: accepted are tables [[claim]]")
+    for row in rows:
+        name = row.get("id", "a row without an id")
+        try:
+            claim = check(Claim, row)
+        except ValueError as error:
+            raise ValueError(f"{path.name}, {name}: {error}") from None
+        if name in found:
+            raise ValueError(f"{path.name}: two rows have the id {name}")
+        found[name] = claim
+    return list(found.values())
+
+
+def measure(claim: Claim) -> tuple[float, float, int]:
+    """Mean, standard deviation and number of the measurements for a claim; NaN, NaN and 0 without a record.
+
+    Raises:
+        ValueError: `measure` names no function of the library.
+    """
+    if claim.measure is None:
+        return math.nan, math.nan, 0
+    module, _, function = claim.measure.rpartition(".")
+    try:
+        measured = MEASURES.get(claim.measure) or getattr(import_module(f"..{module}", __package__), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{claim.id}: measure = {claim.measure!r}: {error}") from None
+    try:
+        value = measured(*claim.arguments)
+    except FileNotFoundError:
+        return math.nan, math.nan, 0
+    return (float(value), math.nan, 1) if isinstance(value, Real) else value
+
+
+def verdict(claim: Claim, measured: float) -> str:
+    """The verdict on a claim, given the measured value."""
+    if math.isnan(measured):
+        return "needs ILSVRC" if claim.measure is None else "not yet measured"
+    margin = claim.tolerance + SLACK * abs(claim.paper)
+    difference = measured - claim.paper
+    within = {"=": abs(difference) <= margin, "<=": difference <= margin, ">=": difference >= -margin}[claim.relation]
+    computed = claim.relation == "=" and claim.tolerance == 0
+    if not within:
+        return "refuted" if claim.scale == "paper" and (computed or claim.relation != "=") else "differs"
+    if claim.scale == "small":
+        return "shown at small scale"
+    return "exact" if computed else "holds"
+
+
+def _row(claim: Claim) -> dict:
+    mean, spread, n = measure(claim)
+    stated = {name: getattr(claim, name) for name in COLUMNS if hasattr(claim, name)}
+    return stated | {"measured": mean, "n": n, "spread": spread, "verdict": verdict(claim, mean)}
+
+
+def changes(table: pd.DataFrame, accepted: dict[str, str]) -> pd.DataFrame:
+    """The verdicts of a ledger that aren't the accepted ones: id, accepted, now, and whether one has been lost.
+
+    A new row, or one that was open, has lost nothing; one that is gone has.
+    """
+    now = dict(zip(table["id"], table["verdict"], strict=True))
+    names = [*now, *(name for name in accepted if name not in now)]
+    rows = [{"id": n, "accepted": accepted.get(n, "new"), "now": now.get(n, "gone")} for n in names]
+    found = pd.DataFrame([row for row in rows if row["accepted"] != row["now"]], columns=["id", "accepted", "now"])
+    return found.assign(lost=~found["accepted"].isin(["new", *OPEN]))
+
+
+def accepted_verdicts() -> dict[str, str]:
+    """The committed verdicts by claim id, from VERDICTS.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or holds something else.
+    """
+    if not VERDICTS.is_file():
+        raise FileNotFoundError(f"no {VERDICTS}; `python -m alexnet_lib.claims --accept` writes it")
+    found = read_json(VERDICTS)
+    if not all(isinstance(verdict, str) for verdict in found.values()):
+        raise ValueError(f"{VERDICTS}: accepted is an object of claim ids and verdicts")
+    return found
+
+
+def main(arguments=None) -> int:
+    """Print the ledger; write or compare it if asked. Returns 1 when a verdict has been lost."""
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.claims", description=(__doc__ or " ").splitlines()[0])
+    parser.add_argument("--notebook", help="only this one's claims, such as 03_lrn")
+    parser.add_argument("--check", action="store_true", help="fail when a verdict is not the committed one")
+    parser.add_argument("--accept", action="store_true", help="commit the verdicts as they are")
+    for kind in ("csv", "json"):
+        parser.add_argument(f"--{kind}", type=Path, help=f"write the ledger to this file, as {kind.upper()}")
+    given = parser.parse_args(arguments)
+    try:
+        table = claims(given.notebook)
+        now = dict(zip(table["id"], table["verdict"], strict=True))
+        if given.accept:
+            kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
+            write_json(VERDICTS, kept | now)
+        accepted = accepted_verdicts() if given.check else now
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    shown = table.drop(columns=["statement", "how", "tolerance", "standard_error"])
+    print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
+    print("\n" + table["verdict"].value_counts().to_string(header=False))
+    if given.csv:
+        table.to_csv(given.csv, index=False, lineterminator="\n")
+    if given.json:
+        table.to_json(given.json, orient="records", indent=1, force_ascii=False)
+    found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
+    if len(found):
+        print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))
+    return int(found["lost"].any())

@@ -1,0 +1,40 @@
+"""What all series of runs share: kept tables, levels that curves reach, a mean for people, the command line."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alexnet_lib.experiments.common import command, command_line, crossing, kept_table, spread_of, stated
+
+
+def test_a_level_is_crossed_between_epochs():
+    reached = [crossing([1, 2, 3, 4], [0.9, 0.5, 0.6, 0.1], level) for level in (0.95, 0.7, 0.5, 0.2)]
+    np.testing.assert_allclose(reached, [1, 1.5, 2, 3.8])
+
+
+def test_a_level_that_is_not_reached_is_nan():
+    assert np.isnan(crossing([1, 2], [0.9, 0.5], 0.05))
+
+
+def test_a_mean_is_stated_with_its_spread():
+    assert stated((1.234, 0.5, 3)) == "1.23 ± 0.50 (3 seeds)"
+
+
+def test_a_spread_is_that_of_a_sample():
+    assert spread_of(pd.Series([1.0, 3.0])) == (2.0, pytest.approx(2**0.5), 2)
+
+
+def test_a_table_that_is_not_kept_is_named_with_its_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no runs.csv is kept in .*; `make it` makes it"):
+        kept_table(tmp_path / "runs.csv", "make it")
+
+
+def test_an_error_ends_a_command_with_one_line(capsys):
+    with pytest.raises(SystemExit) as end, command(command_line("sequel", "What it does."), []):
+        raise ValueError("epochs = -1")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "python -m alexnet_lib.experiments.sequel: epochs = -1\n"
+
+
+def test_a_command_is_described_without_documentation():
+    assert "--threads" in command_line("sequel", None).format_help()

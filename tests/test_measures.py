@@ -1,0 +1,120 @@
+"""What the ledger computes: the counts against numbers known otherwise, the rules against torch."""
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_lib.architecture import alexnet, skeleton
+from alexnet_lib.augmentation import IMAGENET_PCA
+from alexnet_lib.learning import PlateauRule
+from alexnet_lib.ledger import measures
+from alexnet_lib.ledger.measures import MEASURES, parameters
+
+
+def measured(name, *arguments):
+    return MEASURES[name](*arguments)
+
+
+def test_parameters_are_those_of_the_fact_sheet_and_of_the_live_net():
+    assert [parameters(n) for n in ("paper", "one_gpu", "six_conv")] == [60_965_224, 59_798_312, 61_555_304]
+    assert parameters("paper", "1e6") == pytest.approx(60.965224)
+    assert measured("parameter_ratio", "one_gpu", "paper") == pytest.approx(0.981, abs=5e-4)
+    assert sum(p.numel() for p in alexnet("paper", seed=0).parameters()) == parameters()
+
+
+def test_sizes_are_those_of_the_fact_sheet():
+    assert measured("all_neurons") == 659_272 and measured("neurons", "conv1") == 290_400
+    assert [measured("kernel_inputs", f"conv{i}") for i in range(1, 6)] == [363, 1200, 2304, 1728, 1728]
+    assert measured("kernels") == 1376 and measured("maps", "conv3") == 384 and measured("maps", "fc8") == 1000
+    assert measured("inputs_of", "fc6") == 256 * 6 * 6 and measured("input_values") == 150_528
+    assert measured("largest_share") == pytest.approx(100 * 885_120 / 60_965_224)
+
+
+def test_layers_are_counted():
+    assert [measured("layers", kind) for kind in ("conv", "fc", "norm", "drop")] == [5, 3, 2, 2]
+    assert measured("learned_layers") == 8 and measures.rectified() == 7 and measured("norms_before_relu") == 1
+    assert [measured("norm_constant", name) for name in ("k", "n", "beta")] == [2, 5, 0.75]
+
+
+def test_work_and_memory():
+    assert measured("gpu_work") == pytest.approx(362.2 / 391.5, abs=2e-4)
+    assert measures.share_of_peak() == pytest.approx(0.31, abs=0.005)
+    assert 2.4 < measured("memory_gib") < 3
+
+
+def test_which_column_sees_which():
+    assert [measured("connected", f"conv{i}") for i in range(2, 6)] == [0.5, 1, 0.5, 0.5]
+    assert measured("both_columns") == 1 and measures.seen_by_data() == 1
+    assert measures.other_column() == 0.5 and skeleton().conv3.groups == 1
+    assert measured("forgotten_split") == 62_378_344 - 60_965_224
+
+
+def test_our_rule_is_the_printed_one_and_torchs_is_not():
+    assert measured("rule_error") < 1e-12 < 0.1 < measured("torch_rule_error")
+
+
+def test_the_printed_path_starts_with_a_step_by_hand():
+    np.testing.assert_allclose(measures.printed_path()[0], 1 - 0.0005 * 0.01 - 0.01, rtol=1e-15)
+
+
+def test_dropout_counts():
+    assert measured("different_masks") == 128 and measured("test_factor") == 0.5
+    assert measured("silent_share") == pytest.approx(0.5, abs=0.002)
+    assert measures.taught_when_silent() == measures.silenced_weights() == 0
+    assert measured("factor_of_inverted_dropout") == 2
+
+
+def test_dropout_is_a_penalty_for_a_linear_unit_only():
+    assert measured("penalty_of_linear_dropout") < 1e-9 < 0.05 < measured("penalty_of_relu_dropout")
+
+
+def test_halving_is_exact_for_one_layer_and_close_for_two():
+    assert measures.halving_one_layer() < 1e-12 < measured("halving_two_layers") < 0.05
+
+
+def test_biases_of_one_switch_the_units_on():
+    assert measures.positive_inputs("1") > 0.85
+    assert measures.positive_inputs("0") == pytest.approx(0.5, abs=0.05)
+    assert measured("layers_with_bias") == 5
+
+
+def test_the_plateau_rule_drops_the_rate_as_often_as_the_log():
+    rule = PlateauRule()
+    rates = {rule.rate}
+    while (rate := rule.step(1.0)) is not None:
+        rates.add(rate)
+    assert len(rates) - 1 == measured("logged_drops") == 3
+
+
+def test_first_weights():
+    assert [measured("largest_std", rule) for rule in ("printed", "code2012")] == [0.01, 0.03]
+
+
+def test_measuring_leaves_the_random_numbers_alone():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    measured("silent_share"), measured("different_masks"), measures.taught_when_silent()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_views_and_errors():
+    assert measures.patches() == 10 and measures.top5_by_sorting() < 1e-12
+
+
+def test_means_and_colours():
+    assert measures.left_of_mean() < 0.01 and measured("spread_of_mean_image") > 2
+    assert measured("shift_of_first_axis") ** 2 == pytest.approx(IMAGENET_PCA.eigenvalues[0], rel=0.001)
+    assert measured("copied_constants") == pytest.approx(0.2175 / (121.78 / 255), rel=1e-3)
+
+
+def test_a_softmax_takes_from_the_others():
+    e = torch.tensor(1.0).exp().item()
+    assert measured("taken_from_others") == pytest.approx(2 / 3 - 2 / (2 + e), rel=1e-5)
+
+
+def test_torchs_normalisation_with_the_printed_constants_is_far_off():
+    assert measures.torch_norm_error() > 0.1
+
+
+def test_printed_errors_are_read_by_row_and_column():
+    assert measured("table_2", "1 CNN", "2") == 18.2 and measured("table_1", "CNN", "1") == 37.5
