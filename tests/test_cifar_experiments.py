@@ -21,7 +21,8 @@ from alexnet_lib.experiments.cifar_experiments import (
 )
 from alexnet_lib.experiments.lrn_records import LRN_PAIRS
 from alexnet_lib.figures import curves as figures
-from alexnet_lib.runs.settings import LrnSettings, ReluSettings, check
+from alexnet_lib.runs.fields import check
+from alexnet_lib.runs.notebooks import LrnSettings, ReluSettings
 
 
 class FakeStore(list):

@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 
 from ..cifar_nets import ACTIVATIONS, NETS
-from ..cifar_training import train_cifar
 from ..dataset import load_dataset
 from ..paths import REFERENCE, runs_dir
-from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages, resolve
+from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
+from ..runs.notebooks import LrnSettings, ReluSettings
 from ..runs.records import Record, keep, provenance, read_json, write_json, write_table
-from ..runs.settings import LrnSettings, ReluSettings
+from ..runs.settings import resolve
 from ..training import NonFiniteLoss
+from ..training import train as train_cifar
 from .common import command, command_line, crossing, kept_table, spread_of
 from .lrn_records import LRN_NETS, LRN_PAIRS
 

@@ -29,8 +29,8 @@ import pandas as pd
 from pydantic import Field
 
 from ..paths import REFERENCE
+from ..runs.fields import check, checked
 from ..runs.records import read_json, write_json
-from ..runs.settings import check, checked
 from .measures import MEASURES
 
 LEDGER = Path(__file__).with_name("claims.toml")
