@@ -1,7 +1,7 @@
 """AlexNet, executable: the library behind the notebooks. One module a section of the paper.
 
-The names below are importable from here. Each is fetched from its module when it is first asked for, so that a
-command that needs no network does not wait for torch.
+The names below can be imported from here, and those of each folder from the folder. A module is loaded when one of its
+names is first asked for, so that a command that needs no network does not wait for torch.
 """
 
 import ctypes
@@ -26,23 +26,60 @@ ALLOCATOR = {
 # The same but for the large pages, for a process that has started: parameters of mallopt, by their numbers in malloc.h.
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 1 << 28)}
 
-MODULE_OF = {
-    "LocalResponseNorm": "normalization",
-    "PaperSGD": "learning",
-    "PlateauRule": "learning",
-    "add_colour_noise": "augmentation",
-    "alexnet": "architecture",
-    "colour_pca": "colours",
-    "googlenet": "inception",
-    "load_dataset": "dataset",
-    "open_store": "dataset",
-    "prepare": "dataset",
-    "random_crops": "augmentation",
-    "recipe": "learning",
-    "ten_views": "augmentation",
-    "top_k_error": "evaluation",
+# the names to import from here, by module
+NAMES = {
+    "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet layer_shapes skeleton",
+    "augmentation": "AUGMENTATIONS COPIED_EIGENVALUES IMAGENET_PCA NOISE_UNITS OFFSETS add_colour_noise centre_crops "
+    "colour_shifts cut_views draw_views likeness offset_count random_crops recoloured shift_deviations ten_views "
+    "views_drawn",
+    "cifar_nets": "activation_table cifar_net differing_share saturation",
+    "cifar_pictures": "VIEWS cut load_pictures same_view",
+    "cifar_training": "choose_pictures train_cifar",
+    "claims": "Claim READERS accepted_verdicts changes measure verdict",
+    "colours": "colour_pca",
+    "columns": "crossings memory",
+    "data.embedded": "small_pictures",
+    "data.pieces": "evenly in_pieces",
+    "data.preparation": "decode fit",
+    "dataset": "choose_dataset load_dataset open_store prepare source_files",
+    "distortions": "cut_areas distort draw_areas draw_distortions many_views scales_for",
+    "dropout": "Dropout",
+    "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
+    "inception": "INCEPTIONS googlenet",
+    "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less rate_factor recipe without_compiler",
+    "loader": "ahead make_batches",
+    "normalization": "K_OF_CONVENTION LocalResponseNorm",
+    "qualitative": "codes_of colourfulness neighbours pixel_features shared train_autoencoder",
+    "training": "STALL_STEPS build_net load_net train",
 }
-__all__ = list(MODULE_OF)
+# what another module calls by the same name
+RENAMED = {
+    "CIFAR_NETS": "cifar_nets.NETS",
+    "googlenet_skeleton": "inception.skeleton",
+    "load_cifar_net": "cifar_training.load_net",
+}
+
+
+def lazily(package: str, names: dict[str, str], renamed: dict[str, str] | None = None):
+    """`__getattr__`, `__dir__` and `__all__` of a package whose names are imported when somebody asks for them.
+
+    Args:
+        package: its full name.
+        names: the names that each of its modules gives, separated by spaces.
+        renamed: further names, and the "module.name" that each stands for.
+    """
+    places = {name: f"{module}.{name}" for module, given in names.items() for name in given.split()} | (renamed or {})
+
+    def fetch(name: str):
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, original = places[name].rpartition(".")
+        return getattr(import_module(f"{package}.{module}"), original)
+
+    return fetch, lambda: sorted({*vars(sys.modules[package]), *places}), list(places)
+
+
+__getattr__, __dir__, __all__ = lazily(__name__, NAMES, RENAMED)
 
 
 def cores() -> int:
@@ -56,13 +93,3 @@ def keep_memory() -> bool:
     """Have this process keep large blocks that are freed, where its C library is glibc; elsewhere False."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and all(mallopt(*setting) for setting in MALLOPT.values())
-
-
-def __getattr__(name: str):
-    if name not in MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{MODULE_OF[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -6,6 +6,7 @@ import torch
 
 from alexnet_lib.architecture import alexnet
 from alexnet_lib.ledger import arithmetic
+from alexnet_lib.study import seen_by_data
 
 
 def test_sizes_are_those_of_the_fact_sheet():
@@ -33,7 +34,7 @@ def test_work_and_memory():
 
 def test_who_sees_whom():
     assert [arithmetic.connected(f"conv{i}") for i in range(2, 6)] == [0.5, 1, 0.5, 0.5]
-    assert arithmetic.both_columns() == 1 and arithmetic.seen_by_data() == 1
+    assert arithmetic.both_columns() == 1 and seen_by_data() == 1
 
 
 def test_the_rule_is_printed_and_torchs_is_torchs():

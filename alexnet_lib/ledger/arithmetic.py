@@ -126,13 +126,6 @@ def pooled_after() -> int:
     return sum(place in text for place in ("norm1 pool1", "norm2 pool2", "conv5 relu5 pool5"))
 
 
-def seen_by_data() -> int:
-    """Learned layers whose input is the image."""
-    net = skeleton("code2012")
-    learned = [layer for _, layer in net.named_children() if isinstance(layer, nn.Conv2d)]
-    return sum(layer.in_channels == 3 for layer in learned)
-
-
 # ---------------------------------------------------------------------------------------- two GPUs (§3.2), time (§5)
 
 
