@@ -119,16 +119,21 @@ def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapp
     return todo
 
 
-def stamp(notebook: Path, parameters: dict, library: Path, before: list[str]) -> str:
-    """Changes with a notebook, its parameters, its data, the library, the reference runs, and what it builds on."""
+def digest(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sources(library: Path) -> str:
+    """Changes with the library, in all of its folders, and with the reference runs."""
+    files = [*library.rglob("*.py"), *library.glob("*.toml"), *REFERENCE.rglob("*.*")]
+    return digest(*([str(f), hashlib.sha256(f.read_bytes()).hexdigest()] for f in sorted(files) if f.is_file()))
+
+
+def stamp(notebook: Path, parameters: dict, *others) -> str:
+    """Changes with a notebook, its parameters, its data, and with what else it depends on."""
     cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, 4).cells]
-    files = [*library.iterdir(), *REFERENCE.rglob("*.*")]
-    files = sorted(path for path in files if path.is_file())
-    sources = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
     dataset = {**declared_parameters(notebook), **parameters}.get("dataset")
-    data = data_listing(str(dataset)) if dataset else []
-    parts = json.dumps([cells, parameters, sources, before, data], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    return digest(cells, parameters, data_listing(str(dataset)) if dataset else [], *others)
 
 
 def data_listing(dataset: str) -> list:
@@ -226,7 +231,7 @@ def walk(
     """
     state_file = output / "state.json"
     state = read_state(state_file)
-    pool = pool or Here()
+    pool, code = pool or Here(), sources(library)
     results, stamps, began, waiting, running = {}, {}, {}, [], {}
     built_on = {name: set(dependencies.get(name, ())) & todo.keys() for name in todo}
     chained = set().union(*built_on.values()) | {name for name, before in built_on.items() if before}
@@ -236,7 +241,8 @@ def walk(
     order.prepare()
 
     def stamp_of(name: str) -> str:
-        return stamp(folder / f"{name}.ipynb", todo[name], library, [stamps[other] for other in sorted(built_on[name])])
+        before = [stamps[other] for other in sorted(built_on[name])]
+        return stamp(folder / f"{name}.ipynb", todo[name], code, before)
 
     def begin(name: str) -> bool:
         """Start it, or say what became of it without."""

@@ -100,15 +100,18 @@ def test_outputs_of_the_committed_notebook_are_no_reason_to_run_again(place, ran
     assert ran == []
 
 
-def test_a_parameter_and_the_library_are_reasons_to_run_again(place, ran):
+def test_a_parameter_and_the_library_with_its_folders_are_reasons_to_run_again(place, ran):
+    code = place.folder / "library" / "code.py"
     place()
     ran.clear()
     place({"x": 2})
     assert len(ran) == 5 and all(parameters == {"x": 2} for _, parameters in ran)
-    ran.clear()
-    (place.folder / "library" / "code.py").write_text("a = 2")
-    place({"x": 2})
-    assert len(ran) == 5
+    for number, path in enumerate((code, code.parent / "wing" / "code.py", code.parent / "wing" / "more.py")):
+        ran.clear()
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"b = {number}")
+        place({"x": 2})
+        assert len(ran) == 5
 
 
 def test_new_data_and_a_new_store_are_reasons_to_run_again(place, ran):
