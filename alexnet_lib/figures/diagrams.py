@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, bare, in_style, new_figure
+from .curves import ACCENT, GREY, INK, PALE, bare, in_style, name_rows, new_figure
 
 
 @in_style
@@ -32,14 +32,7 @@ def figure_2(outputs: dict[str, tuple[int, ...]], kernels: dict[str, int], colum
             height = side if spatial else 1.9
             _box(place, x, centre, depth, height, 0.28 * side if spatial else 0.12)
             if spatial and name != "input":
-                place.text(
-                    x + depth / 2,
-                    centre - height / 2 - 0.2,
-                    f"{shape[1]}²",
-                    ha="center",
-                    fontsize=8,
-                    color=INK,
-                )
+                place.text(x + depth / 2, centre - height / 2 - 0.2, f"{shape[1]}²", ha="center", fontsize=8, color=INK)
         _label(place, x + depth / 2, name, shape, kernels.get(name), alone)
         previous = (x + depth, centres)
         x += depth + (0.95 if spatial else 0.75)
@@ -102,18 +95,11 @@ def shares(table: pd.DataFrame) -> Figure:
             if part > 3:
                 shade = "white" if colour[0] < 0.6 else INK
                 place.text(
-                    left + part / 2,
-                    row,
-                    f"{name}\n{part:.0f} %",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=shade,
+                    left + part / 2, row, f"{name}\n{part:.0f} %", ha="center", va="center", fontsize=8, color=shade
                 )
             left += part
-    place.set_yticks(range(3), ["parameters", "multiply-adds", "neurons"])
+    name_rows(place, ["parameters", "multiply-adds", "neurons"])
     place.set(xlabel="share of the whole net (%)", xlim=(0, 100))
-    place.invert_yaxis()
     return figure
 
 
@@ -131,13 +117,7 @@ def windows(side: int, kernel: int, stride: int) -> Figure:
     for row, window in enumerate(range(last - 3, last + 1)):
         over = window * stride + kernel > side
         place.add_patch(
-            Rectangle(
-                (window * stride, 3.2 - row),
-                kernel,
-                0.7,
-                facecolor="white",
-                edgecolor=ACCENT if over else INK,
-            )
+            Rectangle((window * stride, 3.2 - row), kernel, 0.7, facecolor="white", edgecolor=ACCENT if over else INK)
         )
         text = f"window {window + 1}" + (f": {window * stride + kernel - side} pixels too far" if over else "")
         place.text(window * stride + 0.4, 3.55 - row, text, va="center", fontsize=9, color=ACCENT if over else INK)
@@ -226,8 +206,7 @@ def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
     for place, (name, zeros) in zip(axes[0], geometries.items(), strict=True):
         shown = place.imshow(zeros, cmap="Greys", vmin=0, vmax=max(map(np.max, geometries.values())))
         place.set(title=name, xlabel="column of the map", ylabel="row of the map")
-        for side in place.spines.values():
-            side.set_visible(True)
+        place.spines[:].set_visible(True)
     figure.colorbar(shown, ax=list(axes[0]), label=f"zeros among {window} pixels", shrink=0.85)
     return figure
 
@@ -246,9 +225,8 @@ def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
         place.text(left + 0.03, row, f"{left:.2f}", va="center", fontsize=9)
     place.axvline(limit, color=ACCENT, linestyle="--")
     place.text(limit, -0.62, f" {limit:g} GiB", color=ACCENT, fontsize=9, va="center")
-    place.set_yticks(range(len(parts)), list(parts))
+    name_rows(place, list(parts))
     place.set(xlabel="memory (GiB)", xlim=(0, 1.15 * limit))
-    place.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
@@ -335,8 +313,7 @@ def pooled_maps(maps: np.ndarray, outs: dict[str, np.ndarray], credits: dict[str
     for row, places in enumerate(axes):
         for place in places:
             bare(place)
-            for side in place.spines.values():
-                side.set(visible=True, color=PALE)
+            place.spines[:].set(visible=True, color=PALE)
         shown = [maps[row], *(out[row] for out in outs.values())]
         for place, values in zip(places, shown, strict=False):
             place.imshow(values, cmap="Greys", vmin=0, vmax=maps[row].max())

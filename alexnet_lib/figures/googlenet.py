@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
+from .curves import ACCENT, GREY, INK, LINES, PALE, bare, in_style, new_figure
 
 
 @in_style
@@ -75,7 +75,7 @@ def gradients(tables: dict[str, pd.Series]) -> Figure:
     """Sizes of the gradient by layer, one line a source, the first layer on the left."""
     figure, axes = new_figure(7.2, 2.6)
     place = axes[0, 0]
-    for (name, sizes), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+    for (name, sizes), (style, colour) in zip(tables.items(), LINES, strict=False):
         place.plot(range(len(sizes)), sizes, style, marker="o", markersize=4, color=colour, label=name)
     place.set_xticks(range(len(sizes)), [n.replace("inception", "") for n in sizes.index], rotation=45)
     place.set(ylabel="gradient / weights", yscale="log")

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
+from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, name_rows, new_figure
 
 NARROW, WIDE = 5, 20  # points, of what a part is worth: to here on an even scale; from here on another
 
@@ -159,8 +159,7 @@ def budget(rows: pd.DataFrame) -> Figure:
     )
     place.plot(rows["paper"], places, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label="the paper")
     place.plot(rows["log"], places, "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012")
-    place.set_yticks(places, rows.index)
-    place.invert_yaxis()
+    name_rows(place, rows.index)
     place.set(xlabel="points of top-1 error that it is worth")
     ends = pd.concat([rows["measured"] - rows["spread"].fillna(0), rows["measured"] + rows["spread"].fillna(0)])
     if ends.abs().max() > WIDE:  # a part without which nothing works would press all others together

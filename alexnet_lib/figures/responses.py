@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, in_style, new_figure
+from .curves import ACCENT, GREY, INK, PALE, frame, in_style, new_figure
 
 
 @in_style
@@ -59,8 +58,7 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     for square, title in ((axes[0, 0], "the picture"), (axes[1, 0], f"what map {map_} keeps")):
         square.set(title=title, xticks=[], yticks=[])
         square.spines[:].set_visible(True)
-        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor="white", linewidth=3))
-        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor=ACCENT, linewidth=1.5))
+        frame(square, corner, window)
     above, below = axes[:, 1]
     above.bar(table.index, table["before"], width=0.9, color=PALE, edgecolor=GREY, linewidth=0.5, label="before")
     above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
