@@ -43,9 +43,7 @@ UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
 # each kernel would warn that this machine's users could listen to it
 QUIET = "--IPKernelApp.log_level=ERROR"
 LONGEST_SOCKET = 100  # bytes of a path, to which each channel adds two: macOS takes 103, Linux 107
-SHUTDOWN_SECONDS = (
-    2.0  # for a kernel to end by itself: with what follows, less than a process of `in_parallel` is given
-)
+SHUTDOWN_SECONDS = 2.0  # for a kernel to end by itself; `in_parallel` gives a process a little longer
 BROKEN = ("failed", "skipped")
 LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
@@ -199,9 +197,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     options |= {"on_cell_execute": watch.start, "stdout_file": watch, "progress_bar": bar}
     try:
         with tempfile.TemporaryDirectory() as sockets, mock.patch.dict(os.environ, kernel_environment(), clear=True):
-            options["config"] = Config(
-                KernelManager=kernel_channels(sockets) | {"shutdown_wait_time": SHUTDOWN_SECONDS}
-            )
+            manager = kernel_channels(sockets) | {"shutdown_wait_time": SHUTDOWN_SECONDS}
+            options["config"] = Config(KernelManager=manager)
             # Papermill takes {x} in a path for a parameter
             source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output))
             papermill.execute_notebook(source, target, parameters, cwd=notebook.parent, **options)

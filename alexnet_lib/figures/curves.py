@@ -66,6 +66,12 @@ def name_rows(axes, names: Sequence[str], **options) -> None:
     axes.invert_yaxis()
 
 
+def label_ticks(axes, places) -> None:
+    """Ticks of a logarithmic axis at these places alone, which are written out."""
+    axes.minorticks_off()
+    axes.set_xticks(sorted(places), sorted(places))
+
+
 def frame(axes, corner: tuple[float, float], side: float, white: float = 3, dark: float = 1.5) -> None:
     """A square that can be seen on any picture: a coloured line on a white one, of these widths."""
     for colour, width in (("white", white), (ACCENT, dark)):
