@@ -9,13 +9,13 @@ import os
 import sys
 from importlib import import_module
 
-# OpenMP reads them when torch is loaded. Threads that spin for long while they wait make a step up to a hundred times
-# as slow where the cores are shared; those that sleep at once make short operations half as fast where they are not.
+# OpenMP reads these when torch is loaded. Waiting threads that spin for long make a step up to a hundred times slower
+# where cores are shared; threads that sleep at once halve the speed of short operations where cores are not shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds
 
-# What a process should have in its environment before it starts, for glibc on Linux: large pages, and no return of
-# large blocks to the system. Page faults on fresh tensors otherwise cost memory-bound layers several times over.
+# For the environment of a process before it starts, with glibc on Linux: large pages, and freed large blocks are kept.
+# Otherwise page faults on new tensors make memory-bound layers several times slower.
 ALLOCATOR = {
     "THP_MEM_ALLOC_ENABLE": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -23,7 +23,7 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
 
-# The same but for the large pages, for a process that has started: parameters of mallopt, by their numbers in malloc.h.
+# The same, without the large pages, for a running process: parameters of mallopt by their numbers in malloc.h.
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 1 << 28)}
 
 # the names to import from here, by module
@@ -83,13 +83,13 @@ __getattr__, __dir__, __all__ = lazily(__name__, NAMES, RENAMED)
 
 
 def cores() -> int:
-    """How many cores this process may use, which Slurm, taskset or a container may have made fewer than there are."""
+    """How many cores this process may use; Slurm, taskset or a container may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def keep_memory() -> bool:
-    """Have this process keep large blocks that are freed, where its C library is glibc; elsewhere False."""
+    """Make this process keep freed large blocks; False where its C library isn't glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and all(mallopt(*setting) for setting in MALLOPT.values())
