@@ -66,6 +66,13 @@ def name_rows(axes, names: Sequence[str], **options) -> None:
     axes.invert_yaxis()
 
 
+def box_of_text(axes, centre: tuple[float, float], size: tuple[float, float], text: str, fontsize: int, **look) -> None:
+    """A rectangle around this centre, (width, height) in size, with words in its middle."""
+    corner = (centre[0] - size[0] / 2, centre[1] - size[1] / 2)
+    axes.add_patch(Rectangle(corner, *size, **look))
+    axes.text(*centre, text, ha="center", va="center", fontsize=fontsize, zorder=3)
+
+
 def label_ticks(axes, places) -> None:
     """Ticks of a logarithmic axis at these places alone, which are written out."""
     axes.minorticks_off()

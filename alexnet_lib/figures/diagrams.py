@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, bare, in_style, name_rows, new_figure
+from .curves import ACCENT, GREY, INK, PALE, bare, box_of_text, in_style, name_rows, new_figure
 
 
 @in_style
@@ -115,12 +115,11 @@ def windows(side: int, kernel: int, stride: int) -> Figure:
     for pixel in range(side, last * stride + kernel):
         place.add_patch(Rectangle((pixel, 4.3), 1, 0.8, facecolor="white", edgecolor=ACCENT, hatch="////"))
     for row, window in enumerate(range(last - 3, last + 1)):
-        over = window * stride + kernel > side
-        place.add_patch(
-            Rectangle((window * stride, 3.2 - row), kernel, 0.7, facecolor="white", edgecolor=ACCENT if over else INK)
-        )
-        text = f"window {window + 1}" + (f": {window * stride + kernel - side} pixels too far" if over else "")
-        place.text(window * stride + 0.4, 3.55 - row, text, va="center", fontsize=9, color=ACCENT if over else INK)
+        first, over = window * stride, window * stride + kernel - side
+        colour = ACCENT if over > 0 else INK
+        place.add_patch(Rectangle((first, 3.2 - row), kernel, 0.7, facecolor="white", edgecolor=colour))
+        text = f"window {window + 1}" + (f": {over} pixels too far" if over > 0 else "")
+        place.text(first + 0.4, 3.55 - row, text, va="center", fontsize=9, color=colour)
     place.axvline(side, color=INK, linewidth=1, linestyle="--")
     place.set(xlim=(start - 3, last * stride + kernel + 6), ylim=(0, 5.4), xlabel="pixel")
     place.set_yticks([])
@@ -174,16 +173,12 @@ def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
     figure, axes = new_figure(11, 3.4)
     place, step, half, box = axes[0, 0], 1.55, 1.1, (0.98, 0.62)
     bare(place)
-    place.add_patch(Rectangle((-step - 0.35, -0.35), 0.7, 0.7, facecolor=PALE, edgecolor=INK))
-    place.text(-step, 0, "image", ha="center", va="center", fontsize=9)
+    box_of_text(place, (-step, 0), (0.7, 0.7), "image", 9, facecolor=PALE, edgecolor=INK)
     arrow = {"arrowstyle": "-|>", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
     for i, (name, text) in enumerate(units.items()):
         before = i * step - step + box[0] / 2
         for y in (half, -half):
-            place.add_patch(
-                Rectangle((i * step - box[0] / 2, y - box[1] / 2), *box, facecolor="white", edgecolor=INK, zorder=2)
-            )
-            place.text(i * step, y, f"{name}\n{text}", ha="center", va="center", fontsize=9, zorder=3)
+            box_of_text(place, (i * step, y), box, f"{name}\n{text}", 9, facecolor="white", edgecolor=INK, zorder=2)
             start = (before, y) if i else (-step + 0.35, 0.2 * np.sign(y))
             place.annotate("", (i * step - box[0] / 2, y), start, arrowprops=arrow | {"color": GREY})
             if name in crossing.index:
