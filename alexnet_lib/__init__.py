@@ -1,7 +1,7 @@
 """AlexNet, executable: the library behind the notebooks. One module a section of the paper.
 
-The names below are importable from here. Each is fetched from its module when it is first asked for, so that a
-command that needs no network does not wait for torch.
+The names below can be imported from here, and those of each folder from the folder. A module is loaded when one of its
+names is first asked for, so that a command that needs no network does not wait for torch.
 """
 
 import ctypes
@@ -9,13 +9,13 @@ import os
 import sys
 from importlib import import_module
 
-# OpenMP reads them when torch is loaded. Threads that spin for long while they wait make a step up to a hundred times
-# as slow where the cores are shared; those that sleep at once make short operations half as fast where they are not.
+# OpenMP reads these when torch is loaded. Waiting threads that spin for long make a step up to a hundred times slower
+# where cores are shared; threads that sleep at once halve the speed of short operations where cores are not shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds
 
-# What a process should have in its environment before it starts, for glibc on Linux: large pages, and no return of
-# large blocks to the system. Page faults on fresh tensors otherwise cost memory-bound layers several times over.
+# For the environment of a process before it starts, with glibc on Linux: large pages, and freed large blocks are kept.
+# Otherwise page faults on new tensors make memory-bound layers several times slower.
 ALLOCATOR = {
     "THP_MEM_ALLOC_ENABLE": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -23,47 +23,72 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
 
-# The same but for the large pages, for a process that has started: parameters of mallopt, by their numbers in malloc.h.
+# The same, without the large pages, for a running process: parameters of mallopt by their numbers in malloc.h.
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 1 << 28)}
 
-MODULE_OF = {
-    "LocalResponseNorm": "normalization",
-    "PaperSGD": "learning",
-    "PlateauRule": "learning",
-    "add_colour_noise": "augmentation",
-    "alexnet": "architecture",
-    "claims": "ledger.claims",
-    "colour_pca": "colours",
-    "googlenet": "inception",
-    "load_dataset": "dataset",
-    "open_store": "dataset",
-    "prepare": "dataset",
-    "random_crops": "augmentation",
-    "recipe": "learning",
-    "ten_views": "augmentation",
-    "top_k_error": "evaluation",
+# the names to import from here, by module
+NAMES = {
+    "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet layer_shapes skeleton",
+    "augmentation": "AUGMENTATIONS COPIED_EIGENVALUES IMAGENET_PCA NOISE_UNITS OFFSETS add_colour_noise centre_crops "
+    "colour_shifts cut_views draw_views likeness offset_count random_crops recoloured shift_deviations ten_views "
+    "views_drawn",
+    "cifar_nets": "activation_table cifar_net differing_share saturation",
+    "colours": "colour_pca",
+    "columns": "crossings memory",
+    "data.embedded": "small_pictures",
+    "data.pieces": "evenly in_pieces",
+    "data.preparation": "decode fit",
+    "dataset": "choose_dataset load_dataset open_store prepare source_files",
+    "distortions": "cut_areas distort draw_areas draw_distortions many_views scales_for",
+    "dropout": "Dropout",
+    "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
+    "inception": "INCEPTIONS googlenet",
+    "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less rate_factor recipe",
+    "loader": "ahead make_batches",
+    "normalization": "K_OF_CONVENTION LocalResponseNorm",
+    "qualitative": "codes_of colourfulness neighbours pixel_features shared train_autoencoder",
+    "ledger.claims": "Claim READERS accepted_verdicts changes claims measure verdict",
+    "runs.cifar_settings": "choose_pictures",
+    "training": "STALL_STEPS build_net load_net train",
 }
-__all__ = list(MODULE_OF)
+# what another module calls by the same name
+RENAMED = {
+    "CIFAR_NETS": "cifar_nets.NETS",
+    "googlenet_skeleton": "inception.skeleton",
+    "train_cifar": "training.train",
+}
+
+
+def lazily(package: str, names: dict[str, str], renamed: dict[str, str] | None = None):
+    """`__getattr__`, `__dir__` and `__all__` of a package whose names are imported when somebody asks for them.
+
+    Args:
+        package: its full name.
+        names: the names that each of its modules gives, separated by spaces.
+        renamed: further names, and the "module.name" that each stands for.
+    """
+    places = {name: f"{module}.{name}" for module, given in names.items() for name in given.split()} | (renamed or {})
+
+    def fetch(name: str):
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, original = places[name].rpartition(".")
+        return getattr(import_module(f"{package}.{module}"), original)
+
+    return fetch, lambda: sorted({*vars(sys.modules[package]), *places}), list(places)
+
+
+__getattr__, __dir__, __all__ = lazily(__name__, NAMES, RENAMED)
 
 
 def cores() -> int:
-    """How many cores this process may use, which Slurm, taskset or a container may have made fewer than there are."""
+    """How many cores this process may use; Slurm, taskset or a container may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def keep_memory() -> bool:
-    """Have this process keep large blocks that are freed, where its C library is glibc; elsewhere False."""
+    """Make this process keep freed large blocks; False where its C library isn't glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and all(mallopt(*setting) for setting in MALLOPT.values())
-
-
-def __getattr__(name: str):
-    if name not in MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{MODULE_OF[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -1,4 +1,4 @@
-"""What notebooks show beside figures: settings, facts and verdicts as small tables, and a run while it goes on."""
+"""What notebooks show beside figures: small tables of settings, facts and verdicts, and a run in progress."""
 
 import dataclasses
 import io
@@ -25,7 +25,7 @@ PAPER_ERRORS = {
 
 
 def effective(settings) -> HTML:
-    """The values in force, one row a parameter."""
+    """The values in force, one parameter a row."""
     return facts(dataclasses.asdict(settings))
 
 
@@ -36,11 +36,11 @@ def facts(rows: dict) -> HTML:
 
 
 def verdicts(checks: dict[str, bool], needs: dict[str, bool] | None = None) -> HTML:
-    """Statements with whether they hold; where something that they need is not given, a line that says so instead.
+    """A table of statements that hold, or a line that says what they need where it is missing.
 
     Args:
-        checks: the statements, and whether each holds.
-        needs: what the statements presuppose, "a run of three epochs or more", and whether it is given.
+        checks: each statement, and whether it holds.
+        needs: what the statements require, such as "a run of three epochs or more", and whether it is there.
 
     Raises:
         AssertionError: naming each that does not hold.
@@ -59,9 +59,9 @@ def ledger(notebook: str) -> HTML:
 
 
 def browse(table: pd.DataFrame) -> HTML | ipywidgets.Widget:
-    """The ledger with the commands, and with lists to choose from where somebody watches.
+    """The ledger with its commands; where somebody watches, menus select sections, verdicts and notebooks.
 
-    table: what `claims()` gives. The lists are of sections, verdicts and notebooks.
+    table: as `claims()` gives it.
     """
     if progress_style() != "bar":
         return plain(readable(table, "how"))
@@ -93,7 +93,7 @@ def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
 
 
 def _short(value: float, digits: int = 4) -> str:
-    """A number to so many digits; what is nothing but rounding, and another on another processor, as such."""
+    """A number to so many digits; a rounding error, which differs between processors, as "below 1e-12"."""
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}" if value == 0 or abs(value) > ROUNDING else f"below {ROUNDING:g}"
@@ -116,11 +116,11 @@ def photographic(figure: Figure) -> Image:
 
 
 def slider(draw: Callable[..., Figure], **choices: tuple[Sequence, object]) -> Figure | ipywidgets.Widget:
-    """What `draw` makes of values by name, with a slider for each where somebody watches; else of their first values.
+    """A figure with a slider for each of its arguments where somebody watches; otherwise the figure at their start.
 
     Args:
-        draw: takes the values by name and returns a figure.
-        choices: for each name the values to choose from, and the first of them to be shown.
+        draw: takes the arguments by name and returns a figure.
+        choices: for each argument the values to choose from, and the one to start with.
     """
     first = {name: start for name, (_, start) in choices.items()}
     if progress_style() != "bar":

@@ -1,4 +1,4 @@
-"""Where things lie. Found from this file, never from the working directory: JupyterLab and Papermill differ in it."""
+"""Where things are. Paths start at this file: JupyterLab and Papermill run in different working directories."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One progress bar for a person who watches, sparse lines in a log, nothing in a test."""
+"""Progress: a bar for a person who watches, a few lines in a log, nothing in a test."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import time
 from tqdm import tqdm
 from tqdm.auto import tqdm as notebook_tqdm
 
-PIPE = "progress: "  # what a process that another one watches puts before its states
+PIPE = "progress: "  # a process that another one watches starts its messages with this
 STYLES = ("bar", "lines", "none", PIPE)
 PIPE_SECONDS = 0.3
 
@@ -39,7 +39,7 @@ class _Lines:
 
 
 class _Pipe:
-    """Looks like a bar and prints its states for the process that started this one."""
+    """Stands in for a bar, and sends its states to the process that started this one."""
 
     def __init__(self, total: int, initial: int):
         self.state, self.told = {"n": initial, "total": total, "initial": initial, "postfix": ""}, 0.0
@@ -64,7 +64,7 @@ class _Pipe:
 
 
 def tell(state: dict) -> None:
-    """Say something to the process that watches this one."""
+    """Send a message to the process that watches this one."""
     print(PIPE + json.dumps(state), flush=True)
 
 
@@ -80,7 +80,7 @@ def progress_bar(total: int, description: str, unit: str, enabled: bool = True, 
         file=_Lines(),
         miniters=max(1, total // 5),
         mininterval=0,
-        maxinterval=float("inf"),  # tqdm's monitor would turn every step of a slow run into a line
+        maxinterval=float("inf"),  # otherwise tqdm's monitor prints a line for every step of a slow run
         bar_format="{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed}{postfix}",
         **options,
     )

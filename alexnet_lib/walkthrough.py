@@ -1,4 +1,4 @@
-"""Runs the notebooks of a profile in the order they build on each other, where something changed for them.
+"""Runs the notebooks of a profile in order, and only those for which something has changed.
 
 python -m alexnet_lib.walkthrough --profile embedded
 python -m alexnet_lib.walkthrough --profile imagenette --only 07_train -p epochs 20
@@ -38,14 +38,12 @@ from .runs.processes import end, end_with, interrupt_on_signals
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
 DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qualitative": ("07_train",)}
-# pytest's variable would keep a kernel from recording what subprocesses print, MPLBACKEND would hide figures.
+# With pytest's variable a kernel would not record what subprocesses print; MPLBACKEND would hide figures.
 UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
-# each kernel would warn that this machine's users could listen to it
+# otherwise each kernel warns that other users of the machine could listen to it
 QUIET = "--IPKernelApp.log_level=ERROR"
 LONGEST_SOCKET = 100  # bytes of a path, to which each channel adds two: macOS takes 103, Linux 107
-SHUTDOWN_SECONDS = (
-    2.0  # for a kernel to end by itself: with what follows, less than a process of `in_parallel` is given
-)
+SHUTDOWN_SECONDS = 2.0  # for a kernel to end by itself; `in_parallel` gives a process a little longer
 BROKEN = ("failed", "skipped")
 LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
@@ -119,20 +117,25 @@ def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapp
     return todo
 
 
-def stamp(notebook: Path, parameters: dict, library: Path, before: list[str]) -> str:
-    """Changes with a notebook, its parameters, its data, the library, the reference runs, and what it builds on."""
+def digest(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sources(library: Path) -> str:
+    """Changes with the library, in all of its folders, and with the reference runs."""
+    files = [*library.rglob("*.py"), *library.glob("*.toml"), *REFERENCE.rglob("*.*")]
+    return digest(*([str(f), hashlib.sha256(f.read_bytes()).hexdigest()] for f in sorted(files) if f.is_file()))
+
+
+def stamp(notebook: Path, parameters: dict, *others) -> str:
+    """Changes with a notebook, its parameters, its data, and with what else it depends on."""
     cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, 4).cells]
-    files = [*library.iterdir(), *REFERENCE.rglob("*.*")]
-    files = sorted(path for path in files if path.is_file())
-    sources = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
     dataset = {**declared_parameters(notebook), **parameters}.get("dataset")
-    data = data_listing(str(dataset)) if dataset else []
-    parts = json.dumps([cells, parameters, sources, before, data], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    return digest(cells, parameters, data_listing(str(dataset)) if dataset else [], *others)
 
 
 def data_listing(dataset: str) -> list:
-    """What stands for a data set: the words of its prepared stores, else its files' names and sizes."""
+    """What identifies a data set: the descriptions of its prepared stores, or else its files' names and sizes."""
     stores = "*" if dataset == "auto" else f"{Path(dataset).name}-*"
     files = list(data_dir().glob(f"prepared/{stores}/*/meta.json")) or list((data_dir() / dataset).rglob("*.*"))
     if dataset in ("auto", "embedded"):
@@ -150,8 +153,9 @@ def kernel_environment(**changes: str | None) -> dict:
 def kernel_channels(folder: str | Path) -> dict:
     """Options of a KernelManager that keep its channels in files of a folder, one folder a kernel.
 
-    Jupyter's way is ports, chosen before the kernel takes them: of kernels that start together one may get another's,
-    and dies before its first cell. It stays so where a system has no such files, or the folder's path is too long.
+    By default Jupyter chooses ports before the kernel takes them. A kernel that starts at the same time may take one
+    first, and then the other kernel dies before its first cell. Ports remain where a system has no such files, or
+    where the path is too long.
     """
     files = Path(folder, "kernel")
     usable = os.name != "nt" and len(os.fsencode(files)) <= LONGEST_SOCKET
@@ -185,7 +189,7 @@ class Watch:
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
-    """Runs one notebook in its folder, writes the executed copy; says what went wrong and where, or None."""
+    """Runs a notebook in its folder and writes the executed copy; gives what went wrong and where, or None."""
     output.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)
     watch = Watch(notebook)
@@ -194,9 +198,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     options |= {"on_cell_execute": watch.start, "stdout_file": watch, "progress_bar": bar}
     try:
         with tempfile.TemporaryDirectory() as sockets, mock.patch.dict(os.environ, kernel_environment(), clear=True):
-            options["config"] = Config(
-                KernelManager=kernel_channels(sockets) | {"shutdown_wait_time": SHUTDOWN_SECONDS}
-            )
+            manager = kernel_channels(sockets) | {"shutdown_wait_time": SHUTDOWN_SECONDS}
+            options["config"] = Config(KernelManager=manager)
             # Papermill takes {x} in a path for a parameter
             source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output))
             papermill.execute_notebook(source, target, parameters, cwd=notebook.parent, **options)
@@ -209,7 +212,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
 
 
 class Here:
-    """An executor that does at once what it is given, in this process."""
+    """An executor that runs what it is given at once, in this process."""
 
     def submit(self, function, *arguments) -> Future:
         future = Future()
@@ -222,21 +225,22 @@ def walk(
 ) -> dict:
     """Runs what is not up to date; gives {notebook: ("ok", "up to date", "failed" or "skipped", seconds)}.
 
-    With a pool of processes, so many notebooks at a time: first those that wait for others or that others wait for.
+    A pool of processes runs several notebooks at a time, and first those that depend on others or that others need.
     """
     state_file = output / "state.json"
     state = read_state(state_file)
-    pool = pool or Here()
+    pool, code = pool or Here(), sources(library)
     results, stamps, began, waiting, running = {}, {}, {}, [], {}
     built_on = {name: set(dependencies.get(name, ())) & todo.keys() for name in todo}
     chained = set().union(*built_on.values()) | {name for name, before in built_on.items() if before}
-    # later chapters train more: begun late, one would keep a single core busy at the end
+    # later chapters train longer; started last, one of them would keep a single core busy at the end
     urgency = {name: (name in chained, number) for number, name in enumerate(todo)}
     order = TopologicalSorter(built_on)
     order.prepare()
 
     def stamp_of(name: str) -> str:
-        return stamp(folder / f"{name}.ipynb", todo[name], library, [stamps[other] for other in sorted(built_on[name])])
+        before = [stamps[other] for other in sorted(built_on[name])]
+        return stamp(folder / f"{name}.ipynb", todo[name], code, before)
 
     def begin(name: str) -> bool:
         """Start it, or say what became of it without."""
@@ -259,7 +263,7 @@ def walk(
     def end(name: str, problem: str | None) -> None:
         results[name] = "failed" if problem else "ok", time.monotonic() - began[name]
         say(f"{name}: {results[name][0]} after {results[name][1]:.1f} s {problem or ''}".strip())
-        # the data are looked at again: what a notebook has prepared belongs to it
+        # stamped again: the data may include what the notebook has just prepared
         stamps[name] = stamp_of(name)
         state[name] = "failed" if problem else stamps[name]
         save(state, state_file)
@@ -291,14 +295,14 @@ def in_parallel(steps, jobs: int) -> dict:
 
 
 def begin_process(parent: int) -> None:
-    """What a process of `in_parallel` does first: it ends with its parent, and puts its kernel away before."""
+    """Makes a process of `in_parallel` end with its parent, and shut down its kernel first."""
     end_with(parent)
     interrupt_on_signals()
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C comes to all; the parent passes it on
 
 
 def read_state(path: Path) -> dict:
-    """What became of each notebook; a file that cannot be read tells nothing, and all run again."""
+    """What became of each notebook; nothing if the file cannot be read, so that all of them run again."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -326,7 +330,7 @@ def machine() -> dict:
 
 
 def ledger_in_short() -> str:
-    """How many claims have which verdict."""
+    """How many claims have each verdict."""
     from .ledger.claims import claims
 
     counts = claims()["verdict"].value_counts()
@@ -342,7 +346,7 @@ def literal(word: str):
 
 
 def from_here(dataset):
-    """The whole path of a folder that is named from where the command is given: kernels run in another."""
+    """The absolute path of a folder named relative to where the command was given; kernels run elsewhere."""
     if not Path(str(dataset)).expanduser().is_dir():
         return dataset
     from .dataset import HOW_TO_GET  # seconds, for torch

@@ -12,7 +12,8 @@ from alexnet_lib.walkthrough import run_notebook
 from tests import baseline
 from tests.small_notebooks import write_notebook
 
-FIGURE = "from alexnet_lib import figures\nfigures.curves({'line': ([1, 2], [3, 4])}, 'epoch', 'error (%)')"
+FIGURE = """from alexnet_lib.figures import curves as figures
+figures.curves({'line': ([1, 2], [3, 4])}, 'epoch', 'error (%)')"""
 
 
 @pytest.fixture(scope="module")

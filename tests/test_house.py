@@ -1,11 +1,16 @@
 """The plan of the library: the paper's sections at the top, everything else in folders that look one way."""
 
 import ast
+import re
+import subprocess
+import sys
 from graphlib import TopologicalSorter
+from importlib import import_module
 
+import nbformat
 import pytest
 
-from alexnet_lib.paths import REPOSITORY
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 
 LIBRARY = REPOSITORY / "alexnet_lib"
 MODULES = sorted(LIBRARY.rglob("*.py"))
@@ -13,6 +18,9 @@ MODULES = sorted(LIBRARY.rglob("*.py"))
 WINGS = ("data", "runs", "study", "experiments", "ledger")
 FRONT = ("walkthrough", "notebook", "claims")  # they run, show and check what all of the others do
 MOST_LINES = 400
+MOST_IMPORTS = 6
+PACKAGES = ["alexnet_lib", *(f"alexnet_lib.{name}" for name in (*WINGS, "figures"))]
+LAZY = ("alexnet_lib", "alexnet_lib.experiments", "alexnet_lib.runs", "alexnet_lib.study")  # they name what they give
 
 
 def name_of(path) -> str:
@@ -58,3 +66,32 @@ def test_no_import_climbs(module):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_file_is_longer_than_one_can_read(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_every_name_that_a_package_gives_is_there(package):
+    given = import_module(package)
+    assert [name for name in given.__all__ if not hasattr(given, name)] == []
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_no_name_is_given_twice_nor_hides_a_module(package):
+    given = import_module(package)
+    names = " ".join(given.NAMES.values()).split()
+    assert sorted({*names}) == sorted(names)
+    assert [name for name in given.__all__ if f"{package}.{name}".removeprefix("alexnet_lib.") in GRAPH] == []
+
+
+def test_packages_load_nothing_heavy():
+    """A command that needs no network starts without waiting for torch."""
+    heavy = "{'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
+    code = f"import sys, {', '.join(PACKAGES)}; sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_imports_from_few_modules(path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
+    lines = re.findall(r"^\s*(?:from|import) +(alexnet_lib[\w.]*)", text, re.MULTILINE)
+    assert 0 < len(set(lines)) <= MOST_IMPORTS, sorted(set(lines))

@@ -9,6 +9,7 @@ from alexnet_lib.augmentation import IMAGENET_PCA
 from alexnet_lib.learning import PlateauRule
 from alexnet_lib.ledger import measures
 from alexnet_lib.ledger.measures import MEASURES, parameters
+from alexnet_lib.study.anatomy import seen_by_data
 
 
 def measured(name, *arguments):
@@ -44,7 +45,7 @@ def test_work_and_memory():
 
 def test_which_column_sees_which():
     assert [measured("connected", f"conv{i}") for i in range(2, 6)] == [0.5, 1, 0.5, 0.5]
-    assert measured("both_columns") == 1 and measures.seen_by_data() == 1
+    assert measured("both_columns") == 1 and seen_by_data() == 1
     assert measures.other_column() == 0.5 and skeleton().conv3.groups == 1
     assert measured("forgotten_split") == 62_378_344 - 60_965_224
 

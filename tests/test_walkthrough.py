@@ -28,6 +28,7 @@ def ran(monkeypatch):
         return "in cell 2 (cell-1): 1 / 0" if "1 / 0" in notebook.read_text() else None
 
     monkeypatch.setattr(walkthrough, "run_notebook", run)
+    monkeypatch.setattr(walkthrough, "ledger_in_short", str)  # one test measures the claims
     return calls
 
 
@@ -100,15 +101,18 @@ def test_outputs_of_the_committed_notebook_are_no_reason_to_run_again(place, ran
     assert ran == []
 
 
-def test_a_parameter_and_the_library_are_reasons_to_run_again(place, ran):
+def test_a_parameter_and_the_library_with_its_folders_are_reasons_to_run_again(place, ran):
+    code = place.folder / "library" / "code.py"
     place()
     ran.clear()
     place({"x": 2})
     assert len(ran) == 5 and all(parameters == {"x": 2} for _, parameters in ran)
-    ran.clear()
-    (place.folder / "library" / "code.py").write_text("a = 2")
-    place({"x": 2})
-    assert len(ran) == 5
+    for number, path in enumerate((code, code.parent / "wing" / "code.py", code.parent / "wing" / "more.py")):
+        ran.clear()
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"b = {number}")
+        place({"x": 2})
+        assert len(ran) == 5
 
 
 def test_new_data_and_a_new_store_are_reasons_to_run_again(place, ran):
@@ -162,7 +166,7 @@ def test_notebooks_of_a_chain_come_first(place, ran):
     assert names(ran)[0] == "c_first" and names(ran)[-2:] == ["e_alone", "d_alone"]
 
 
-def test_two_at_a_time(tmp_path, capfd):
+def test_two_at_a_time(tmp_path, capfd, monkeypatch):
     """Each of two notebooks waits until the other has begun; what builds on one that failed is skipped."""
     notebooks, where = tmp_path / "notebooks", tmp_path / "out"
     waits = "import time\nfrom pathlib import Path\nPath('{}').touch()\nwhile not Path('{}').exists(): time.sleep(0.05)"
@@ -172,6 +176,7 @@ def test_two_at_a_time(tmp_path, capfd):
     )
     write_notebook(notebooks / "after.ipynb", "x")
     (tmp_path / "own.toml").write_text("jobs = 2")
+    monkeypatch.setattr(walkthrough, "ledger_in_short", str)
     before = dict(os.environ)
     arguments = ["--profile", str(tmp_path / "own.toml"), "--output", str(where)]
     assert walkthrough.main(arguments, notebooks, {"after": ("other",)}) == 1
@@ -319,6 +324,7 @@ def test_a_folder_of_pictures_is_looked_for_where_the_command_is_given(tmp_path,
     (tmp_path / "embedded").mkdir()  # a known name stays one
     (tmp_path / "own.toml").write_text("[notebooks.a]\ndataset = 'shots'")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(walkthrough, "machine", dict)
     for given in (["-p", "dataset", "./shots"], ["-p", "dataset", "shots"], [], ["-p", "dataset", "embedded"]):
         arguments = ["--profile", "own.toml", "--output", "out", "--force", *given]
         assert walkthrough.main(arguments, tmp_path / "notebooks", {}) == 0

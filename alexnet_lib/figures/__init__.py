@@ -1,0 +1,1 @@
+"""Every figure: arrays or tables in, a matplotlib figure out."""

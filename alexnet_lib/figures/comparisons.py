@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .curves import ACCENT, GREY, INK, PALE, SECOND, in_style, new_figure
+from .curves import ACCENT, GREY, INK, LINES, PALE, SECOND, in_style, level, name_rows, new_figure, seed_lines
 
 
 @in_style
@@ -19,16 +19,14 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
     figure, axes = new_figure(9.5, 2.6 * len(panels) + 0.3, len(panels), 2, sharey="row")
     scale, unit = (100, "top-1 error (%)") if quantity == "error" else (1, "loss (nats)")
     for places, (title, tables) in zip(axes, panels.items(), strict=True):
-        for (name, table), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+        for (name, table), look in zip(tables.items(), LINES, strict=False):
             for place, split in zip(places, ("training", "validation"), strict=True):
                 by_epoch = scale * table.pivot(index="epoch", columns="seed", values=f"{split} {quantity}")
-                place.plot(by_epoch, style, color=colour, linewidth=0.6, alpha=0.6)
-                place.plot(by_epoch.mean(axis=1), style, color=colour, linewidth=2, label=name)
-                what = "training images as they are" if split == "training" else "validation images"
-                place.set(title=f"{title}: {what}")
-        places[0].set(ylabel=unit, ylim=(0, None))
-    axes[-1, 0].set_xlabel("epoch")
-    axes[-1, 1].set_xlabel("epoch")
+                seed_lines(place, by_epoch.index, by_epoch, look, name)
+        places[0].set(title=f"{title}: training images as they are", ylabel=unit, ylim=(0, None))
+        places[1].set(title=f"{title}: validation images")
+    for place in axes[-1]:
+        place.set_xlabel("epoch")
     axes[0, 1].legend()
     return figure
 
@@ -46,8 +44,7 @@ def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str
         if name in paper:
             label = "the paper" if name == next(iter(paper)) else ""
             place.plot(paper[name], row, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label=label)
-    place.set_yticks(range(len(groups)), list(groups))
-    place.invert_yaxis()
+    name_rows(place, list(groups))
     place.set(xlabel=xlabel)
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
@@ -62,7 +59,7 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
         counts, *_ = place.hist(
             probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5
         )
-        for (name, value), style, colour in zip(marks.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+        for (name, value), (style, colour) in zip(marks.items(), LINES, strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
         place.set(title=title, xlabel="probability of the first class")
         place.legend(fontsize=8, loc="upper center", frameon=True, framealpha=1, edgecolor="white")
@@ -79,9 +76,8 @@ def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     """
     figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
-        for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):
-            place.plot(100 * table.index, 100 * table, style, color=colour, linewidth=0.6, alpha=0.6)
-            place.plot(100 * table.index, 100 * table.mean(axis=1), style, color=colour, linewidth=2, label=name)
+        for (name, table), look in zip(tables.items(), LINES, strict=False):
+            seed_lines(place, 100 * table.index, 100 * table, look, name)
         place.set(title=title, xlabel="hidden units silenced at test time (%)", ylim=(0, 100))
     axes[0, 0].set_ylabel("validation error, top-1 (%)")
     axes[0, 0].legend()
@@ -96,11 +92,9 @@ def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure
     """
     figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
-        for (name, table), style, colour in zip(tables.items(), ("-", "--"), (INK, ACCENT), strict=True):
-            place.plot(100 * table.index, table, style, color=colour, linewidth=0.6, alpha=0.6)
-            place.plot(100 * table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
-        place.axhline(paper, color=GREY, linestyle=":")
-        place.text(100 * table.index.min(), paper, "the paper", ha="right", va="bottom", fontsize=9)
+        for (name, table), look in zip(tables.items(), LINES, strict=False):
+            seed_lines(place, 100 * table.index, table, look, name)
+        level(place, paper, "the paper", 100 * table.index.min())
         place.set(title=title, xlabel="level of top-1 error (%)")
         place.invert_xaxis()
     axes[0, 0].set(ylabel="epochs with dropout / without", ylim=(0, None))

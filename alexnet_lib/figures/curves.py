@@ -16,6 +16,7 @@ from .descriptions import described
 
 INK, GREY, PALE = "#222222", "#8a8a8a", "#dddddd"
 ACCENT, SECOND = "#c8501e", "#2a6f97"  # dark and middle when printed in grey
+LINES = (("-", INK), ("--", ACCENT), (":", SECOND))  # told apart in grey as well
 STYLE = {
     "figure.dpi": 90,
     "font.size": 10,
@@ -55,10 +56,46 @@ def new_figure(width: float, height: float, rows=1, columns=1, **options) -> tup
 
 def bare(axes) -> None:
     """No ticks and no frame: a picture."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def name_rows(axes, names: Sequence[str], **options) -> None:
+    """Names the rows at 0, 1, 2 …, the first at the top."""
+    axes.set_yticks(range(len(names)), names, **options)
+    axes.invert_yaxis()
+
+
+def box_of_text(axes, centre: tuple[float, float], size: tuple[float, float], text: str, fontsize: int, **look) -> None:
+    """A rectangle around this centre, (width, height) in size, with words in its middle."""
+    corner = (centre[0] - size[0] / 2, centre[1] - size[1] / 2)
+    axes.add_patch(Rectangle(corner, *size, **look))
+    axes.text(*centre, text, ha="center", va="center", fontsize=fontsize, zorder=3)
+
+
+def label_ticks(axes, places) -> None:
+    """Ticks of a logarithmic axis at these places alone, which are written out."""
+    axes.minorticks_off()
+    axes.set_xticks(sorted(places), sorted(places))
+
+
+def frame(axes, corner: tuple[float, float], side: float, white: float = 3, dark: float = 1.5) -> None:
+    """A square that can be seen on any picture: a coloured line on a white one, of these widths."""
+    for colour, width in (("white", white), (ACCENT, dark)):
+        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=width))
+
+
+def level(axes, y: float, text: str, x: float) -> None:
+    """A dotted line across, with its name above its end at x."""
+    axes.axhline(y, color=GREY, linestyle=":")
+    axes.text(x, y, text, ha="right", va="bottom", fontsize=9)
+
+
+def seed_lines(axes, x, table: pd.DataFrame, look: tuple[str, str], label: str) -> None:
+    """A thin line a seed, which is a column of the table, and a thick one for their mean; look: line style, colour."""
+    style, colour = look
+    axes.plot(x, table, style, color=colour, linewidth=0.6, alpha=0.6)
+    axes.plot(x, table.mean(axis=1), style, color=colour, linewidth=2, label=label)
 
 
 # ------------------------------------------------------------------------------------------------------- §2, data
@@ -94,8 +131,7 @@ def preparation_steps(steps: Sequence[tuple[str, np.ndarray]], square: int) -> F
         place.set_title(f"{title}\n{width} × {height}", fontsize=9)
         if i == 1:
             corner = ((width - square) // 2 - 0.5, (height - square) // 2 - 0.5)
-            place.add_patch(Rectangle(corner, square, square, fill=False, edgecolor="white", linewidth=3))
-            place.add_patch(Rectangle(corner, square, square, fill=False, edgecolor=ACCENT, linewidth=1.5))
+            frame(place, corner, square)
     return figure
 
 
@@ -161,9 +197,8 @@ def scores_by_hand(scores: pd.DataFrame, labels: Sequence[str]) -> Figure:
         rank = list(row.index).index(label) + 1
         verdict = "right" if rank == 1 else "wrong for top-1" if rank <= 5 else "wrong for both"
         place.set_title(f"{name}: {label}\n{verdict}", fontsize=9)
-        place.set_yticks(range(len(row)), row.index, fontsize=8)
+        name_rows(place, row.index, fontsize=8)
         place.set_xlim(0, 0.75)
-        place.invert_yaxis()
     axes[0, 0].set_xlabel("probability")
     return figure
 
@@ -179,8 +214,7 @@ def error_bars(table: pd.DataFrame) -> Figure:
     for shift, column, colour in ((-0.19, "top-1 error", INK), (0.19, "top-5 error", GREY)):
         bars = place.barh(rows + shift, 100 * table[column], height=0.36, color=colour, label=column)
         place.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-    place.set_yticks(rows, table.index)
-    place.invert_yaxis()
+    name_rows(place, table.index)
     place.set(xlabel="validation error (%)", xlim=(0, 105))
     place.legend(loc="lower right")
     return figure
@@ -189,14 +223,13 @@ def error_bars(table: pd.DataFrame) -> Figure:
 # ------------------------------------------------------------------------------------------- §3.1, nonlinearities
 
 # as in the paper's Figure 1: ReLU solid, tanh dashed
-LINES = {"relu": "-", "tanh": "--", "logistic": ":", "abs_tanh": "-."}
+LOOKS = {
+    "relu": {"label": "ReLU", "linestyle": "-", "color": INK},
+    "tanh": {"label": "tanh", "linestyle": "--", "color": ACCENT},
+    "logistic": {"label": "logistic", "linestyle": ":", "color": SECOND},
+    "abs_tanh": {"label": "|tanh|", "linestyle": "-.", "color": GREY},
+}
 MARKERS = {"relu": "o", "tanh": "s", "logistic": "^", "abs_tanh": "D"}
-SHOWN = {"relu": "ReLU", "tanh": "tanh", "logistic": "logistic", "abs_tanh": "|tanh|"}
-COLOURS = {"relu": INK, "tanh": ACCENT, "logistic": SECOND, "abs_tanh": GREY}
-
-
-def _line(activation: str) -> dict:
-    return {"linestyle": LINES[activation], "color": COLOURS[activation], "label": SHOWN[activation]}
 
 
 @in_style
@@ -208,7 +241,7 @@ def activation_functions(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(9, 2.8, 1, 2)
     for activation, rows in table.groupby("activation", sort=False):
         for place, column in zip(axes[0], ("value", "slope"), strict=True):
-            place.plot(rows["x"], rows[column], **_line(activation))
+            place.plot(rows["x"], rows[column], **LOOKS[activation])
     axes[0, 0].set(xlabel="input", ylabel="output", ylim=(-1.1, 2.1))
     axes[0, 1].set(xlabel="input", ylabel="slope", ylim=(-1.1, 1.1))
     axes[0, 0].legend()
@@ -224,7 +257,7 @@ def race(panels: dict[str, dict[str, pd.DataFrame]], target: float, highest: flo
     figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
     for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for activation, rows in lines.items():
-            place.plot(rows["epoch"], 100 * rows["training_error"], **_line(activation))
+            place.plot(rows["epoch"], 100 * rows["training_error"], **LOOKS[activation])
         place.axhline(100 * target, color=GREY, linestyle=":")
         place.set(xlabel="epoch", title=title, ylim=(0, 100 * highest))
     place.set_xlim(left=0)
@@ -262,15 +295,15 @@ def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
     figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         place.axhspan(0.93 * longest, longest * 1.2**4, color=PALE, linewidth=0, zorder=0)
-        for row, activation in enumerate(SHOWN):
+        for row, (activation, marker) in enumerate(MARKERS.items()):
             rows = table[table["activation"] == activation].sort_values("learning_rate")
             if rows.empty:
                 continue
-            marker, reached = MARKERS[activation], (rows["epochs"] <= longest).to_numpy()
-            place.plot(rows["learning_rate"][reached], rows["epochs"][reached], marker=marker, **_line(activation))
+            reached, look = (rows["epochs"] <= longest).to_numpy(), LOOKS[activation]
+            place.plot(rows["learning_rate"][reached], rows["epochs"][reached], marker=marker, **look)
             given_up = rows["learning_rate"][~reached]
             height = np.full(len(given_up), longest * 1.2**row)
-            place.plot(given_up, height, marker, color=COLOURS[activation], markerfacecolor="white", markersize=5)
+            place.plot(given_up, height, marker, color=look["color"], markerfacecolor="white", markersize=5)
         place.set(xlabel="learning rate", xscale="log", yscale="log", title=title)
         place.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "given up"])
         place.minorticks_off()
@@ -321,8 +354,7 @@ def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
     for epoch in rates.index[change.between(0.05, 0.2)]:
         for place in axes[0]:
             place.axvline(epoch - 0.5, color=PALE, zorder=0)
-    axes[0, 0].axhline(np.log(classes), color=GREY, linestyle=":")
-    axes[0, 0].text(history["epoch"].max(), np.log(classes), "a guess", ha="right", va="bottom", fontsize=9)
+    level(axes[0, 0], np.log(classes), "a guess", history["epoch"].max())
     axes[0, 0].set(xlabel="epoch", ylabel="loss (nats)")
     axes[0, 1].set(xlabel="epoch", ylabel="top-1 error (%)", ylim=(0, 100))
     axes[0, 1].legend()

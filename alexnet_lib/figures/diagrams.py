@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, bare, in_style, new_figure
+from .curves import ACCENT, GREY, INK, PALE, bare, box_of_text, in_style, name_rows, new_figure
 
 
 @in_style
@@ -32,14 +32,7 @@ def figure_2(outputs: dict[str, tuple[int, ...]], kernels: dict[str, int], colum
             height = side if spatial else 1.9
             _box(place, x, centre, depth, height, 0.28 * side if spatial else 0.12)
             if spatial and name != "input":
-                place.text(
-                    x + depth / 2,
-                    centre - height / 2 - 0.2,
-                    f"{shape[1]}²",
-                    ha="center",
-                    fontsize=8,
-                    color=INK,
-                )
+                place.text(x + depth / 2, centre - height / 2 - 0.2, f"{shape[1]}²", ha="center", fontsize=8, color=INK)
         _label(place, x + depth / 2, name, shape, kernels.get(name), alone)
         previous = (x + depth, centres)
         x += depth + (0.95 if spatial else 0.75)
@@ -102,18 +95,11 @@ def shares(table: pd.DataFrame) -> Figure:
             if part > 3:
                 shade = "white" if colour[0] < 0.6 else INK
                 place.text(
-                    left + part / 2,
-                    row,
-                    f"{name}\n{part:.0f} %",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=shade,
+                    left + part / 2, row, f"{name}\n{part:.0f} %", ha="center", va="center", fontsize=8, color=shade
                 )
             left += part
-    place.set_yticks(range(3), ["parameters", "multiply-adds", "neurons"])
+    name_rows(place, ["parameters", "multiply-adds", "neurons"])
     place.set(xlabel="share of the whole net (%)", xlim=(0, 100))
-    place.invert_yaxis()
     return figure
 
 
@@ -129,18 +115,11 @@ def windows(side: int, kernel: int, stride: int) -> Figure:
     for pixel in range(side, last * stride + kernel):
         place.add_patch(Rectangle((pixel, 4.3), 1, 0.8, facecolor="white", edgecolor=ACCENT, hatch="////"))
     for row, window in enumerate(range(last - 3, last + 1)):
-        over = window * stride + kernel > side
-        place.add_patch(
-            Rectangle(
-                (window * stride, 3.2 - row),
-                kernel,
-                0.7,
-                facecolor="white",
-                edgecolor=ACCENT if over else INK,
-            )
-        )
-        text = f"window {window + 1}" + (f": {window * stride + kernel - side} pixels too far" if over else "")
-        place.text(window * stride + 0.4, 3.55 - row, text, va="center", fontsize=9, color=ACCENT if over else INK)
+        first, over = window * stride, window * stride + kernel - side
+        colour = ACCENT if over > 0 else INK
+        place.add_patch(Rectangle((first, 3.2 - row), kernel, 0.7, facecolor="white", edgecolor=colour))
+        text = f"window {window + 1}" + (f": {over} pixels too far" if over > 0 else "")
+        place.text(first + 0.4, 3.55 - row, text, va="center", fontsize=9, color=colour)
     place.axvline(side, color=INK, linewidth=1, linestyle="--")
     place.set(xlim=(start - 3, last * stride + kernel + 6), ylim=(0, 5.4), xlabel="pixel")
     place.set_yticks([])
@@ -194,16 +173,12 @@ def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
     figure, axes = new_figure(11, 3.4)
     place, step, half, box = axes[0, 0], 1.55, 1.1, (0.98, 0.62)
     bare(place)
-    place.add_patch(Rectangle((-step - 0.35, -0.35), 0.7, 0.7, facecolor=PALE, edgecolor=INK))
-    place.text(-step, 0, "image", ha="center", va="center", fontsize=9)
+    box_of_text(place, (-step, 0), (0.7, 0.7), "image", 9, facecolor=PALE, edgecolor=INK)
     arrow = {"arrowstyle": "-|>", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
     for i, (name, text) in enumerate(units.items()):
         before = i * step - step + box[0] / 2
         for y in (half, -half):
-            place.add_patch(
-                Rectangle((i * step - box[0] / 2, y - box[1] / 2), *box, facecolor="white", edgecolor=INK, zorder=2)
-            )
-            place.text(i * step, y, f"{name}\n{text}", ha="center", va="center", fontsize=9, zorder=3)
+            box_of_text(place, (i * step, y), box, f"{name}\n{text}", 9, facecolor="white", edgecolor=INK, zorder=2)
             start = (before, y) if i else (-step + 0.35, 0.2 * np.sign(y))
             place.annotate("", (i * step - box[0] / 2, y), start, arrowprops=arrow | {"color": GREY})
             if name in crossing.index:
@@ -226,8 +201,7 @@ def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
     for place, (name, zeros) in zip(axes[0], geometries.items(), strict=True):
         shown = place.imshow(zeros, cmap="Greys", vmin=0, vmax=max(map(np.max, geometries.values())))
         place.set(title=name, xlabel="column of the map", ylabel="row of the map")
-        for side in place.spines.values():
-            side.set_visible(True)
+        place.spines[:].set_visible(True)
     figure.colorbar(shown, ax=list(axes[0]), label=f"zeros among {window} pixels", shrink=0.85)
     return figure
 
@@ -246,9 +220,8 @@ def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
         place.text(left + 0.03, row, f"{left:.2f}", va="center", fontsize=9)
     place.axvline(limit, color=ACCENT, linestyle="--")
     place.text(limit, -0.62, f" {limit:g} GiB", color=ACCENT, fontsize=9, va="center")
-    place.set_yticks(range(len(parts)), list(parts))
+    name_rows(place, list(parts))
     place.set(xlabel="memory (GiB)", xlim=(0, 1.15 * limit))
-    place.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
@@ -335,8 +308,7 @@ def pooled_maps(maps: np.ndarray, outs: dict[str, np.ndarray], credits: dict[str
     for row, places in enumerate(axes):
         for place in places:
             bare(place)
-            for side in place.spines.values():
-                side.set(visible=True, color=PALE)
+            place.spines[:].set(visible=True, color=PALE)
         shown = [maps[row], *(out[row] for out in outs.values())]
         for place, values in zip(places, shown, strict=False):
             place.imshow(values, cmap="Greys", vmin=0, vmax=maps[row].max())

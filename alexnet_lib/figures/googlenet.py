@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
+from .curves import ACCENT, GREY, INK, LINES, PALE, bare, box_of_text, in_style, new_figure
 
 
 @in_style
@@ -39,9 +38,8 @@ def inception(seen: int, panels: dict[str, list[list[tuple[str, int]]]]) -> Figu
 def _box(place, x: float, y: float, text: str, width: float, colour: str, edge: str = INK) -> None:
     height = 0.72 if "\n" in text else 0.56
     line = 1.8 if edge == ACCENT else 0.9
-    corner = (x - width / 2, y - height / 2)
-    place.add_patch(Rectangle(corner, width, height, facecolor=colour, edgecolor=edge, linewidth=line, zorder=2))
-    place.text(x, y, text, ha="center", va="center", fontsize=8, zorder=3)
+    look = {"facecolor": colour, "edgecolor": edge, "linewidth": line, "zorder": 2}
+    box_of_text(place, (x, y), (width, height), text, 8, **look)
 
 
 def _arrow(place, start, end) -> None:
@@ -75,7 +73,7 @@ def gradients(tables: dict[str, pd.Series]) -> Figure:
     """Sizes of the gradient by layer, one line a source, the first layer on the left."""
     figure, axes = new_figure(7.2, 2.6)
     place = axes[0, 0]
-    for (name, sizes), style, colour in zip(tables.items(), ("-", "--", ":"), (INK, ACCENT, SECOND), strict=False):
+    for (name, sizes), (style, colour) in zip(tables.items(), LINES, strict=False):
         place.plot(range(len(sizes)), sizes, style, marker="o", markersize=4, color=colour, label=name)
     place.set_xticks(range(len(sizes)), [n.replace("inception", "") for n in sizes.index], rotation=45)
     place.set(ylabel="gradient / weights", yscale="log")

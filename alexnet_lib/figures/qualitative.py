@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, new_figure
+from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, label_ticks, name_rows, new_figure
 
-NARROW, WIDE = 5, 20  # points, of what a part is worth: to here on an even scale; from here on another
+NARROW, WIDE = 5, 20  # points: the scale is even up to the first, and logarithmic beyond if a part exceeds the second
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind words on a picture
 
 
 @in_style
@@ -35,9 +36,8 @@ def answers(
             right = name == label
             colour, hatch = (ACCENT, "////") if right else (PALE, "")
             bars.barh(height, p[name], 0.8, color=colour, edgecolor=INK if right else GREY, linewidth=0.5, hatch=hatch)
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75}
             weight = "bold" if right else "normal"
-            bars.text(0.02, height, classes[name], va="center", fontsize=8, weight=weight, bbox=box)
+            bars.text(0.02, height, classes[name], va="center", fontsize=8, weight=weight, bbox=PAPER | {"alpha": 0.75})
         bars.set(xlim=(0, 1), ylim=(4.6, -0.6))
     return figure
 
@@ -46,14 +46,11 @@ def answers(
 def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[np.ndarray]]], right: dict) -> Figure:
     """Figure 4, right: in the first column queries, beside them what lies nearest, one block a way to compare.
 
-    rows: for each title, for each query its neighbours, images (H, W, 3).
-    right: for each title whether each neighbour has the class of the query, boolean (queries, neighbours); those that
-        do have a frame and a tick.
+    rows: for each method and query its neighbours, images (H, W, 3).
+    right: for each method a boolean (queries, neighbours): whether the classes agree, shown by a frame and a tick.
     """
-    count = len(next(iter(rows.values()))[0])
-    gap = 0.25
-    ratios = [1, gap, *[1] * count] + [gap, *[1] * count] * (len(rows) - 1)
-    width = 10.5
+    count, gap, width = len(next(iter(rows.values()))[0]), 0.25, 10.5
+    ratios = [1, *[gap, *[1] * count] * len(rows)]
     side = width / sum(ratios)
     figure, axes = new_figure(width, side * len(queries) + 0.35, len(queries), len(ratios), width_ratios=ratios)
     for place in axes.flat:
@@ -75,10 +72,10 @@ def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[
 
 
 def _frame(place) -> None:
-    for side in place.spines.values():
-        side.set(visible=True, color=ACCENT, linewidth=2)
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-    place.text(0.06, 0.94, "✓", va="top", fontsize=8, weight="bold", transform=place.transAxes, bbox=box)
+    place.spines[:].set(visible=True, color=ACCENT, linewidth=2)
+    place.text(
+        0.06, 0.94, "✓", va="top", fontsize=8, weight="bold", transform=place.transAxes, bbox=PAPER | {"pad": 0.8}
+    )
 
 
 @in_style
@@ -118,10 +115,8 @@ def precision_by_bits(panels: dict[str, tuple[dict[str, pd.Series], dict[str, fl
         for (name, level), line in zip(levels.items(), ("-", "--", ":"), strict=False):
             place.axhline(level, color=GREY, linestyle=line, linewidth=1.2, label=name)
         place.set_xscale("log", base=2)
-        ticks = sorted({bits for values in lines.values() for bits in values.index})
-        place.set_xticks(ticks, ticks)
+        label_ticks(place, {bits for values in lines.values() for bits in values.index})
         place.set(title=title, xlabel="bits of a code", ylim=(0, None))
-        place.minorticks_off()
     axes[0, 0].set_ylabel("same class among the six nearest (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
@@ -152,18 +147,15 @@ def budget(rows: pd.DataFrame) -> Figure:
     rows: index the parts; columns paper, log, and measured and spread (NaN where there is none).
     """
     figure, axes = new_figure(9, 0.33 * len(rows) + 0.9)
-    place, places = axes[0, 0], np.arange(len(rows))
+    place, places, spread = axes[0, 0], np.arange(len(rows)), rows["spread"].fillna(0)
     place.axvline(0, color=GREY, linewidth=1)
-    place.errorbar(
-        rows["measured"], places, xerr=rows["spread"].fillna(0), fmt="o", color=INK, capsize=3, label="our runs"
-    )
+    place.errorbar(rows["measured"], places, xerr=spread, fmt="o", color=INK, capsize=3, label="our runs")
     place.plot(rows["paper"], places, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label="the paper")
     place.plot(rows["log"], places, "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012")
-    place.set_yticks(places, rows.index)
-    place.invert_yaxis()
+    name_rows(place, rows.index)
     place.set(xlabel="points of top-1 error that it is worth")
-    ends = pd.concat([rows["measured"] - rows["spread"].fillna(0), rows["measured"] + rows["spread"].fillna(0)])
-    if ends.abs().max() > WIDE:  # a part without which nothing works would press all others together
+    ends = pd.concat([rows["measured"] - spread, rows["measured"] + spread])
+    if ends.abs().max() > WIDE:  # one essential part would squeeze all the others together
         place.set_xscale("symlog", linthresh=NARROW, linscale=2)
         ticks = [x for x in (-20, -10, -5, -2, 0, 2, 5, 10, 20, 50) if ends.min() - 2 < x < ends.max() + 10]
         place.set_xticks(ticks, [str(x) for x in ticks])

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, in_style, new_figure
+from .curves import ACCENT, GREY, INK, PALE, frame, in_style, label_ticks, new_figure
 
 
 @in_style
@@ -19,9 +18,8 @@ def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[flo
     for limit, text in limits.items():
         place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=GREY)
-    place.set(
-        xlabel="standard deviation of the activations", ylabel="response / activation", xscale="log", ylim=(0, 1.15)
-    )
+    place.set(xlabel="standard deviation of the activations", ylabel="response / activation")
+    place.set(xscale="log", ylim=(0, 1.15))
     place.legend(loc="lower left")
     return figure
 
@@ -59,8 +57,7 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     for square, title in ((axes[0, 0], "the picture"), (axes[1, 0], f"what map {map_} keeps")):
         square.set(title=title, xticks=[], yticks=[])
         square.spines[:].set_visible(True)
-        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor="white", linewidth=3))
-        square.add_patch(Rectangle(corner, window, window, fill=False, edgecolor=ACCENT, linewidth=1.5))
+        frame(square, corner, window)
     above, below = axes[:, 1]
     above.bar(table.index, table["before"], width=0.9, color=PALE, edgecolor=GREY, linewidth=0.5, label="before")
     above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
@@ -114,21 +111,12 @@ def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper
     for place, (pair, title) in zip(places, titles.items(), strict=True):
         for view, style in zip(views, ("-o", "--s", ":^"), strict=False):
             rows = gains[(gains["pair"] == pair) & (gains["views"] == view)]
-            place.errorbar(
-                rows["epochs"],
-                rows["points"],
-                rows["deviation"].fillna(0),
-                fmt=style,
-                markersize=5,
-                capsize=3,
-                label=view,
-            )
+            look = {"fmt": style, "markersize": 5, "capsize": 3, "label": view}
+            place.errorbar(rows["epochs"], rows["points"], rows["deviation"].fillna(0), **look)
         place.plot(*paper, "*", color=GREY, markersize=13, label="the paper's")
         place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.set(title=title, xlabel="epochs of the schedule", xscale="log")
-        place.minorticks_off()
-        ticks = sorted({*gains["epochs"], paper[0]})
-        place.set_xticks(ticks, ticks)
+        label_ticks(place, {*gains["epochs"], paper[0]})
     places[0].set_ylabel("gain (points of test error)")
     places[0].legend(fontsize=9, loc="upper left")
     return figure
@@ -147,9 +135,8 @@ def gains_by_epoch(curves, pairs: dict[str, tuple[str, str]]) -> Figure:
             errors = 100 * curves.pivot(index=["epoch", "seed"], columns="net", values=split).astype(float)
             points = (errors[without] - errors[with_it]).unstack("seed").dropna(axis=1)
             place.plot(points.index, points.mean(axis=1), style, color=colour, label=words)
-            place.fill_between(
-                points.index, points.min(axis=1), points.max(axis=1), color=colour, alpha=0.25, linewidth=0
-            )
+            band = points.min(axis=1), points.max(axis=1)
+            place.fill_between(points.index, *band, color=colour, alpha=0.25, linewidth=0)
         place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.set(title=title, xlabel="epoch", xlim=(1, curves["epoch"].max()))
     places[0].set_ylabel("gain (points of error)")

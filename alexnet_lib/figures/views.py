@@ -6,9 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from .curves import ACCENT, INK, PALE, bare, in_style, new_figure
+from .curves import ACCENT, INK, PALE, bare, frame, in_style, name_rows, new_figure
 
 
 @in_style
@@ -25,9 +24,7 @@ def crop_places(image: np.ndarray, views, crops: np.ndarray) -> Figure:
     bare(place)
     place.imshow(image)
     for top, across in zip(views.top, views.left, strict=True):
-        corner = (across - 0.5, top - 0.5)
-        place.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=2.5))
-        place.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=ACCENT, linewidth=1))
+        frame(place, (across - 0.5, top - 0.5), side, 2.5, 1)
     for i, place in enumerate(right.subplots(2, columns, squeeze=False).flat):
         bare(place)
         if i < len(crops):
@@ -69,8 +66,7 @@ def timeline(panels: dict[str, pd.DataFrame]) -> Figure:
             rows = spans[spans["what"] == what]
             bars = list(zip(rows["start"], rows["end"] - rows["start"], strict=True))
             place.broken_barh(bars, (row - 0.35, 0.7), facecolor=colour, edgecolor=INK, linewidth=0.6)
-        place.set_yticks([0, 1], ["batch made", "step taken"])
+        name_rows(place, ["batch made", "step taken"])
         place.set(title=title, xlim=(0, spans["end"].max()))
-        place.invert_yaxis()
     axes[-1, 0].set_xlabel("seconds")
     return figure

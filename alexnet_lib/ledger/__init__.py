@@ -1,0 +1,1 @@
+"""What the claims of the ledger are measured with."""

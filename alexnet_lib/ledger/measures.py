@@ -69,11 +69,6 @@ def between_last_convolutions() -> int:
     return sum(kind_of(name) in ("pool", "norm") for name in order[order.index("conv3") : order.index("conv5")])
 
 
-def seen_by_data() -> int:
-    """Learned layers of run 145 whose input is the image (layers-145.cfg)."""
-    return sum(getattr(layer, "in_channels", 0) == 3 for layer in skeleton("code2012"))
-
-
 @cache
 def connections(layer: str) -> np.ndarray:
     """Which maps of a convolution (rows) depend on which maps of the layer before; 1 for yes."""
@@ -242,7 +237,6 @@ MEASURES = {
     "stride_of_conv1": lambda: int(net_table()["stride"]["conv1"]),
     "side_without_padding": lambda: nn.Conv2d(3, 1, 11, stride=4)(torch.zeros(1, 3, 224, 224)).shape[-1],
     "between_last_convolutions": between_last_convolutions,
-    "seen_by_data": seen_by_data,
     "bits_of_a_label": lambda: math.log2(1000),
     # §2
     "top5_by_sorting": top5_by_sorting,

@@ -1,0 +1,12 @@
+"""Runs: their settings, their records, and the processes that they take."""
+
+from .. import lazily
+
+NAMES = {
+    "launch": "torchrun",
+    "records": "reference",
+    "notebooks": "ArchitectureSettings AugmentationSettings DatasetSettings DropoutSettings GoogLeNetSettings "
+    "LrnSettings PoolingSettings QualitativeSettings ReluSettings ResultsSettings parameters",
+    "settings": "TrainSettings resolve",
+}
+__getattr__, __dir__, __all__ = lazily(__name__, NAMES)
