@@ -1,7 +1,4 @@
-"""JupyterLab in a real browser: every notebook opens and runs without an error, and its sliders move a figure.
-
-Those that show more to somebody who watches (sliders, lists, curves that grow) run to their end; of the others, which
-the comparison of the outputs has run, the first cells. ALEXNET_WHOLE_LAB=1 runs all of them to their end.
+"""JupyterLab in a real browser: every notebook opens, runs to its end without an error, and its sliders move a figure.
 
 `make test` runs this after the comparison of the outputs and hands over what that has trained (ALEXNET_CHECKED), which
 the notebooks pick up. Without it they train anew, which takes minutes.
@@ -26,18 +23,9 @@ from tests.test_book import ARTEFACTS, BROWSER
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-LIVE = ("slider(", "browse(", "live_curves(")
-FIRST = 4  # code cells, of a notebook without such controls
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 STARTED_MS, LONGEST_MS = 120_000, 900_000
 KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
-# all cells before this one
-RUN = """end => {
-  const shown = window.jupyterapp.shell.currentWidget.content;
-  if (end >= shown.widgets.length) return window.jupyterapp.commands.execute('notebook:run-all-cells');
-  shown.activeCellIndex = end;
-  return window.jupyterapp.commands.execute('notebook:run-all-above');
-}"""
 CELLS = """() =>
   [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code').map(c => {
     const outputs = [...Array(c.outputs.length).keys()].map(i => c.outputs.get(i).toJSON());
@@ -106,15 +94,13 @@ def test_a_notebook_runs_in_jupyterlab(address, browser, name):
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=STARTED_MS)
     page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=STARTED_MS)
     page.set_default_timeout(LONGEST_MS)
+    finished = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    cells = page.evaluate(CELLS)
+    assert [error for cell in cells for error in cell["errors"]] == []
+    assert finished and all(cell["ran"] for cell in cells)
     sources = [
         cell.source if cell.cell_type == "code" else "" for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells
     ]
-    whole = "ALEXNET_WHOLE_LAB" in os.environ or any(control in source for control in LIVE for source in sources)
-    end = len(sources) if whole else [i for i, source in enumerate(sources) if source][FIRST]
-    finished = page.evaluate(RUN, end)
-    cells = page.evaluate(CELLS)
-    assert [error for cell in cells for error in cell["errors"]] == []
-    assert finished and all(cell["ran"] for cell in cells[: sum(map(bool, sources[:end]))])
     for index in [i for i, source in enumerate(sources) if "\nslider(" in source]:
         move_a_slider(page, index)
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
