@@ -18,7 +18,7 @@ test baseline: export OMP_NUM_THREADS := 1
 PYTEST := $(RUN) -m pytest -q -n auto --maxprocesses 4
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300
 
-.PHONY: walkthrough test lab book bench baseline clean
+.PHONY: walkthrough test lab book bench evidence baseline clean
 .DELETE_ON_ERROR:
 
 walkthrough: $(INSTALLED)
@@ -40,6 +40,10 @@ book: $(INSTALLED)
 
 bench: $(INSTALLED)
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script"; done
+
+# Which long runs are missing, how long they take, and the command of each.
+evidence: $(INSTALLED)
+	$(RUN) -m alexnet_lib.experiments.evidence
 
 # Runs the notebooks as they are and commits nothing: look at `git diff` afterwards.
 baseline: $(INSTALLED)

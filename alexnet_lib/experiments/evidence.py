@@ -1,0 +1,159 @@
+"""The runs that decide what each part of the paper is worth: which are kept, which are missing, and what they say.
+
+    python -m alexnet_lib.experiments.evidence                       lists what is missing, and how long it takes
+    python -m alexnet_lib.experiments.evidence --run --minutes 600   makes it, run after run, while time is left
+    python -m alexnet_lib.experiments.evidence --effects             what the kept runs say, one row for each part
+
+A run that is kept is skipped, and one that was cut off goes on: every command here can be stopped and given again.
+"""
+
+import math
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from scipy import stats
+
+from ..paths import REFERENCE
+from ..study.log2012 import logged_gain
+from .ablations import WORTH, gains, name_of
+from .common import command, command_line
+from .lrn_records import LRN_NETS, LRN_PAIRS
+
+DATASET, SEEDS = "tiny_imagenet", (0, 1, 2)
+# the paper's batch size and rate, and as many epochs as a pilot run of its own seed asked for: the net must err less on
+# the pictures that it learns from than on new ones, or there would be nothing to regularise
+TINY = f"--dataset {DATASET} --width 0.5 --recipe small --batch-size 128 --learning-rate 0.01 --epochs 30 --speed fast"
+PUBLISHED_EPOCHS = 520  # of the nets of 13 and 11 % on CIFAR-10
+MINUTES = {"ablations": 45, "cifar_experiments": 180}  # a run on one core with bfloat16 units
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a variant of `ablations` lacks, and by how many points that raised the errors elsewhere (top-1, top-5)."""
+
+    section: str
+    lacks: str
+    paper: tuple[float, float] = (math.nan, math.nan)
+    log2012: tuple[float, float] = (math.nan, math.nan)
+
+
+PARTS = {
+    "no-lrn": Part("3.3", "normalisation", (1.4, 1.2), logged_gain("148", "145")),
+    "run147": Part("3.4", "overlapping pooling", (0.4, 0.3), logged_gain("147", "145")),
+    "one-gpu": Part("3.2", "half its kernels", (1.7, 1.2), logged_gain("145-half", "145-2010", "2010 test")),
+    "no-dropout": Part("4.2", "dropout"),
+    "colours-only": Part("4.1", "crops and reflections"),
+    "crops-only": Part("4.1", "colour noise", (1.0, math.nan)),  # "over 1 %"
+    "no-decay": Part("5", "weight decay"),
+    **{f"without-conv{i}": Part("7", f"convolution {i}", (2.0, math.nan)) for i in (3, 4, 5)},  # "about 2 %"
+    "init-printed": Part("5", "weights enlarged for its width, drawn as printed"),
+    "init-2012": Part("5", "weights enlarged for its width, drawn as in 2012"),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that shall be kept: its name under results/reference/, and the experiment and options that make it."""
+
+    about: str
+    record: str
+    experiment: str
+    options: str
+
+    @property
+    def command(self) -> str:
+        return f"python -m alexnet_lib.experiments.{self.experiment} {self.options} --threads 1"
+
+
+def wanted() -> list[Wanted]:
+    """Every run, in the order in which they are worth having."""
+    runs = []
+    for seed in SEEDS:
+        for variant in ("baseline", *WORTH):
+            options = f"worth {TINY} --only {variant} --seeds {seed}"
+            runs.append(Wanted(f"200 classes: {variant}", name_of(variant, DATASET, seed), "ablations", options))
+    for net, seed in [(net, seed) for seed in SEEDS for net in LRN_PAIRS["clean"]] + [(LRN_NETS[-1], 0)]:
+        options = f"lrn --epochs {PUBLISHED_EPOCHS} --compiled --precision bf16 --only {net} --seeds {seed}"
+        record = f"lrn-{net}-{PUBLISHED_EPOCHS}epochs-seed{seed}"
+        runs.append(Wanted(f"CIFAR-10: {net}", record, "cifar_experiments", options))
+    return runs
+
+
+def missing(folder: Path = REFERENCE) -> list[Wanted]:
+    """The runs that are not kept yet."""
+    return [run for run in wanted() if not (folder / run.record / "summary.json").is_file()]
+
+
+def overview(folder: Path = REFERENCE) -> pd.DataFrame:
+    """What there is of each kind of run: columns kept, wanted, minutes (of one core, for what is missing), command."""
+    lacking, rows = {run.record for run in missing(folder)}, {}
+    for run in wanted():
+        row = rows.setdefault(run.about, {"kept": 0, "wanted": 0, "minutes": 0, "command": ""})
+        row["wanted"] += 1
+        row["kept"] += run.record not in lacking
+        if run.record in lacking:
+            row["minutes"] += MINUTES[run.experiment]
+            row["command"] = row["command"] or run.command
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """The 95 % interval of a mean by Student's distribution; NaN for fewer than two values."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Path = REFERENCE) -> pd.DataFrame:
+    """By how many points each part lowers an error, paired by seed, one row for each part of which a run is kept.
+
+    Columns: section, part, paper, log2012, ours, low and high (of the 95 % interval), n.
+
+    Args:
+        column: of `ablations.final_errors`.
+    """
+    rows = []
+    for variant, part in PARTS.items():
+        try:
+            points = gains(dataset, variant, folder=folder)[column]
+        except FileNotFoundError:
+            continue
+        low, high = interval(points)
+        which = "top-5" in column
+        rows.append(
+            {"section": part.section, "part": part.lacks, "paper": part.paper[which], "log2012": part.log2012[which]}
+            | {"ours": points.mean(), "low": low, "high": high, "n": len(points)}
+        )
+    return pd.DataFrame(rows)
+
+
+def main(arguments=None) -> None:
+    parser = command_line("evidence", __doc__)
+    parser.add_argument("--run", action="store_true", help="make what is missing")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run that would end later")
+    parser.add_argument("--effects", action="store_true", help="print what the kept runs say")
+    with command(parser, arguments) as given:
+        if given.effects:
+            print(effects().round(2).to_string(index=False))
+        elif given.run:
+            began = time.monotonic()
+            for run in missing():
+                if (time.monotonic() - began) / 60 + MINUTES[run.experiment] <= given.minutes:
+                    subprocess.run([sys.executable, *run.command.split()[1:]], check=True)
+        else:
+            table, lacking = overview(), missing()
+            print(table.drop(columns="command").to_string())
+            hours = sum(MINUTES[run.experiment] for run in lacking) / 60
+            print(
+                f"\n{len(lacking)} of {len(wanted())} runs are missing: {hours:.0f} hours of one core. Their commands:"
+            )
+            print(*table["command"][table["minutes"] > 0], sep="\n")
+
+
+if __name__ == "__main__":
+    main()

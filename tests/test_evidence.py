@@ -1,0 +1,75 @@
+"""The list of runs that decide: what is kept is told from what is missing, and the effects are paired means."""
+
+import json
+import math
+import shlex
+from importlib import import_module
+
+import pandas as pd
+import pytest
+
+from alexnet_lib.experiments import evidence
+from alexnet_lib.experiments.ablations import VARIANTS
+from alexnet_lib.experiments.evidence import DATASET, PARTS, interval, missing, overview, wanted
+
+
+def test_every_run_is_wanted_once():
+    records = [run.record for run in wanted()]
+    assert len(records) == len(set(records))
+
+
+def test_every_part_is_a_variant_with_runs():
+    assert set(PARTS) <= set(VARIANTS)
+    assert {f"200 classes: {variant}" for variant in PARTS} < {run.about for run in wanted()}
+
+
+def test_what_is_kept_is_not_missing(tmp_path):
+    first = wanted()[0]
+    (tmp_path / first.record).mkdir()
+    (tmp_path / first.record / "summary.json").write_text("{}")
+    assert first not in missing(tmp_path) and len(missing(tmp_path)) == len(wanted()) - 1
+    row = overview(tmp_path).loc[first.about]
+    assert (row["kept"], row["wanted"], row["minutes"]) == (1, 3, 90)
+
+
+@pytest.mark.parametrize("run", {run.about: run for run in wanted()}.values(), ids=lambda run: run.about)
+def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
+    _, _, module, *options = shlex.split(run.command)
+    asked = {}
+    if run.experiment == "ablations":
+        monkeypatch.setattr(
+            f"{module}.run_all",
+            lambda question, settings, seeds, only, folder: asked.update(
+                name=f"{only[0]}-{settings.dataset}-seed{seeds[0]}"
+            ),
+        )
+    else:
+        monkeypatch.setattr(
+            f"{module}.lrn",
+            lambda epochs, seeds, only, **_: asked.update(name=f"lrn-{only[0]}-{epochs}epochs-seed{seeds[0]}"),
+        )
+    import_module(module).main(options)
+    assert run.record.endswith(asked["name"])
+
+
+def test_an_interval_is_students():
+    low, high = interval(pd.Series([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+    assert all(map(math.isnan, interval(pd.Series([1.0]))))
+
+
+def test_effects_are_paired_by_seed(monkeypatch):
+    points = {"no-lrn": [1.0, 2.0, 3.0], "one-gpu": [0.5]}
+
+    def gains(dataset, against, folder):
+        if against not in points:
+            raise FileNotFoundError
+        return pd.DataFrame({"ten views, top-1": points[against]})
+
+    monkeypatch.setattr(evidence, "gains", gains)
+    table = evidence.effects(DATASET).set_index("part")
+    assert list(table.index) == ["normalisation", "half its kernels"]
+    assert table["ours"].tolist() == [2.0, 0.5] and table["n"].tolist() == [3, 1]
+    assert table["paper"].tolist() == [1.4, 1.7]
+    assert table.loc["normalisation", "low"] < 0 < table.loc["normalisation", "high"]
+    assert json.loads(table.loc["half its kernels"].to_json())["low"] is None
