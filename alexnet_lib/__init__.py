@@ -38,7 +38,7 @@ NAMES = {
     "data.embedded": "small_pictures",
     "data.pieces": "evenly in_pieces",
     "data.preparation": "decode fit",
-    "dataset": "choose_dataset load_dataset open_store prepare source_files",
+    "dataset": "choose_dataset example_files load_dataset open_store prepare source_files",
     "distortions": "cut_areas distort draw_areas draw_distortions many_views scales_for",
     "dropout": "Dropout",
     "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
@@ -54,6 +54,7 @@ NAMES = {
 # what another module calls by the same name
 RENAMED = {
     "CIFAR_NETS": "cifar_nets.NETS",
+    "draw_picture": "data.embedded.picture",
     "googlenet_skeleton": "inception.skeleton",
     "train_cifar": "training.train",
 }

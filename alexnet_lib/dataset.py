@@ -214,6 +214,15 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
         raise ValueError(f"{error}, which {store} was made from, is no longer there") from None
 
 
+def example_files(name: str, count: int) -> tuple[str, list[SourceFile]]:
+    """Files of training pictures to show, and whose they are: the built-in ones' where the data set's are not here."""
+    try:
+        return choose_dataset(name)[0], source_files(name, "train", count)
+    except FileNotFoundError:
+        load_dataset("embedded")
+        return "embedded", source_files("embedded", "train", count)
+
+
 def is_prepared(name: str, data_dir=None) -> bool:
     """Whether all stores of a data set are there already."""
     name, root = choose_dataset(name, data_dir)[0], _root(data_dir)

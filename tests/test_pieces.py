@@ -87,13 +87,3 @@ def test_colour_features_take_memory_for_a_piece_only():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * images[: pieces.PIECE].size + 1e6, f"{peak:,} bytes"
-
-
-@pytest.mark.parametrize("missing", ["train", "val"])
-def test_a_class_may_be_in_one_of_the_two_splits_only(missing):
-    features = np.repeat(np.eye(3), 4, axis=0)
-    labels = np.repeat(np.arange(3), 4)
-    both = {"train": (features, labels), "val": (features, labels)}
-    both[missing] = features[:8], labels[:8]
-    errors = baselines.linear_errors(both["train"], both["val"], 1.0)
-    assert errors[1] == pytest.approx(1 / 3 if missing == "train" else 0)

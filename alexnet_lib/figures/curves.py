@@ -98,7 +98,7 @@ def seed_lines(axes, x, table: pd.DataFrame, look: tuple[str, str], label: str) 
     axes.plot(x, table.mean(axis=1), style, color=colour, linewidth=2, label=label)
 
 
-# ------------------------------------------------------------------------------------------------------- §2, data
+# --------------------------------------------------------------------------------------------------------- pictures
 
 
 @in_style
@@ -115,108 +115,6 @@ def pictures(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: 
         place.imshow(image)
         if len(titles):
             place.set_title(titles[i], fontsize=8, loc="center")
-    return figure
-
-
-@in_style
-def preparation_steps(steps: Sequence[tuple[str, np.ndarray]], square: int) -> Figure:
-    """The pictures on the way into a store, at one scale, with the square that is kept drawn on the scaled one."""
-    widths, tallest = [image.shape[1] for _, image in steps], max(image.shape[0] for _, image in steps)
-    figure, axes = new_figure(9, 0.4 + 8 * tallest / sum(widths), 1, len(steps), width_ratios=widths)
-    for i, (place, (title, image)) in enumerate(zip(axes[0], steps, strict=True)):
-        height, width = image.shape[:2]
-        bare(place)
-        place.imshow(image)
-        place.set(ylim=(tallest - 0.5, -0.5), anchor="NW")
-        place.set_title(f"{title}\n{width} × {height}", fontsize=9)
-        if i == 1:
-            corner = ((width - square) // 2 - 0.5, (height - square) // 2 - 0.5)
-            frame(place, corner, square)
-    return figure
-
-
-@in_style
-def mean_image(mean: np.ndarray, image: np.ndarray) -> Figure:
-    """The mean image, how far each pixel of it lies from its overall mean, and an image before and after.
-
-    mean, image: (S, S, 3).
-    """
-    figure, axes = new_figure(10, 2.6, 1, 4)
-    brightness = mean.mean(2) - mean.mean()
-    for place in axes[0]:
-        bare(place)
-    axes[0, 0].imshow(mean.round().astype(np.uint8))
-    axes[0, 0].set_title("the mean image")
-    shown = axes[0, 1].imshow(brightness, cmap="gray")
-    figure.colorbar(shown, ax=axes[0, 1], shrink=0.7, label="grey levels")
-    axes[0, 1].set_title("its light, less the average")
-    axes[0, 2].imshow(image)
-    axes[0, 2].set_title("an image …")
-    axes[0, 3].imshow(((image - mean) / 2 + 128).clip(0, 255).astype(np.uint8))
-    axes[0, 3].set_title("… less the mean")
-    return figure
-
-
-@in_style
-def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
-    """Left, pixels in the plane of the first two axes of colour; right, the mean colour moved along each axis.
-
-    pixels: (N, 3).
-    """
-    figure, axes = new_figure(10, 3.6, 1, 2, width_ratios=[1, 1.5])
-    colour = pixels.reshape(-1, 3).mean(0)
-    along = (pixels - colour) @ pca.eigenvectors
-    axes[0, 0].scatter(along[:, 0], along[:, 1], s=5, c=pixels / 255, linewidths=0)
-    axes[0, 0].set(xlabel="along the first axis (grey levels)", ylabel="along the second", aspect="equal")
-    deviations = np.sqrt(pca.eigenvalues)
-    steps = np.linspace(-2, 2, 41)
-    strips = mean + steps[:, None, None] * (deviations * pca.eigenvectors).T
-    axes[0, 1].imshow(strips.transpose(1, 0, 2).clip(0, 255) / 255, aspect="auto", extent=(-2.05, 2.05, 2.5, -0.5))
-    for line in (0.5, 1.5):
-        axes[0, 1].axhline(line, color="white", linewidth=6)
-    directions = pca.eigenvectors.T.round(1) + 0.0  # nothing is "-0.0"
-    parts = [" ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in directions]
-    axes[0, 1].set_yticks(range(3), [f"√λ = {d:.1f}\n{part}" for d, part in zip(deviations, parts, strict=True)])
-    axes[0, 1].set(xlabel="standard deviations from the mean colour", title="what each principal axis looks like")
-    axes[0, 1].tick_params(left=False)
-    axes[0, 1].spines[:].set_visible(False)
-    return figure
-
-
-@in_style
-def scores_by_hand(scores: pd.DataFrame, labels: Sequence[str]) -> Figure:
-    """One panel an image with its scores in order: the label dark, the first five above the line.
-
-    scores: a row an image.
-    """
-    figure, axes = new_figure(10, 2.6, 1, len(scores))
-    for place, (name, row), label in zip(axes[0], scores.iterrows(), labels, strict=True):
-        row = row.sort_values(ascending=False, kind="stable")
-        place.barh(range(len(row)), row, color=[ACCENT if c == label else PALE for c in row.index], edgecolor=GREY)
-        place.axhline(4.5, color=INK, linewidth=1, linestyle="--")
-        rank = list(row.index).index(label) + 1
-        verdict = "right" if rank == 1 else "wrong for top-1" if rank <= 5 else "wrong for both"
-        place.set_title(f"{name}: {label}\n{verdict}", fontsize=9)
-        name_rows(place, row.index, fontsize=8)
-        place.set_xlim(0, 0.75)
-    axes[0, 0].set_xlabel("probability")
-    return figure
-
-
-@in_style
-def error_bars(table: pd.DataFrame) -> Figure:
-    """Top-1 and top-5 errors by method, two bars each.
-
-    table: a row a method; columns "top-1 error" and "top-5 error", from 0 to 1.
-    """
-    figure, axes = new_figure(8, 0.55 * len(table) + 0.7)
-    place, rows = axes[0, 0], np.arange(len(table))
-    for shift, column, colour in ((-0.19, "top-1 error", INK), (0.19, "top-5 error", GREY)):
-        bars = place.barh(rows + shift, 100 * table[column], height=0.36, color=colour, label=column)
-        place.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-    name_rows(place, table.index)
-    place.set(xlabel="validation error (%)", xlim=(0, 105))
-    place.legend(loc="lower right")
     return figure
 
 

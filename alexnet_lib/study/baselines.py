@@ -1,13 +1,9 @@
-"""Classification without a network: by colour alone, and by a linear classifier on the pixels."""
+"""What classifiers without a network look at: colours alone, or the pixels of small pictures."""
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ..data.pieces import in_pieces
-from ..evaluation import top_k_error
 
 
 def small_pixels(images, side: int = 32) -> np.ndarray:
@@ -35,18 +31,3 @@ def colour_features(images, levels: int = 4) -> np.ndarray:
         return np.concatenate([cube, pixels.mean(1) / 255, pixels.std(1) / 255], axis=1)
 
     return in_pieces(counted, images)
-
-
-def linear_errors(train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray], strength: float) -> dict:
-    """Top-1 and top-5 validation error of multinomial logistic regression on standardised features.
-
-    Args:
-        train, val: features (N, F) and labels (N,).
-        strength: the inverse of the penalty on the weights (scikit-learn's C).
-    """
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
-    model.fit(*train)
-    classes = 1 + max(int(labels.max()) for _, labels in (train, val))  # a class may be in one of the two only
-    scores = np.zeros((len(val[1]), classes))
-    scores[:, model.classes_] = model.predict_proba(val[0])
-    return top_k_error(scores, val[1])
