@@ -76,6 +76,15 @@ def test_the_form_keeps_outputs_and_is_its_own_form(executed):
     assert baseline.problems(executed) == []
 
 
+def test_a_check_is_folded_and_nothing_else(executed):
+    cells = [cell for cell in baseline.normal(executed).cells if cell.cell_type == "code"]
+    cells[0].metadata = {"tags": [*cells[0].metadata.get("tags", []), "check"]}
+    cells[1].metadata = {"jupyter": {"source_hidden": True}}
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    kept = [cell.metadata.get("jupyter") for cell in baseline.normal(notebook).cells]
+    assert kept[:2] == [baseline.FOLDED, None]
+
+
 def test_what_papermill_adds_is_dropped(executed):
     with_more = baseline.normal(executed)
     for tag in ("injected-parameters", "papermill-error-cell-tag"):

@@ -15,7 +15,7 @@ from PIL import Image
 from alexnet_lib import load_dataset, prepare
 from alexnet_lib.data import preparation, sources
 from alexnet_lib.data.sources import check_classes, find_splits, is_junk, list_files
-from alexnet_lib.dataset import source_files
+from alexnet_lib.dataset import example_files, source_files
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 JUNK = [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information", ".git"]
@@ -323,3 +323,17 @@ def test_a_store_outlives_its_pictures(tmp_path):
     assert len(load_dataset(str(folder), tmp_path / "data")["val"]) == 4
     with pytest.raises(ValueError, match="no sub-folders"):
         source_files(str(folder), "train", 2, tmp_path / "data")
+
+
+def test_where_the_files_are_gone_those_of_the_built_in_pictures_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALEXNET_DATA", str(tmp_path / "data"))
+    folder = tmp_path / "own"
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (folder / split / name).mkdir(parents=True)
+            (folder / split / name / "1.png").write_bytes(picture())
+    load_dataset(str(folder))
+    whose, files = example_files(str(folder), 400)
+    assert whose == str(folder) and [file.name for file in files] == ["a/1.png", "b/1.png"]
+    whose, files = example_files("cifar10", 3)
+    assert whose == "embedded" and len(files) == 3
