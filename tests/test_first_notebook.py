@@ -23,7 +23,7 @@ def store(tmp_path):
 
 
 def run(names: dict, *cells: str) -> None:
-    """Run cells of the notebook without their imports and figures, so that another function can stand in for the library's."""
+    """Run cells without their imports and figures, so that another function can stand in for the library's."""
     for cell in cells:
         lines = [line for line in CELLS[cell].splitlines() if not line.startswith(SKIPPED)]
         exec(compile("\n".join(lines), cell, "exec"), names)
