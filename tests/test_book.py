@@ -46,6 +46,12 @@ def test_every_notebook_is_a_page_and_stands_in_the_contents(built):
         assert f"{path.stem}.html" in contents
 
 
+def test_checks_are_left_out_of_a_page():
+    check = nbformat.v4.new_code_cell("assert True", metadata={"tags": ["check"]})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A title"), check])
+    assert "remove-cell" in book.page(notebook, "one").cells[1].metadata["tags"]
+
+
 def test_every_page_says_which_run_it_shows(built):
     for path in NOTEBOOKS.glob("*.ipynb"):
         assert "The run on this page:" in (built / f"{path.stem}.html").read_text()
