@@ -113,7 +113,7 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
         offsets: "code2012" (33 places an axis for 224 of 256) or "printed" (32).
         generator: a numpy or torch generator; a fresh one unless given.
         views: crops that `draw_views` has drawn before, one for each of `rows`.
-        rows: of which images; all of them unless given.
+        rows: the images to cut from; all of them unless given.
 
     Returns:
         uint8 (N, size, size, 3).

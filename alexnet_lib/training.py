@@ -50,7 +50,7 @@ from .runs.records import (
 )
 from .runs.settings import TrainSettings, resolve
 
-CHECK_EVERY = 10  # steps between looks at the losses, each of which waits for the device
+CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
 CHECKPOINT_SECONDS = 600
 STALL_STEPS = 500  # by then a net that learns has left the start
 STALL_MARGIN = 0.02
@@ -61,11 +61,11 @@ class StallWarning(UserWarning):
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss or the weights are not finite any more."""
+    """The loss or the weights are no longer finite."""
 
 
 def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> Record:
-    """Train a net, from where an earlier call with the same settings left off, and return its record.
+    """Train a net, continuing where an earlier call with the same settings stopped, and return its record.
 
     With several devices the work is done by as many processes; a process that was started for such a job does its part
     of it. Started from a notebook they outlive its kernel. Where another process is training this run, it is followed
@@ -254,7 +254,7 @@ def _validate(run, store: Store, mean: Tensor, state: RunState, views: int = 1) 
 
 def _require_finite(run, state: RunState, net: nn.Module) -> None:
     if not has_finite_weights(net, state.job):
-        raise _numberless(run, state, f"the weights are not finite any more after step {state.step}")
+        raise _numberless(run, state, f"the weights are no longer finite after step {state.step}")
 
 
 def _numberless(run, state: RunState, what: str) -> NonFiniteLoss:
@@ -341,7 +341,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
 
 
 def label(views: int) -> str:
-    """What a summary calls a test with so many views of each image."""
+    """The name that a summary gives to a test with this many views of each image."""
     return {1: "1 view", 9: "9 shifts"}.get(views, f"{views} views")
 
 

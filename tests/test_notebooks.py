@@ -10,8 +10,9 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from alexnet_lib import runs
 from alexnet_lib.paths import NOTEBOOKS
-from alexnet_lib.runs import settings
+from alexnet_lib.runs.notebooks import OF_NO_NOTEBOOK
 from alexnet_lib.walkthrough import declared_parameters
 from tests.baseline import problems, text_of
 
@@ -40,9 +41,9 @@ def test_it_is_in_the_committed_form(path):
 
 
 def test_its_parameters_are_those_of_its_settings(path):
-    kind = getattr(settings, re.search(r"parameters\((\w+), globals", path.read_text(encoding="utf-8"))[1])
+    kind = getattr(runs, re.search(r"parameters\((\w+), globals", path.read_text(encoding="utf-8"))[1])
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-    assert declared_parameters(path) == {n: v for n, v in defaults.items() if n not in settings.OF_NO_NOTEBOOK}
+    assert declared_parameters(path) == {n: v for n, v in defaults.items() if n not in OF_NO_NOTEBOOK}
 
 
 def test_its_cells_are_short(code):

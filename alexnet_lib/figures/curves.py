@@ -127,6 +127,7 @@ LOOKS = {
     "logistic": {"label": "logistic", "linestyle": ":", "color": SECOND},
     "abs_tanh": {"label": "|tanh|", "linestyle": "-.", "color": GREY},
 }
+SHOWN = {activation: line["label"] for activation, line in LOOKS.items()}
 MARKERS = {"relu": "o", "tanh": "s", "logistic": "^", "abs_tanh": "D"}
 
 

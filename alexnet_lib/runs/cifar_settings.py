@@ -34,8 +34,8 @@ class CifarSettings(Run):
         close to unit variance. augmentation: random crops, where the net takes less than 32 pixels, and reflections.
     stages: (epochs, factor on the rate of the weights), one after the other; the rate of the biases stays.
     weight_decay: a factor on the decays of the net's file. target_error: training error that ends the run.
-    give_up_epochs: from this epoch on a run ends that would miss the target at its pace over so many epochs; one that
-        has not begun to learn, after three times as many, unless its loss shows that it never will.
+    give_up_epochs: from this epoch on a run ends if, at its pace over the last `give_up_epochs`, it would miss the
+        target. A run that has not begun to learn gets three times as long, unless its loss shows that it never will.
     compiled: the normalisation may use torch.compile.
     """
 
@@ -159,7 +159,7 @@ class CifarSettings(Run):
 
 
 def published_stages(epochs: int) -> tuple[tuple[int, float], ...]:
-    """The schedule of the 11 % net in so many epochs: at the end a tenth of the rate, and a tenth of that.
+    """The schedule of the 11 % net, squeezed into `epochs`: at the end a tenth of the rate, then a tenth of that.
 
     The file has 500, 10 and 10; here each of the last two gets a twenty-fifth, and at least one.
     """

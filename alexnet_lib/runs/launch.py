@@ -48,7 +48,7 @@ def torchrun(
     outlives: bool = False,
     config: dict | None = None,
 ) -> list[str]:
-    """Run a module of this library on several processes of this machine, and return what the first one printed.
+    """Run a module of this library in several processes on this machine, and return what the first one printed.
 
     What torchrun is for, without its ports: nothing listens beyond the loopback interface.
 

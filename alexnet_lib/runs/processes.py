@@ -1,7 +1,7 @@
 """Processes that work together on this machine: nothing of them can be reached from another, and they end together.
 
 Each finds the others through a file in a private folder, and gloo and NCCL are bound to the loopback interface.
-torchrun's way is a port on all interfaces, through which whoever reaches it can run code of their own.
+torchrun opens a port on every interface instead, and anyone who reaches that port can run code as you.
 """
 
 import json
@@ -28,7 +28,7 @@ def end_with(parent: int) -> None:
     """Have this process end when the one that started it has ended, even by SIGKILL; first it is asked to, by SIGTERM.
 
     Args:
-        parent: the process id of the one that started it, which it learns from that one, lest it has ended by now.
+        parent: the process id of its starter, handed over by the starter, which may have ended by now.
     """
 
     def watch() -> None:
