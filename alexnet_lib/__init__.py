@@ -54,6 +54,7 @@ NAMES = {
 # what another module calls by the same name
 RENAMED = {
     "CIFAR_NETS": "cifar_nets.NETS",
+    "draw_picture": "data.embedded.picture",
     "googlenet_skeleton": "inception.skeleton",
     "train_cifar": "training.train",
 }
