@@ -3,12 +3,17 @@
 import re
 from math import inf, nan
 
+import nbformat
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from alexnet_lib import alexnet
+from alexnet_lib import alexnet, crossings
 from alexnet_lib.architecture import CONVOLUTIONS, NETS, layer_shapes
 from alexnet_lib.dropout import Dropout
+from alexnet_lib.figures import diagrams
+from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.study.anatomy import specification, summarise, trace, zeros_read
 
 
@@ -254,3 +259,52 @@ def test_the_specification_reads_like_the_source():
     assert table.loc["conv3", "weights / biases"] == "0.03 / 0" and table.loc["conv2", "maps"] == "128 + 128"
     assert list(table.loc[["conv1", "conv2", "conv3"], "sees"]) == ["the image", "its own column", "both columns"]
     assert "(0, 3, 0, 3)" in table.loc["pad1", "in PyTorch"] and "groups=2" in table.loc["conv4", "in PyTorch"]
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """The code of notebook 01, by cell."""
+    notebook = nbformat.read(NOTEBOOKS / "01_architecture.ipynb", 4)
+    return {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [(", groups=2", ""), ("stride=4", "stride=2"), ("nn.Linear(4096, 1000)", "nn.Linear(4096, 1024)"), ("", "")],
+)
+def test_the_paper_s_sentences_notice_another_net(cells, written, instead):
+    names = {"nn": nn}
+    with torch.device("meta"):
+        exec(cells["mine"].replace(written, instead, 1), names)
+    if not written:
+        return exec(cells["sentences-asserted"], names)
+    with pytest.raises(AssertionError):
+        exec(cells["sentences-asserted"], names)
+
+
+@pytest.mark.parametrize("mistake", [None, ("talk(x)", "talk(x[::-1])"), ("norm(", "(")])
+def test_the_columns_cut_by_hand_notice_a_mistake(cells, mistake):
+    net = alexnet("paper", 10, width=0.1, image_size=64, seed=0).eval()
+    image = 255 * torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) - 128
+    names = {"theirs": net, "image": image, "torch": torch, "F": F, "nn": nn, "crossings": lambda n: crossings(n, 64)}
+    pad = net.pad1.padding[1]
+    exec(cells["cut-halves"], names)
+    run = cells["cut-run"].replace("(0, 3, 0, 3)", f"(0, {pad}, 0, {pad})")
+    if mistake is None:
+        return exec(run, names)
+    with pytest.raises(AssertionError):
+        exec(run.replace(*mistake, 1), names)
+
+
+def test_figure_2_shows_the_number_that_is_printed_wrong():
+    outputs = {"input": (3, 224, 224), "conv1": (96, 55, 55), "conv2": (256, 27, 27)}
+    figure = diagrams.figure_2(outputs, {"conv1": 11, "conv2": 5}, dict.fromkeys(outputs, 2), {"conv1": 253_440})
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert "290,400" in words and [word for word in words if "printed" in word] == ["printed:\n253,440"]
+
+
+def test_the_loudest_answer_of_a_kernel_is_framed_in_both_pictures():
+    answers = torch.zeros(5, 5)
+    answers[1, 3] = 1
+    figure = diagrams.slid_kernel(torch.zeros(27, 27, 3).byte().numpy(), torch.ones(11, 11).numpy(), answers.numpy(), 4)
+    assert [figure.axes[i].patches[0].get_xy() for i in (0, 2)] == [(11.5, 3.5), (1.5, -0.5)]

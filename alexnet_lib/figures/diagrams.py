@@ -1,23 +1,28 @@
 """§3, drawings of a net: arrays or a table in, a matplotlib figure out, in the style of `figures.py`."""
 
+from math import prod
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from .curves import ACCENT, GREY, INK, PALE, bare, box_of_text, in_style, name_rows, new_figure
+from .curves import ACCENT, GREY, INK, PALE, bare, box_of_text, frame, in_style, name_rows, new_figure
 
 
 @in_style
-def figure_2(outputs: dict[str, tuple[int, ...]], kernels: dict[str, int], columns: dict[str, int]) -> Figure:
-    """The network as the paper draws it, from what the live model does.
+def figure_2(
+    outputs: dict[str, tuple[int, ...]], kernels: dict[str, int], columns: dict[str, int], printed: dict[str, int]
+) -> Figure:
+    """The network as the paper draws it, from the sizes of the layers; below, their neurons.
 
     outputs: for each drawn layer (C, side, side) or (units,), both columns together, "input" first.
     kernels: side of the window with which a convolution looks at the layer before.
     columns: 2 where a layer sees its own column only, 1 where it sees both.
+    printed: the neurons that the paper prints for a layer; one that is not the layer's own stands out.
     """
-    figure, axes = new_figure(11, 4.6)
+    figure, axes = new_figure(11, 4.9)
     place, x, previous = axes[0, 0], 0.0, None
     bare(place)
     for name, shape in outputs.items():
@@ -34,11 +39,17 @@ def figure_2(outputs: dict[str, tuple[int, ...]], kernels: dict[str, int], colum
             if spatial and name != "input":
                 place.text(x + depth / 2, centre - height / 2 - 0.2, f"{shape[1]}²", ha="center", fontsize=8, color=INK)
         _label(place, x + depth / 2, name, shape, kernels.get(name), alone)
+        neurons = prod(shape)
+        place.text(x + depth / 2, -4.1, f"{neurons:,}", ha="center", va="top", fontsize=8, color=GREY)
+        if printed.get(name, neurons) != neurons:
+            text = f"printed:\n{printed[name]:,}"
+            place.text(x + depth / 2, -4.5, text, ha="center", va="top", fontsize=8, color=ACCENT, weight="bold")
         previous = (x + depth, centres)
         x += depth + (0.95 if spatial else 0.75)
     for y, name in ((1.45, "GPU 1"), (-1.45, "GPU 2")):
-        place.text(-0.9, y, name, va="center", fontsize=9, color=GREY)
-    place.set(xlim=(-1.0, x - 0.4), ylim=(-3.9, 3.6), aspect="equal")
+        place.text(-1.8, y, name, va="center", fontsize=9, color=GREY)
+    place.text(-1.8, -4.1, "neurons", va="top", fontsize=8, color=GREY)
+    place.set(xlim=(-1.9, x - 0.4), ylim=(-5.3, 3.6), aspect="equal")
     return figure
 
 
@@ -128,16 +139,29 @@ def windows(side: int, kernel: int, stride: int) -> Figure:
 
 
 @in_style
-def connections(dependence: dict[str, np.ndarray]) -> Figure:
-    """For each layer, which input maps (across) each output map (down) depends on: black for yes."""
-    figure, axes = new_figure(10, 2.7, 1, len(dependence))
-    for place, (name, matrix) in zip(axes[0], dependence.items(), strict=True):
-        place.imshow(matrix, cmap="Greys", vmin=0, vmax=1.4, aspect="auto")
-        place.set(title=f"{name}: {matrix.mean():.0%} of all pairs", xlabel=f"{matrix.shape[1]} input maps")
-        place.axvline(matrix.shape[1] / 2 - 0.5, color=ACCENT, linewidth=1)
-        place.axhline(matrix.shape[0] / 2 - 0.5, color=ACCENT, linewidth=1)
-        place.set(xticks=[], yticks=[])
-    axes[0, 0].set_ylabel("output maps")
+def slid_kernel(image: np.ndarray, kernel: np.ndarray, channel: np.ndarray, stride: int) -> Figure:
+    """A picture with one window of a kernel, the kernel, and what it answers at every position.
+
+    image: (S, S, 3) uint8; kernel: one colour of it, (k, k); channel: its answers.
+    """
+    figure, axes = new_figure(9, 3.3, 1, 3, width_ratios=[3, 1.1, 3])
+    row, column = np.unravel_index(channel.argmax(), channel.shape)
+    for place in axes[0]:
+        bare(place)
+    axes[0, 0].imshow(image)
+    frame(axes[0, 0], (column * stride - 0.5, row * stride - 0.5), len(kernel))
+    axes[0, 1].imshow(kernel, cmap="Greys_r")
+    axes[0, 1].spines[:].set(visible=True, color=GREY)
+    most = np.abs(channel).max()
+    axes[0, 2].imshow(channel, cmap="Greys_r", vmin=-most, vmax=most)
+    frame(axes[0, 2], (column - 1.5, row - 1.5), 3)
+    sides = [
+        f"the picture, {len(image)} pixels",
+        f"a kernel, {len(kernel)} pixels",
+        f"its channel, {len(channel)} positions",
+    ]
+    for place, title in zip(axes[0], sides, strict=True):
+        place.set_title(title)
     return figure
 
 
@@ -147,19 +171,24 @@ def receptive_fields(image: np.ndarray, fields: pd.Series) -> Figure:
 
     image: (S, S, 3).
     """
-    figure, axes = new_figure(5.6, 4.6)
+    figure, axes = new_figure(6, 4.5)
     place, middle = axes[0, 0], image.shape[0] / 2
     bare(place)
     place.imshow(image, alpha=0.65, extent=(0, image.shape[1], image.shape[0], 0))
-    label = -20.0
-    for name, field in fields.sort_values(ascending=False).items():
+    place.set_xlim(0, 1.34 * image.shape[1])
+    step = image.shape[0] / len(fields)
+    for row, (name, field) in enumerate(fields.sort_values(ascending=False).items()):
         corner = (middle - field / 2, middle - field / 2)
-        label = max(label + 15, middle - field / 2 + 4)
+        label = (row + 0.5) * step
         place.add_patch(Rectangle(corner, field, field, fill=False, edgecolor=INK, linewidth=1.4))
         place.annotate(
-            f"{name}: {field}", (middle + field / 2, middle - field / 2), (image.shape[1] + 6, label), va="center",
-            fontsize=9, arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7},
-        )  # fmt: skip
+            f"{name}: {field} pixels",
+            (middle + field / 2, min(label, middle + field / 2 - 2)),
+            (image.shape[1] + 6, label),
+            va="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7},
+        )
     return figure
 
 
@@ -171,14 +200,14 @@ def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
     crossing: for the layers that see both columns, the bytes that a column sends to the other.
     """
     figure, axes = new_figure(11, 3.4)
-    place, step, half, box = axes[0, 0], 1.55, 1.1, (0.98, 0.62)
+    place, step, half, box = axes[0, 0], 1.7, 1.1, (1.2, 0.62)
     bare(place)
     box_of_text(place, (-step, 0), (0.7, 0.7), "image", 9, facecolor=PALE, edgecolor=INK)
     arrow = {"arrowstyle": "-|>", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
     for i, (name, text) in enumerate(units.items()):
         before = i * step - step + box[0] / 2
         for y in (half, -half):
-            box_of_text(place, (i * step, y), box, f"{name}\n{text}", 9, facecolor="white", edgecolor=INK, zorder=2)
+            box_of_text(place, (i * step, y), box, f"{name}\n{text}", 8, facecolor="white", edgecolor=INK, zorder=2)
             start = (before, y) if i else (-step + 0.35, 0.2 * np.sign(y))
             place.annotate("", (i * step - box[0] / 2, y), start, arrowprops=arrow | {"color": GREY})
             if name in crossing.index:
@@ -196,11 +225,11 @@ def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
 
 @in_style
 def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
-    """For each geometry, how many of a window's pixels lie outside the picture, at every place of the first map."""
+    """For each geometry, how many of a window's pixels lie outside the picture, at every position of conv1."""
     figure, axes = new_figure(8.2, 3.4, 1, len(geometries))
     for place, (name, zeros) in zip(axes[0], geometries.items(), strict=True):
         shown = place.imshow(zeros, cmap="Greys", vmin=0, vmax=max(map(np.max, geometries.values())))
-        place.set(title=name, xlabel="column of the map", ylabel="row of the map")
+        place.set(title=name, xlabel="column of positions", ylabel="row of positions")
         place.spines[:].set_visible(True)
     figure.colorbar(shown, ax=list(axes[0]), label=f"zeros among {window} pixels", shrink=0.85)
     return figure
