@@ -11,7 +11,7 @@ from .curves import ACCENT, GREY, INK, PALE, frame, in_style, new_figure
 @in_style
 def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[float, str]) -> Figure:
     """How much of the activations is left, by their size, for each convention; dotted, what is left of tiny ones."""
-    figure, axes = new_figure(7, 2.9)
+    figure, axes = new_figure(6, 2.4)
     place = axes[0, 0]
     for (name, gain), style in zip(lines.items(), ("-", "--", ":"), strict=False):
         place.plot(deviations, gain, style, label=name)
@@ -19,7 +19,7 @@ def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[flo
         place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=GREY)
     place.set(xlabel="standard deviation of the activations", ylabel="response / activation")
-    place.set(xscale="log", ylim=(0, 1.15))
+    place.set(xscale="log", ylim=(0, 1.15 * max(limits)))
     place.legend(loc="lower left")
     return figure
 
@@ -129,7 +129,7 @@ def worth(points: dict[str, tuple[float, float]]) -> Figure:
 @in_style
 def constants(row: np.ndarray, kept: dict[str, np.ndarray], a: np.ndarray, alone: dict[str, np.ndarray]) -> Figure:
     """Left, what share each of a row of activations keeps; right, what one gives alone, by its size."""
-    figure, (places,) = new_figure(8.5, 2.6, 1, 2)
+    figure, (places,) = new_figure(8, 2.5, 1, 2)
     for i, (name, style) in enumerate(zip(kept, ("-o", "--s"), strict=True)):
         places[0].plot(range(len(row)), 100 * kept[name], style, markersize=5, color=(GREY, ACCENT)[i], label=name)
         places[1].plot(a, alone[name], style[:-1], color=(GREY, ACCENT)[i], label=name)
