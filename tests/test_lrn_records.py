@@ -14,7 +14,7 @@ from alexnet_lib.experiments.lrn_records import (
     lrn_gains,
     lrn_table,
 )
-from alexnet_lib.figures.responses import gains_by_epoch, gains_by_schedule
+from alexnet_lib.figures.responses import gains_by_epoch
 from alexnet_lib.runs.records import write_json, write_table
 
 WITHOUT, FIRST, FINAL = LRN_NETS
@@ -118,21 +118,6 @@ def test_the_figure_by_epoch_compares_nets_of_one_seed_only(tmp_path):
     bands = [band.get_paths()[0].get_extents().intervaly for band in figure.axes[0].collections]
     np.testing.assert_allclose(bands, [[3, 5], [-2, 10]])
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["alone", "published"]
-
-
-def test_the_figure_of_gains_has_a_mark_for_each_schedule_and_a_bar_where_there_are_seeds(tmp_path):
-    for net, epochs, seed, error in ((WITHOUT, 20, 0, 0.2), (FIRST, 20, 0, 0.18), (WITHOUT, 20, 1, 0.2)):
-        keep(tmp_path, net, epochs, seed, error)
-    for net, epochs, seed, error in ((FIRST, 20, 1, 0.17), (WITHOUT, 100, 0, 0.15), (FIRST, 100, 0, 0.14)):
-        keep(tmp_path, net, epochs, seed, error)
-    titles = {"clean": "alone", "published": "published"}
-    figure = gains_by_schedule(lrn_gains(tmp_path), titles, ("1 view", "10 views"), (520, 2.0))
-    clean, published = ({c.get_label(): c.lines for c in axes.containers} for axes in figure.axes)
-    line, _, (bars,) = clean["1 view"]
-    np.testing.assert_allclose(line.get_xydata(), [[20, 2.5], [100, 1]])
-    np.testing.assert_allclose([np.ptp(bar[:, 1]) for bar in bars.get_segments()], [2 * 0.5**0.5, 0], atol=1e-9)
-    assert not len(published["10 views"][0].get_xdata())
-    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["20", "100", "520"]
 
 
 def test_the_committed_records_fit():

@@ -1,13 +1,16 @@
 """§3.3, looking at the normalisation: units, the bump, who inhibits whom, the border between columns, the logs."""
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet_lib import LocalResponseNorm
+from alexnet_lib import LocalResponseNorm, normalization
 from alexnet_lib.normalization import K_OF_CONVENTION
+from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.study.responses import (
     GAIN_PRINTED,
     after_relu,
@@ -142,3 +145,52 @@ def test_where_the_program_and_the_text_differ():
 
 def test_doubled_activations_give_less_than_doubled_responses():
     assert 1 < doubled(200) < doubled(60) < doubled(1) == pytest.approx(2, abs=0.01)
+
+
+CELLS = {cell.id: cell.source for cell in nbformat.read(NOTEBOOKS / "03_lrn.ipynb", 4).cells}
+WRITTEN = (
+    "mine",
+    "mean",
+    "rmsnorm",
+)  # cells of notebook 03 that hold the reader's lines against the library's and torch's
+
+
+def run_the_reader_s_cells(mistake=("", "")):
+    names = {"np": np, "torch": torch, "F": F, "LocalResponseNorm": LocalResponseNorm}
+    for cell in WRITTEN:
+        exec(CELLS[cell].replace(*mistake, 1) if all(mistake) else CELLS[cell], names)
+    halves = [line for line in CELLS["columns-figure"].splitlines() if "halves" in line]
+    exec("\n".join(halves), names)
+
+
+def test_the_reader_s_normalisation_is_the_library_s():
+    run_the_reader_s_cells()
+
+
+@pytest.mark.parametrize(
+    "mistake", [("energy) **", "energy / n) **"), ("range(n)", "range(1, n)"), ("a**2", "a"), ("k=2", "k=1")]
+)
+def test_notebook_03_notices_a_mistake_in_the_reader_s_lines(mistake):
+    with pytest.raises(AssertionError):
+        run_the_reader_s_cells(mistake)
+
+
+@pytest.mark.parametrize("broken", ["k", "scale", "beta", "window", "mean", "columns"])
+def test_notebook_03_notices_when_the_library_s_normalisation_is_broken(monkeypatch, broken):
+    right = normalization._across_maps
+
+    def wrong(x, convention, n, columns, k, alpha, beta, compiled):
+        changes = {
+            "k": {"k": k / 2},
+            "scale": {"alpha": 1.1 * alpha},
+            "beta": {"beta": 0.5},
+            "window": {"n": n - 2},
+            "mean": {"convention": "paper"},
+            "columns": {"columns": 1},
+        }
+        asked = dict(convention=convention, n=n, columns=columns, k=k, alpha=alpha, beta=beta) | changes[broken]
+        return right(x, **asked, compiled=compiled)
+
+    monkeypatch.setattr(normalization, "_across_maps", wrong)
+    with pytest.raises(AssertionError):
+        run_the_reader_s_cells()

@@ -273,10 +273,12 @@ def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, sho
         place.axvline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
         place.axhline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
         ticks = list(range(middle - shown, middle + shown))
-        place.set(xticks=ticks, yticks=ticks, xlabel="map that is summed", title=f"{name}, {maps} maps", aspect="equal")
+        place.set(
+            xticks=ticks, yticks=ticks, xlabel="channel that is summed", title=f"{name}, {maps} maps", aspect="equal"
+        )
         place.set(xlim=(ticks[0] - 0.6, ticks[-1] + 0.6), ylim=(ticks[-1] + 0.6, ticks[0] - 0.6))
         place.tick_params(labelsize=8)
-    axes[0, 0].set_ylabel("map that is normalised")
+    axes[0, 0].set_ylabel("channel that is normalised")
     return figure
 
 

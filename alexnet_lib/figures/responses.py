@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .curves import ACCENT, GREY, INK, PALE, frame, in_style, label_ticks, new_figure
+from .curves import ACCENT, GREY, INK, PALE, frame, in_style, new_figure
 
 
 @in_style
 def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[float, str]) -> Figure:
     """How much of the activations is left, by their size, for each convention; dotted, what is left of tiny ones."""
-    figure, axes = new_figure(7, 2.9)
+    figure, axes = new_figure(6, 2.4)
     place = axes[0, 0]
     for (name, gain), style in zip(lines.items(), ("-", "--", ":"), strict=False):
         place.plot(deviations, gain, style, label=name)
@@ -19,7 +19,7 @@ def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[flo
         place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=GREY)
     place.set(xlabel="standard deviation of the activations", ylabel="response / activation")
-    place.set(xscale="log", ylim=(0, 1.15))
+    place.set(xscale="log", ylim=(0, 1.15 * max(limits)))
     place.legend(loc="lower left")
     return figure
 
@@ -30,7 +30,7 @@ def bumps(a: np.ndarray, panels: dict[str, dict[str, np.ndarray]], peaks: dict[s
 
     panels: for each title lines by name. peaks: for each title the highest points, (a, b).
     """
-    figure, axes = new_figure(10, 3.1, 1, len(panels))
+    figure, axes = new_figure(8.5, 2.6, 1, len(panels))
     for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for (name, b), style in zip(lines.items(), ("-", "--", ":"), strict=False):
             place.plot(a, b, style, label=name)
@@ -54,71 +54,90 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     axes[0, 0].imshow(picture)
     shown = axes[1, 0].imshow(100 * left, cmap="gray", vmin=0, vmax=100)
     figure.colorbar(shown, ax=axes[1, 0], label="kept (%)", shrink=0.9)
-    for square, title in ((axes[0, 0], "the picture"), (axes[1, 0], f"what map {map_} keeps")):
+    for square, title in ((axes[0, 0], "the picture"), (axes[1, 0], f"what channel {map_} keeps")):
         square.set(title=title, xticks=[], yticks=[])
         square.spines[:].set_visible(True)
         frame(square, corner, window)
     above, below = axes[:, 1]
     above.bar(table.index, table["before"], width=0.9, color=PALE, edgecolor=GREY, linewidth=0.5, label="before")
     above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
-    above.set(ylabel="value", title="all maps at the place", xlim=(-0.7, len(table) - 0.3))
+    above.set(ylabel="value", title="all channels at the position", xlim=(-0.7, len(table) - 0.3))
     above.legend(ncols=2)
     colours = [INK if i == map_ else GREY for i in table.index]
     below.bar(table.index, 100 * table["kept"], width=0.9, color=colours)
-    below.set(xlabel="map", ylabel="kept (%)", ylim=(0, 105), xlim=(-0.7, len(table) - 0.3))
+    below.set(xlabel="channel", ylabel="kept (%)", ylim=(0, 105), xlim=(-0.7, len(table) - 0.3))
     return figure
 
 
 @in_style
-def energies(contrasts: Sequence[float], without: np.ndarray, with_it: np.ndarray) -> Figure:
-    """The size of a layer's output by the contrast of the picture, relative to the picture as it is."""
-    figure, axes = new_figure(6, 2.9)
+def neighbours(a: np.ndarray, b: np.ndarray) -> Figure:
+    """Left, the activations of channels at one position; right, what share each keeps after the normalisation."""
+    figure, (places,) = new_figure(9, 2.7, 1, 2)
+    places[0].bar(range(len(a)), a, color=PALE, edgecolor=GREY)
+    places[1].bar(range(len(a)), 100 * b / a, color=INK)
+    places[0].set(title="before: seven channels at one position", xlabel="channel", ylabel="activation")
+    places[1].set(title="after: what each keeps of it", xlabel="channel", ylabel="kept (%)", ylim=0)
+    for place, heights, form in ((places[0], a, "{:.0f}"), (places[1], 100 * b / a, "{:.0f} %")):
+        for i, height in enumerate(heights):
+            place.annotate(
+                form.format(height), (i, height), (0, 2), textcoords="offset points", ha="center", fontsize=9
+            )
+        place.margins(y=0.15)
+    places[1].set_ylim(0, 115 * (b / a).max())
+    return figure
+
+
+@in_style
+def brightness(contrasts: Sequence[float], grown: dict[str, np.ndarray], changed: dict[str, float]) -> Figure:
+    """Left, the size of a layer's output by the contrast of the picture; right, its change when pixels are brighter."""
+    figure, (places,) = new_figure(8.5, 2.6, 1, 2, width_ratios=[1.4, 1])
+    looks = zip(grown.items(), ("-o", "--s", ":^"), (ACCENT, INK, GREY), strict=True)
+    for (name, size), style, colour in looks:
+        places[0].plot(contrasts, size, style, markersize=5, color=colour, label=name)
+    places[0].set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output")
+    places[0].set(xscale="log", yscale="log", title="contrast scaled")
+    places[0].minorticks_off()
+    places[0].set_xticks(contrasts, [f"{c:g}" for c in contrasts])
+    places[0].set_yticks(contrasts, [f"{c:g}" for c in contrasts])
+    places[0].legend(fontsize=9)
+    bars = places[1].barh(list(changed), [100 * share for share in changed.values()], color=(ACCENT, INK, GREY))
+    places[1].bar_label(bars, fmt="%.0f %%", padding=3, fontsize=9)
+    places[1].invert_yaxis()
+    places[1].margins(x=0.2)
+    places[1].set(title="40 grey levels added", xlabel="change of the output (%)")
+    return figure
+
+
+@in_style
+def worth(points: dict[str, tuple[float, float]]) -> Figure:
+    """Points of error that normalisation saves, by source; bars, deviation over seeds; stars, the paper's."""
+    figure, axes = new_figure(8, 0.38 * len(points) + 0.9)
     place = axes[0, 0]
-    place.plot(contrasts, without, "--o", markersize=4, label="without normalisation")
-    place.plot(contrasts, with_it, "-o", markersize=4, label="with normalisation")
-    place.axhline(1, color=GREY, linestyle=":", linewidth=1, zorder=0)
-    place.set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output")
-    place.set(xscale="log", yscale="log")
-    place.minorticks_off()
-    place.set_xticks(contrasts, [f"{c:g}" for c in contrasts])
-    place.set_yticks(contrasts, [f"{c:g}" for c in contrasts])
-    place.legend()
+    for row, (name, (value, deviation)) in enumerate(points.items()):
+        printed = name.endswith("paper")
+        look = (
+            {"fmt": "*", "markersize": 12, "color": GREY} if printed else {"fmt": "o", "markersize": 6, "color": ACCENT}
+        )
+        place.errorbar(value, row, xerr=deviation if deviation > 0 else None, capsize=3, **look)
+        place.annotate(f"{value:+.2f}", (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+    place.axvline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
+    place.set_yticks(range(len(points)), list(points))
+    place.set(xlabel="gain (points of top-1 error)", ylim=(len(points) - 0.4, -0.8))
     return figure
 
 
 @in_style
 def constants(row: np.ndarray, kept: dict[str, np.ndarray], a: np.ndarray, alone: dict[str, np.ndarray]) -> Figure:
     """Left, what share each of a row of activations keeps; right, what one gives alone, by its size."""
-    figure, (places,) = new_figure(10, 3.1, 1, 2)
+    figure, (places,) = new_figure(8, 2.5, 1, 2)
     for i, (name, style) in enumerate(zip(kept, ("-o", "--s"), strict=True)):
         places[0].plot(range(len(row)), 100 * kept[name], style, markersize=5, color=(GREY, ACCENT)[i], label=name)
         places[1].plot(a, alone[name], style[:-1], color=(GREY, ACCENT)[i], label=name)
     places[0].set_xticks(range(len(row)), [f"{x:g}" for x in row])
-    places[0].set(title="seven maps at one place", xlabel="their activations", ylabel="kept (%)", ylim=0)
+    places[0].set(title="seven channels at one position", xlabel="their activations", ylabel="kept (%)", ylim=0)
     places[1].set(title="one unit, its neighbours silent", xlabel="activation a of the unit", ylabel="its response b")
     places[1].set(xlim=(0, a.max()), ylim=0)
     places[1].legend(fontsize=9, loc="lower right")
-    return figure
-
-
-@in_style
-def gains_by_schedule(gains, titles: dict[str, str], views: Sequence[str], paper: tuple[int, float]) -> Figure:
-    """Points that normalisation is worth by the length of the schedule, a panel a pair; bars, deviation over seeds.
-
-    gains: as `lrn_records.lrn_gains` gives it. titles: of each pair. paper: its epochs and its points.
-    """
-    figure, (places,) = new_figure(7.5, 2.4, 1, len(titles), sharey=True)
-    for place, (pair, title) in zip(places, titles.items(), strict=True):
-        for view, style in zip(views, ("-o", "--s", ":^"), strict=False):
-            rows = gains[(gains["pair"] == pair) & (gains["views"] == view)]
-            look = {"fmt": style, "markersize": 5, "capsize": 3, "label": view}
-            place.errorbar(rows["epochs"], rows["points"], rows["deviation"].fillna(0), **look)
-        place.plot(*paper, "*", color=GREY, markersize=13, label="the paper's")
-        place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
-        place.set(title=title, xlabel="epochs of the schedule", xscale="log")
-        label_ticks(place, {*gains["epochs"], paper[0]})
-    places[0].set_ylabel("gain (points of test error)")
-    places[0].legend(fontsize=9, loc="upper left")
     return figure
 
 

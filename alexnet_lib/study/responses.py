@@ -81,10 +81,13 @@ def gaussian_gain(norm: nn.Module, deviation: float, before_relu: bool = False) 
     return (responses.sum() / x.relu().sum()).item()
 
 
-def kept(x: Tensor, norm: LocalResponseNorm) -> Tensor:
-    """The response of each unit of x (N, C, ...) over its response in a silent window, from 0 to 1."""
+def kept(x: Tensor, norm: LocalResponseNorm, own: bool = True) -> Tensor:
+    """The response of each unit of x (N, C, ...) over its response in a silent window, from 0 to 1.
+
+    own: count the unit's own energy too, and not only its neighbours'.
+    """
     band = window_band(x.shape[1], norm.n, norm.convention).to(x.dtype)
-    energy = torch.einsum("nc...,cd->nd...", x * x, band)
+    energy = torch.einsum("nc...,cd->nd...", x * x, band if own else band.fill_diagonal_(0))
     return (1 + square_weight(norm.convention, norm.n, norm.alpha) / norm.k * energy) ** -norm.beta
 
 
@@ -103,8 +106,11 @@ def competition(x: Tensor, norm: LocalResponseNorm) -> pd.DataFrame:
 
 
 def most_inhibited(x: Tensor, norm: LocalResponseNorm) -> tuple[int, int, int, int]:
-    """The active unit of x (N, C, H, W) that is inhibited most: picture, map, row, column."""
-    left = torch.where(x > 0, kept(x, norm), 1)
+    """The unit of x (N, C, H, W) whose neighbours inhibit it most, of those above a tenth of the largest activation.
+
+    Returns picture, map, row and column.
+    """
+    left = torch.where(x > x.max() / 10, kept(x, norm, own=False), 1)
     return tuple(int(i) for i in np.unravel_index(left.argmin().item(), left.shape))
 
 
