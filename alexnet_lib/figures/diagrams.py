@@ -274,7 +274,11 @@ def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, sho
         place.axhline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
         ticks = list(range(middle - shown, middle + shown))
         place.set(
-            xticks=ticks, yticks=ticks, xlabel="channel that is summed", title=f"{name}, {maps} maps", aspect="equal"
+            xticks=ticks,
+            yticks=ticks,
+            xlabel="channel that is summed",
+            title=f"{name}, {maps} channels",
+            aspect="equal",
         )
         place.set(xlim=(ticks[0] - 0.6, ticks[-1] + 0.6), ylim=(ticks[-1] + 0.6, ticks[0] - 0.6))
         place.tick_params(labelsize=8)
