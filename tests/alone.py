@@ -23,7 +23,9 @@ from traitlets.config import Config
 
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 from alexnet_lib.walkthrough import QUIET, declared_parameters, kernel_channels, kernel_environment
-from tests.baseline import CHECKED_ENVIRONMENT, private_folders
+
+sys.path.insert(0, str(REPOSITORY))  # run as a script, it would see its own folder only
+from tests.baseline import CHECKED_ENVIRONMENT, private_folders  # noqa: E402
 
 DONE = REPOSITORY / "build" / "alone.json"
 WAYS = ("defaults", "least", "seeds")

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from importlib import import_module
 
 import pytest
@@ -71,3 +74,12 @@ def test_every_run_is_repeated_by_the_configuration_beside_it():
 @pytest.mark.parametrize("command", sorted(c for c in KEPT if not c.startswith("python -m")))
 def test_the_benchmark_of_a_record_is_there(command):
     assert (REPOSITORY / shlex.split(command)[1]).is_file()
+
+
+@pytest.mark.parametrize("script", ["tests/alone.py", "tests/baseline.py", "docs/book.py"])
+def test_a_script_starts_from_a_plain_shell(script):
+    """Python puts a script's own folder on its path, and not the one that it is called in."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, script, "--help"]
+    told = subprocess.run(command, cwd=REPOSITORY, env=own, capture_output=True, text=True)
+    assert told.returncode == 0 and "usage" in told.stdout, told.stderr
