@@ -44,7 +44,7 @@ class PaperSGD(SGD):
     def _rescale(self, group: dict) -> None:
         """Keep v when ε has changed since the last step: b is multiplied by old ε / new ε."""
         rate = float(group["lr"])  # a copy: a tensor may be changed in place
-        if rate != group["buffer_lr"]:
+        if rate != group.setdefault("buffer_lr", rate):  # a state of torch.optim.SGD comes without it
             for p in group["params"]:
                 buffer = self.state.get(p, {}).get("momentum_buffer")
                 if buffer is not None:

@@ -53,6 +53,7 @@ def make_batches(
         changes = draw_distortions(generator, len(store))
     std = named.noise_std if run.coloured and epoch / run.epochs < named.noise_until else 0.0
     shifts = colour_shifts(store.pca, generator.standard_normal((len(store), 3)), std, named.noise_units)
+    mean = mean.to(run.device)
     for start in range(first_step * run.batch_size, len(store), run.batch_size):
         batch = order[start : start + run.batch_size]
         rows = batch[job.share(len(batch))]
@@ -62,7 +63,7 @@ def make_batches(
         else:
             crops = random_crops(store.images, run.image_size, views=views[rows], rows=rows)
         finish = partial(_finish, run, store.pca, std, torch.from_numpy(shifts[rows]))
-        x = to_input(crops, mean.to(run.device), run.device, finish if std or run.input_divisor != 1 else None)
+        x = to_input(crops, mean, run.device, finish if std or run.input_divisor != 1 else None)
         yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
 
 

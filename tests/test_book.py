@@ -47,7 +47,7 @@ def test_every_notebook_is_a_page_and_stands_in_the_contents(built):
 
 
 def test_checks_are_left_out_of_a_page():
-    check = nbformat.v4.new_code_cell("assert True", metadata={"tags": ["check"]})
+    check = nbformat.v4.new_code_cell("assert net_errs < 0.5", metadata={"tags": ["check"]})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A title"), check])
     assert "remove-cell" in book.page(notebook, "one").cells[1].metadata["tags"]
 

@@ -229,3 +229,17 @@ print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_state_of_torchs_rule_is_taken_up():
+    """While the learning rate stays, both take the same path."""
+    p = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    theirs = torch.optim.SGD([p], lr=0.1, momentum=0.9, weight_decay=5e-4)
+    p.grad = torch.ones_like(p)
+    theirs.step()
+    q = torch.nn.Parameter(p.detach().clone())
+    ours, q.grad = PaperSGD([q], lr=0.1), torch.ones_like(q)
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    theirs.step()
+    ours.step()
+    torch.testing.assert_close(q, p, rtol=1e-12, atol=0)
