@@ -58,25 +58,19 @@ def ledger(notebook: str) -> HTML:
     return plain(readable(claims(notebook)))
 
 
-def browse(table: pd.DataFrame) -> HTML | ipywidgets.Widget:
+def browse(table: pd.DataFrame) -> HTML | None:
     """The ledger with its commands; where somebody watches, menus select sections, verdicts and notebooks.
 
     table: as `claims()` gives it.
     """
-    if progress_style() != "bar":
-        return plain(readable(table, "how"))
-    lists = {name: ["all", *table[name].drop_duplicates()] for name in ("section", "verdict", "notebook")}
-    controls = {name: ipywidgets.Dropdown(options=o, description=name) for name, o in lists.items()}
-    shown = ipywidgets.HTML(plain(readable(table, "how")).data)
 
-    def choose(_change) -> None:
-        wanted = {name: c.value for name, c in controls.items() if c.value != "all"}
+    def chosen(**by: str) -> HTML:
+        wanted = {name: value for name, value in by.items() if value != "all"}
         rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)] if wanted else table
-        shown.value = plain(readable(rows, "how")).data
+        return plain(readable(rows, "how"))
 
-    for control in controls.values():
-        control.observe(choose, "value")
-    return ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), shown])
+    lists = {name: ["all", *table[name].drop_duplicates()] for name in ("section", "verdict", "notebook")}
+    return _controlled(chosen, {name: ipywidgets.Dropdown(options=o, description=name) for name, o in lists.items()})
 
 
 def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
@@ -115,34 +109,37 @@ def photographic(figure: Figure) -> Image:
     return Image(data.getvalue(), format="jpeg", alt=figure.alt)
 
 
-def slider(draw: Callable[..., Figure], **choices: tuple[Sequence, object]) -> Figure | ipywidgets.Widget:
+def slider(draw: Callable[..., Figure], **choices: tuple[Sequence, object]) -> Figure | None:
     """A figure with a slider for each of its arguments where somebody watches; otherwise the figure at their start.
 
     Args:
         draw: takes the arguments by name and returns a figure.
         choices: for each argument the values to choose from, and the one to start with.
     """
-    first = {name: start for name, (_, start) in choices.items()}
-    if progress_style() != "bar":
-        return draw(**first)
     controls = {
         name: ipywidgets.SelectionSlider(options=values, value=start, description=name)
         for name, (values, start) in choices.items()
     }
-    picture = ipywidgets.Image(value=_png(draw(**first)))
+    return _controlled(draw, controls)
 
-    def redraw(_change) -> None:
-        picture.value = _png(draw(**{name: control.value for name, control in controls.items()}))
 
+def _controlled(draw: Callable, controls: dict[str, ipywidgets.Widget]) -> object:
+    """What `draw` gives for the controls' values, drawn again when one moves, where somebody watches.
+
+    The picture is an output of its own beside the controls: they die with the kernel, it stays in the saved notebook.
+    """
+
+    def drawn():
+        return draw(**{name: control.value for name, control in controls.items()})
+
+    if progress_style() != "bar":
+        return drawn()
+    bundle = ipywidgets.VBox(list(controls.values()))._repr_mimebundle_()
+    display(bundle | {"text/plain": f"(run this cell to choose: {', '.join(controls)})"}, raw=True)
+    picture = display(drawn(), display_id=True)
     for control in controls.values():
-        control.observe(redraw, "value")
-    return ipywidgets.VBox([*controls.values(), picture])
-
-
-def _png(figure: Figure) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", bbox_inches="tight")
-    return data.getvalue()
+        control.observe(lambda _change: picture.update(drawn()), "value")
+    return None
 
 
 def error_table(record, photographs) -> HTML:

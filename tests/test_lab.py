@@ -32,6 +32,7 @@ CELLS = """() =>
     const errors = outputs.filter(o => o.output_type === 'error').map(o => `${o.ename}: ${o.evalue}`);
     return {ran: c.executionCount !== null, errors};
 })"""
+SAVED = "i => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells[i].outputs"
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +145,13 @@ def move_a_slider(page, index: int) -> None:
     # JupyterLab keeps only cells near the visible ones in the page
     page.evaluate("i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i, 'center')", index)
     page.set_default_timeout(STARTED_MS)
-    box = page.locator(f".jp-Cell[data-windowed-list-index='{index}'] .widget-vbox:has(img)")
-    picture, handle = box.locator("img"), box.locator(".noUi-handle").first
+    cell = page.locator(f".jp-Cell[data-windowed-list-index='{index}']")
+    picture, handle = cell.locator(".jp-RenderedImage img"), cell.locator(".noUi-handle").first
     handle.scroll_into_view_if_needed()
     before = picture.get_attribute("src")
     handle.focus()
     handle.press("ArrowRight")
-    page.wait_for_function("([image, before]) => image.src !== before", arg=[picture.element_handle(), before])
+    moved = f"before => document.querySelector(\"[data-windowed-list-index='{index}'] img\")?.src !== before"
+    page.wait_for_function(moved, arg=before)
+    saved = page.evaluate(SAVED, index)
+    assert any("image/png" in output.get("data", {}) for output in saved)
