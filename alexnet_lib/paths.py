@@ -4,15 +4,22 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+IN_CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # or installed without the repository, beside other packages
+HOME = REPOSITORY if IN_CHECKOUT else Path("~/alexnet-walkthrough")
 NOTEBOOKS = REPOSITORY / "notebooks"
 REFERENCE = REPOSITORY / "results" / "reference"
 
 
 def data_dir() -> Path:
-    """The folder of source pictures and prepared stores: $ALEXNET_DATA, or `data/` of the repository."""
-    return Path(os.environ.get("ALEXNET_DATA") or REPOSITORY / "data").expanduser().resolve()
+    """The folder of source pictures: $ALEXNET_DATA, or `data/` of the repository (~/alexnet-walkthrough without it)."""
+    return Path(os.environ.get("ALEXNET_DATA") or HOME / "data").expanduser().resolve()
+
+
+def stores_dir(data: Path) -> Path:
+    """The folder of prepared stores: $ALEXNET_STORES, or `prepared/` in the folder of source pictures."""
+    return Path(os.environ.get("ALEXNET_STORES") or data / "prepared").expanduser().resolve()
 
 
 def runs_dir() -> Path:
-    """The folder that runs write to: $ALEXNET_RUNS, or `runs/` of the repository."""
-    return Path(os.environ.get("ALEXNET_RUNS") or REPOSITORY / "runs").expanduser().resolve()
+    """The folder that runs write to: $ALEXNET_RUNS, or `runs/` of the repository (~/alexnet-walkthrough without it)."""
+    return Path(os.environ.get("ALEXNET_RUNS") or HOME / "runs").expanduser().resolve()

@@ -96,15 +96,17 @@ def verify(path: Path, md5: str) -> None:
         )
 
 
-def unpacked(name: str, folder: Path) -> Path:
-    """The folder in `folder` that the archive of a data set unpacks to, unpacked if only the archive is there.
+def unpacked(name: str, folder: Path, stores: Path) -> Path:
+    """The folder that the archive of a data set unpacks to; into `stores` if only the archive is in `folder`.
 
     Raises:
         FileNotFoundError: neither is there, with how to get it.
         ValueError: the archive is not the official one.
     """
     archive = ARCHIVES[name]
-    packed, inner, work = (folder / n for n in (archive.name, archive.inner, f".{archive.inner}.partial"))
+    if (folder / archive.inner).is_dir():
+        return folder / archive.inner
+    packed, inner, work = folder / archive.name, stores / archive.inner, stores / f".{archive.inner}.partial"
     if not inner.is_dir():
         if not packed.is_file():
             raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
