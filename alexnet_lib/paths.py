@@ -5,9 +5,21 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 IN_CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # or installed without the repository, beside other packages
-HOME = REPOSITORY if IN_CHECKOUT else Path("~/alexnet-walkthrough")
-NOTEBOOKS = REPOSITORY / "notebooks"
-REFERENCE = REPOSITORY / "results" / "reference"
+HOME = REPOSITORY if IN_CHECKOUT else Path(os.path.expanduser("~/alexnet-walkthrough"))
+NOTEBOOKS = HOME / "notebooks"
+REFERENCE = HOME / "results" / "reference"
+
+
+def require_checkout(what: str) -> None:
+    """
+    Raises:
+        FileNotFoundError: the library was installed without the repository, which `what` comes with.
+    """
+    if not IN_CHECKOUT:
+        raise FileNotFoundError(
+            f"{what}: part of the repository, and this library was installed without it. Clone the repository and run "
+            "`python -m pip install -e .` there"
+        )
 
 
 def data_dir() -> Path:

@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field
 
-from ..paths import REFERENCE
+from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
 from ..runs.records import read_json, write_json
 from .measures import MEASURES
@@ -86,7 +86,9 @@ def claims(notebook: str | None = None) -> pd.DataFrame:
 
     Raises:
         ValueError: a notebook without claims, or a row of claims.toml that cannot be read.
+        FileNotFoundError: the library was installed without the records that are measured.
     """
+    require_checkout("the records that the ledger measures")
     rows = read_claims()
     shown = sorted({row.notebook for row in rows})
     if notebook is not None and notebook not in shown:
