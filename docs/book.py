@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 from sphinx.cmd.build import main as sphinx
 
-from alexnet_lib.ledger.claims import claims
+from alexnet_lib.ledger.claims import MEANING, claims
+from alexnet_lib.ledger.page import part
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY, runs_dir
 
 HERE = Path(__file__).parent
@@ -30,7 +31,6 @@ PARTS = {
     "§6 and §7 Results": ("08", "09"),
     "The next paper": ("10",),
 }
-VERDICTS = "exact", "holds", "shown at small scale", "differs", "refuted", "not yet measured", "needs ILSVRC"
 
 
 def run_shown(notebook: nbformat.NotebookNode, profile: str, machine: dict) -> str:
@@ -98,13 +98,9 @@ def ledger() -> str:
     """The page of all claims with their verdicts."""
     table = claims()
     counts = table["verdict"].value_counts()
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
-    shown = table[["section", "statement", "paper", "log2012", "measured", "verdict", "notebook"]].copy()
-    shown["notebook"] = [f'<a href="{name}.html">{name}</a>' for name in shown["notebook"]]
-    shown = shown.rename(columns={"section": "§", "statement": "claim", "log2012": "log of 2012"})
-    html = shown.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format, escape=False)
-    table = f'```{{raw}} html\n<div class="ledger">{html}</div>\n```'
-    return f"# The ledger of claims\n\n{len(shown)} claims: {said}.\n\n{table}\n"
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in MEANING if verdict in counts)
+    html = part(table, MEANING, lambda name: f"{name}.html")
+    return f"# The ledger of claims\n\n{len(table)} claims: {said}.\n\n```{{raw}} html\n{html}\n```\n"
 
 
 class Links(HTMLParser):
