@@ -76,6 +76,7 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
         nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
     (folder / "index.md").write_text(index(names), encoding="utf-8")
     (folder / "ledger.md").write_text(ledger(), encoding="utf-8")
+    shutil.copy(HERE / "imagenet.md", folder)
     shutil.copy(HERE / "conf.py", folder)
     shutil.copytree(HERE / "static", folder / "static", dirs_exist_ok=True)
     shutil.copytree(HERE / "start", folder / "start", dirs_exist_ok=True)
@@ -89,7 +90,7 @@ def index(names: list[str]) -> str:
     for title, numbers in PARTS.items():
         if pages := [name for name in names if name[:2] in numbers]:
             parts.append("\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *pages, "```"]))
-    parts.append("```{toctree}\n:caption: The ledger\n:maxdepth: 1\n\nledger\n```")
+    parts.append("```{toctree}\n:caption: The ledger, and training for real\n:maxdepth: 1\n\nledger\nimagenet\n```")
     return "\n\n".join(parts) + "\n"
 
 

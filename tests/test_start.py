@@ -90,8 +90,8 @@ def commands() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["devcontainer", "Dockerfile", "binder"])
 def test_other_places_install_as_the_readme_does(name):
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert CPU_INSTALL.search(readme.replace("\n", " ")) and "--torch-backend=cpu" in commands()[name]
+    page = (DOCS / "install.md").read_text(encoding="utf-8")
+    assert CPU_INSTALL.search(page.replace("\n", " ")) and "--torch-backend=cpu" in commands()[name]
     assert ".[test,docs]" in commands()[name]
 
 
