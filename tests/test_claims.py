@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pandas as pd
 import pytest
 
-from alexnet_lib.ledger import claims
+from alexnet_lib.ledger import claims, page
 from alexnet_lib.ledger.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
 from alexnet_lib.ledger.measures import MEASURES
 from alexnet_lib.notebook import ledger
@@ -212,6 +212,26 @@ def test_the_ledger_is_exported(table, monkeypatch, tmp_path):
     rows = json.loads((tmp_path / "a.json").read_text())
     assert [row["verdict"] for row in rows] == table["verdict"].tolist()
     assert rows[0]["measured"] is None  # the first needs ImageNet
+
+
+def test_a_page_needs_nothing_but_itself(table, monkeypatch, tmp_path):
+    monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
+    main(["--html", str(tmp_path / "a.html")])
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert all(f'<tr id="{name}"' in text for name in table["id"]) and all(
+        what in text for what in claims.MEANING.values()
+    )
+    assert "src=" not in text and "href=" not in text and "://" not in text.replace("https://", "", 0)
+
+
+def test_a_page_shows_the_digits_that_a_spread_allows():
+    row = {"measured": -46.5556, "spread": 1.7347, "n": 3}
+    assert page.measured(row) == "-46.6 ± 1.7 (3\N{NO-BREAK SPACE}runs)"
+    assert (
+        page.measured(row | {"measured": 0.013632, "spread": 0.001489}) == "0.0136 ± 0.0015 (3\N{NO-BREAK SPACE}runs)"
+    )
+    assert page.measured(row | {"n": 1}) == "-46.56"
+    assert [page.number(x) for x in (650_000.0, 55.0, 2e-5, math.nan)] == ["650,000", "55", "2.0e-5", ""]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,12 @@
 """The ledger: every checkable claim of the paper, what was measured for it, and a verdict.
 
-claims.toml says what the paper states. This module measures, compares and gives one of these verdicts:
-
-    exact                   computed, and the same
-    holds                   measured, and within the tolerance
-    differs                 measured, and outside the tolerance
-    refuted                 computed and not the same, or a bound in the paper is broken
-    shown at small scale    as "holds", on smaller data or nets than the claim is about
-    not yet measured        no record is kept yet; `how` has the command
-    needs ILSVRC            not measured; `how` has the command
+claims.toml says what the paper states. This module measures, compares and gives one of the verdicts of MEANING.
 
 python -m alexnet_lib.claims                        prints the ledger
 python -m alexnet_lib.claims --check                fails when a verdict is not the committed one, VERDICTS
 python -m alexnet_lib.claims --accept               commits the verdicts as they are
 python -m alexnet_lib.claims --csv F --json F       writes the ledger to files
+python -m alexnet_lib.claims --html F               writes it as a page that can be searched, filtered and sorted
 """
 
 import argparse
@@ -32,10 +25,20 @@ from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
 from ..runs.records import read_json, write_json
 from .measures import MEASURES
+from .page import page
 
 LEDGER = Path(__file__).with_name("claims.toml")
 VERDICTS = REFERENCE / "verdicts.json"
-COLUMNS = ["id", "section", "statement", "paper", "log2012", "standard_error", "measured", "n", "spread"]
+MEANING = {
+    "exact": "computed, and the same",
+    "holds": "measured, and within the tolerance",
+    "shown at small scale": "as “holds”, on smaller data or nets than the claim is about",
+    "differs": "measured, and outside the tolerance",
+    "refuted": "computed and not the same, or a bound in the paper is broken",
+    "not yet measured": "no record is kept yet; the row has the command",
+    "needs ILSVRC": "not measured here; the row has the command",
+}
+COLUMNS = ["id", "section", "statement", "relation", "paper", "log2012", "standard_error", "measured", "n", "spread"]
 COLUMNS += ["tolerance", "verdict", "notebook", "how"]
 OPEN = ("not yet measured", "needs ILSVRC")
 READERS = "readers"  # the section of what others have made of the paper
@@ -195,7 +198,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--notebook", help="only this one's claims, such as 03_lrn")
     parser.add_argument("--check", action="store_true", help="fail when a verdict is not the committed one")
     parser.add_argument("--accept", action="store_true", help="commit the verdicts as they are")
-    for kind in ("csv", "json"):
+    for kind in ("csv", "json", "html"):
         parser.add_argument(f"--{kind}", type=Path, help=f"write the ledger to this file, as {kind.upper()}")
     given = parser.parse_args(arguments)
     try:
@@ -207,13 +210,15 @@ def main(arguments=None) -> int:
         accepted = accepted_verdicts() if given.check else now
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    shown = table.drop(columns=["statement", "how", "tolerance", "standard_error"])
+    shown = table.drop(columns=["statement", "relation", "how", "tolerance", "standard_error"])
     print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
     print("\n" + table["verdict"].value_counts().to_string(header=False))
     if given.csv:
         table.to_csv(given.csv, index=False, lineterminator="\n")
     if given.json:
         table.to_json(given.json, orient="records", indent=1, force_ascii=False)
+    if given.html:
+        given.html.write_text(page(table, MEANING), encoding="utf-8")
     found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
     if len(found):
         print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))
