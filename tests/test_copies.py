@@ -19,12 +19,11 @@ LABELS = truth(FEW, 2)[0]
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    """Four classes with two validation pictures each, stores of 8 pixels a side, and the default folders."""
+    """Four classes with two validation pictures each, and stores of 8 pixels a side."""
     monkeypatch.setattr(ilsvrc, "CLASSES", FEW)
     monkeypatch.setattr(ilsvrc, "PER_CLASS", {"val": 2, "test": 3})
     monkeypatch.setattr(ilsvrc, "CLASSES_SHA256", {})
     monkeypatch.setitem(STORE_SIZES, "ilsvrc2012", 8)
-    monkeypatch.delenv("ALEXNET_STORES", raising=False)
     monkeypatch.setenv("ALEXNET_PROGRESS", "none")
 
 

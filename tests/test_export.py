@@ -126,8 +126,10 @@ def test_a_path_of_the_readers_stays_at_home(exported, tmp_path, monkeypatch):
     record, _ = exported
     config = record.config | {"dataset": "/home/me/secret/photos"}
     stores = load_dataset(NAME)
+    stores["train"].meta["words"] = ["a red one", "a green one", "a blue one"]
     monkeypatch.setattr(exporting, "data_of", lambda record: stores)
     monkeypatch.setattr(exporting, "_write_programs", lambda *_: None)
     folder = export(Record(record.folder, config, record.history, record.timing, record.summary), tmp_path / "out")
     texts = [(folder / name).read_text(encoding="utf-8") for name in ("README.md", "config.json")]
     assert all("photos" in text and "secret" not in text for text in texts) and "license: other" in texts[0]
+    assert json.loads(texts[1])["words"][1] == "a green one" and len(load(folder)) == len(load_net(record))

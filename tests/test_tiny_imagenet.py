@@ -6,6 +6,7 @@ import io
 import shutil
 import tarfile
 import threading
+import types
 import zipfile
 
 import numpy as np
@@ -85,6 +86,14 @@ def test_the_archive_is_read_as_it_is_distributed(archive, tmp_path):
     check(load_dataset("tiny_imagenet", tmp_path))
     assert (tmp_path / "prepared" / UNPACKED / "train").is_dir()
     assert [path.name for path in (tmp_path / "tiny_imagenet").iterdir()] == [ARCHIVE]
+
+
+def test_an_archive_is_not_unpacked_where_it_does_not_fit(archive, tmp_path, monkeypatch):
+    needed = 3 * archive.stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=rf"{ARCHIVE} unpacks to up to .* in {tmp_path / 'prepared'}, where .* are free"):
+        load_dataset("tiny_imagenet", tmp_path)
+    assert not (tmp_path / "prepared").exists()
 
 
 def test_so_is_what_it_unpacks_to(tree, tmp_path):

@@ -150,10 +150,19 @@ def room_for(stores: dict[Path, Split], size=256, form="raw") -> str:
     each = size * size * 3 // (AS_JPEG if form == "jpeg" else 1) + NOTES
     needed, count, folder = sum(made.values()) * each, sum(made.values()), next(iter(made)).absolute().parent
     needed -= sum(file.stat().st_size for place in made for file in work_of(place).glob("*"))
-    free, about = shutil.disk_usage(require_writable(folder)).free, "about " * (form == "jpeg")
-    said = f"{count:,} pictures take {about}{_gigabytes(max(needed, 0))} in {folder}, where {_gigabytes(free)} are free"
+    about, smaller = ("about ", "") if form == "jpeg" else ("", ", take the form jpeg, of a tenth of that,")
+    return require_room(folder, max(needed, 0), f"{count:,} pictures take {about}", smaller)
+
+
+def require_room(folder: Path, needed: int, what: str, smaller: str = "") -> str:
+    """How many bytes are needed for `what` and how many are free in a folder, in a sentence.
+
+    Raises:
+        OSError: there are fewer, or nothing can be written there.
+    """
+    free = shutil.disk_usage(require_writable(folder)).free
+    said = f"{what}{_gigabytes(needed)} in {folder}, where {_gigabytes(free)} are free"
     if needed > free:
-        smaller = "" if form == "jpeg" else ", take the form jpeg, of a tenth of that,"
         raise OSError(errno.ENOSPC, f"{said}. Make room{smaller} or set $ALEXNET_STORES to a folder on another disk")
     return said
 

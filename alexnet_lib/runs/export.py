@@ -3,7 +3,7 @@
 model.safetensors    the weights, by the names of the net's layers
 net.pt2, net.onnx    the net with its weights as a program, by torch.export, and by ONNX where that is installed
 mean.npy             float32 (3, crop, crop), what is taken off the pixels
-config.json          the run's settings and its classes, in the order of the net's answers
+config.json          the run's settings, and its classes in the order of the net's answers, of ImageNet in words too
 README.md            a model card: data, recipe, errors, licence, and how to prepare a picture
 
 python -m alexnet_lib.runs.export RUN [DEST]
@@ -45,8 +45,8 @@ model-index: {index}
 
 # {title}
 
-{net} of the AlexNet walkthrough: a net for pictures of {crop} × {crop} pixels and {classes} classes, {parameters:,}
-parameters. Weights and a mean image; no picture that it learned from is in these files.
+The net `{net}` of the AlexNet walkthrough, for pictures of {crop} × {crop} pixels and {classes} classes, with
+{parameters:,} parameters. These files hold its weights and the mean image; none of the pictures that it learned from.
 
 ## Data
 
@@ -104,12 +104,15 @@ def export(record: Record, destination: Path | None = None) -> Path:
         FileNotFoundError: the run has no weights, or its data are not there.
         ValueError: damaged weights, or other data under the name.
     """
+    from safetensors.torch import save  # here, because to train takes none of it
+
     destination = destination or record.folder / "export"
     if destination.exists():
         raise FileExistsError(f"{destination} is there already; remove it, or name another folder")
     net, stores = load_net(record).to(memory_format=torch.contiguous_format), data_of(record)
     store, crop = stores["train"], record.config["image_size"]
     config = record.config | {"dataset": Path(record.config["dataset"]).name, "classes": store.classes}
+    config |= {"words": store.meta["words"]} if "words" in store.meta else {}
     work = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(work, ignore_errors=True)  # of an export that was killed
     work.mkdir(parents=True)
@@ -117,7 +120,7 @@ def export(record: Record, destination: Path | None = None) -> Path:
     np.save(work / "mean.npy", mean.numpy())
     write_json(work / "config.json", config)
     (work / "README.md").write_text(card(record, store), encoding="utf-8")
-    _write_weights(net, work / "model.safetensors")
+    (work / "model.safetensors").write_bytes(save(net.state_dict(), {"format": "pt"}))
     _write_programs(net, torch.zeros(2, 3, crop, crop), work)
     os.replace(work, destination)
     return destination
@@ -132,17 +135,11 @@ def load(folder) -> nn.Module:
     from safetensors.torch import load_file
 
     config = read_json(Path(folder) / "config.json")
-    classes = config.pop("classes")
+    classes, _ = config.pop("classes"), config.pop("words", None)
     settings = check(kind_of(config), config | {"device": "cpu"})
     net = build_net(settings, len(classes))
     net.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return net.eval()
-
-
-def _write_weights(net: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file(net.state_dict(), path, {"format": "pt"})
 
 
 def _write_programs(net: nn.Module, example: Tensor, folder: Path) -> None:
@@ -181,7 +178,7 @@ def card(record: Record, store: Store) -> str:
         dataset=name,
         images=", ".join(f"{count:,} pictures of {split}" for split, count in summary["images"].items()),
         fingerprints=", ".join(f"{split} {value[:16]}" for split, value in summary["dataset"].items()),
-        recipe=", ".join(f"{field} {config[field]}" for field in RECIPE if field in config),
+        recipe=", ".join(f"{field} {config[field]}" for field in RECIPE if config.get(field) is not None),
         epochs=summary["epochs"],
         ended=summary.get("ended", "schedule"),
         torch=summary["versions"]["torch"],
