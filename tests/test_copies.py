@@ -246,6 +246,12 @@ def test_a_row_that_is_no_picture_is_listed(tmp_path):
     assert len(store) == len(rows) and store.meta["files"] == len(rows) + len(odd)
 
 
+def empty(root):
+    for split in ("train", "validation"):
+        for part in range(2):
+            write_shard(root / "data" / f"{split}-{part:05d}-of-00002.parquet", [], words=())
+
+
 def cut(root):
     path = root / "data" / "train-00001-of-00002.parquet"
     path.write_bytes(path.read_bytes()[:-20])
@@ -282,6 +288,7 @@ def empty_class(root):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (empty, "set has no class; a net needs at least two"),
         (cut, "train-00001-of-00002.parquet is damaged or not a whole copy"),
         (lose, "has 1 parquet files of train, 1 too few"),
         (lose_split, "has parquet files of train alone; accepted are train-… and validation-…"),

@@ -67,7 +67,7 @@ def list_split(folder: Path, split: str) -> Split:
     if any(parts) and (missing := int(next(filter(None, parts))[2]) - len(parts)):
         raise ValueError(f"{folder} has {len(parts)} parquet files of {split}, {abs(missing)} too {_less(missing)}")
     columns = [_read_index(path) for path in found[split]]
-    classes = columns[0][0] or [str(i) for i in range(1 + max(max(labels) for _, labels, *_ in columns))]
+    classes = columns[0][0] or [str(i) for i in range(1 + max(max(labels, default=-1) for _, labels, *_ in columns))]
     own = Counter(Path(name).name for _, _, names, _ in columns for name in names if name)
     files, refused = [], []
     for path, (_, labels, names, sizes) in zip(found[split], columns, strict=True):
@@ -114,8 +114,10 @@ def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         table = file.read(["label", "image.path"])
     sizes = [g.column(kinds["image.bytes"][0]).total_uncompressed_size // max(1, g.num_rows) for g in groups]
-    about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = about.get("info", {}).get("features", {}).get("label", {}).get("names", [])
+    try:
+        names = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (ValueError, KeyError, TypeError):  # made by something else
+        names = []
     labels = [-1 if label is None else label for label in table["label"].to_pylist()]
     paths = [image and image["path"] for image in table["image"].to_pylist()]
     return names, labels, paths, [size for g, size in zip(groups, sizes, strict=True) for _ in range(g.num_rows)]
