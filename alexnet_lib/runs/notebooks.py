@@ -66,7 +66,7 @@ class PoolingSettings:
     """Notebook 04."""
 
     dataset: Dataset = "auto"
-    epochs: Epochs = 4
+    epochs: Epochs = 16
     seed: Seed = 0
     device: str = "auto"
 
@@ -110,7 +110,7 @@ class QualitativeSettings:
 
     dataset: Dataset = "auto"
     run: FolderName = "auto"
-    epochs: Epochs = 10
+    epochs: Epochs = 16
     seed: Seed = 0
     device: str = "auto"
 
