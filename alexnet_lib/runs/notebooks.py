@@ -110,7 +110,7 @@ class QualitativeSettings:
 
     dataset: Dataset = "auto"
     run: FolderName = "auto"
-    epochs: Epochs = 16
+    epochs: Epochs = 10
     seed: Seed = 0
     device: str = "auto"
 
