@@ -14,9 +14,10 @@ from ..architecture import skeleton
 from ..study.anatomy import summarise
 from ..study.log2012 import gain_of_training_on, logged_gain
 from . import ablations, pretraining, trained
-from .common import PHOTOGRAPHS, spread_of, stated
+from .common import PHOTOGRAPHS, holm, spread_of, stated
 
 NOTHING = math.nan, math.nan, 0
+RISK = 0.05  # of a yes by chance
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,11 @@ def worth(part: Part, dataset: str) -> tuple[float, float, int]:
 
 
 def budget(dataset: str = PHOTOGRAPHS) -> pd.DataFrame:
-    """One row a part: section, paper, log, measured, spread, n, told and enough.
+    """One row a part: section, paper, log, measured, spread, n, p, corrected, told, told_of_all and enough.
 
-    told: whether our mean is further from 0 than chance takes it once in twenty (Student's t); None with one seed.
-    enough: whether the paper's number exceeds that margin, so that as many runs could have shown it.
+    p: how often chance takes a mean as far from 0 as ours (Student's t); NaN with one seed. corrected: `holm` of it.
+    told, told_of_all: whether p, and corrected, are below RISK; None with one seed.
+    enough: whether the paper's number exceeds the margin of p = RISK, so that as many runs could have shown it.
     """
     rows = []
     for part in PARTS:
@@ -88,10 +90,24 @@ def budget(dataset: str = PHOTOGRAPHS) -> pd.DataFrame:
         margin = t.ppf(0.975, n - 1) * spread / math.sqrt(n) if n > 1 else math.nan
         row = {"part": part.name, "section": part.section, "paper": part.paper, "log": part.log}
         row |= {"measured": mean, "spread": spread, "n": n}
-        row["told"] = None if math.isnan(margin) else abs(mean) > margin
+        row["p"] = 2 * t.sf(abs(mean) * math.sqrt(n) / spread, n - 1) if n > 1 else math.nan
         row["enough"] = None if math.isnan(margin) or math.isnan(part.paper) else part.paper > margin
         rows.append(row)
-    return pd.DataFrame(rows).set_index("part")
+    table = pd.DataFrame(rows).set_index("part")
+    table["corrected"] = holm(table["p"])
+    for told, p in (("told", table["p"]), ("told_of_all", table["corrected"])):
+        table[told] = [None if math.isnan(value) else value < RISK for value in p]
+    return table
+
+
+def by_chance(table: pd.DataFrame) -> str:
+    """How many parts of a table of `budget` are told from chance, and how many would be if none were worth anything."""
+    count = table["p"].notna().sum()
+    one_by_one, of_all = ((table[p] < RISK).sum() for p in ("p", "corrected"))
+    return (
+        f"{count} comparisons at {100 * RISK:.0f} %: {one_by_one} are more than chance, and about {RISK * count:.1f} "
+        f"would be if no part were worth anything; after Holm's correction {of_all} are."
+    )
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +118,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         measured = stated((row["measured"], row["spread"], row["n"])) if row["n"] else without_runs[part]
         measured = f"{row['measured']:.2f} (1 seed)" if row["n"] == 1 else measured
         numbers = {name: "" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in ("paper", "log")}
-        told = {"more than chance": answer[row["told"]], "enough runs for the paper's number": answer[row["enough"]]}
+        told = {"more than chance": answer[row["told"]], "of all (Holm)": answer[row["told_of_all"]]}
+        told |= {"enough runs for the paper's number": answer[row["enough"]]}
         rows.append({"part": part, "§": row["section"], **numbers, "our runs": measured, **told})
     return pd.DataFrame(rows).rename(columns={"log": "log of 2012"})
 

@@ -42,6 +42,16 @@ def spread_of(values: pd.Series) -> tuple[float, float, int]:
     return float(values.mean()), float(values.std()), len(values)
 
 
+def holm(p: pd.Series) -> pd.Series:
+    """Holm's correction of the p-values of several comparisons; NaN, where nothing was compared, stays NaN.
+
+    The i-th smallest of m is multiplied by m − i + 1 and is never smaller than one before it. Below 0.05 stays what is
+    told from chance, at a risk of one in twenty that anything in the whole table is told wrongly.
+    """
+    known = p.dropna().sort_values()
+    return (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1).reindex(p.index)
+
+
 def stated(values: tuple[float, float, int]) -> str:
     """A mean with its standard deviation, for people."""
     mean, deviation, count = values

@@ -20,7 +20,7 @@ from scipy import stats
 from ..paths import REFERENCE
 from ..study.log2012 import logged_gain
 from .ablations import WORTH, gains, name_of
-from .common import command, command_line
+from .common import command, command_line, holm
 from .lrn_records import LRN_NETS, LRN_PAIRS
 
 DATASET, SEEDS = "tiny_imagenet", (0, 1, 2)
@@ -112,7 +112,8 @@ def interval(values: pd.Series) -> tuple[float, float]:
 def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Path = REFERENCE) -> pd.DataFrame:
     """By how many points each part lowers an error, paired by seed, one row for each part of which a run is kept.
 
-    Columns: section, part, paper, log2012, ours, low and high (of the 95 % interval), n.
+    Columns: section, part, paper, log2012, ours, low and high (of the 95 % interval), n, and p by chance, corrected for
+    all rows (`common.holm`).
 
     Args:
         column: of `ablations.final_errors`.
@@ -128,8 +129,10 @@ def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Pa
         rows.append(
             {"section": part.section, "part": part.lacks, "paper": part.paper[which], "log2012": part.log2012[which]}
             | {"ours": points.mean(), "low": low, "high": high, "n": len(points)}
+            | {"p": stats.ttest_1samp(points, 0).pvalue if len(points) > 1 else math.nan}
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(p=holm(table["p"])) if rows else table
 
 
 def main(arguments=None) -> None:
