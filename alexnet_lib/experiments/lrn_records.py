@@ -60,10 +60,11 @@ def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENC
     return [(math.nan, math.nan, 0), *gains][-1]
 
 
-def lrn_error(net: str, views: str = "1 view", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Test error in per cent of a net, in its longest schedule: mean, deviation over seeds, seeds."""
+def lrn_error(net: str, views: str = "1 view", epochs=None, folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """Test error in per cent of a net, in its longest schedule unless given: mean, deviation over seeds, seeds."""
     table = lrn_table(folder).query("net == @net")
-    return spread_of(100 * table.loc[table["epochs"] == table["epochs"].max(), views].astype(float))
+    chosen = table["epochs"].max() if epochs is None else int(epochs)
+    return spread_of(100 * table.loc[table["epochs"] == chosen, views].astype(float))
 
 
 def lrn_curves(folder: Path = REFERENCE) -> pd.DataFrame:

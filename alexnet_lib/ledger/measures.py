@@ -1,90 +1,62 @@
 """What the ledger measures beyond the library's own functions: the table MEASURES, in the order of the paper.
 
-Sizes are asked of the live model: a `skeleton`, which has no memory for weights. Arguments come from claims.toml, as
-text. Each measure gives a number, or a mean with standard deviation and count.
+Arguments come from claims.toml, as text. Each measure gives a number, or a mean with standard deviation and count.
 """
 
 import math
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
-from .. import columns
-from ..architecture import POOLINGS, alexnet, kind_of, skeleton
-from ..augmentation import COPIED_EIGENVALUES, IMAGENET_PCA, colour_shifts, ten_views
-from ..data.embedded import small_pictures
-from ..distortions import SCALES
+from .. import columns, inception
+from ..architecture import POOLINGS, alexnet, skeleton
+from ..augmentation import COPIED_EIGENVALUES, IMAGENET_PCA, add_colour_noise, colour_shifts, ten_views
+from ..data.embedded import CLASSES, small_pictures
+from ..data.preparation import fit
+from ..distortions import SCALES, draw_areas
 from ..dropout import Dropout
 from ..evaluation import to_input, top_k_error
 from ..experiments import ablations, cifar_experiments, trained
 from ..experiments.cifar_experiments import figure1_reference
 from ..experiments.common import spread_of
-from ..learning import BIASED_LAYERS, LOGGED_2012, LOGGED_END, PaperSGD, initial_std, initialise, recipe
+from ..learning import (
+    BIASED_LAYERS,
+    HEAD_WEIGHT,
+    LOGGED_2012,
+    LOGGED_END,
+    PaperSGD,
+    four_per_cent_less,
+    initial_std,
+    initialise,
+    recipe,
+)
 from ..normalization import LocalResponseNorm
+from ..qualitative import related
 from ..study import googlenet, log2012, responses, sub_networks
-from ..study.anatomy import dependence, summarise
+from ..study.probes import update
+from .counts import (
+    IMAGES_2010,
+    between_last_convolutions,
+    connections,
+    dense_ratio,
+    fewer_crossing,
+    heads_after_training,
+    inception_growth,
+    layers,
+    net_table,
+    other_column,
+    parameters,
+    rectified,
+    share_of_peak,
+    weight_of,
+)
 
-GTX580 = 1.58e12  # operations per second at most, by its data sheet
-IMAGES_2010, CYCLES, DAYS = 1.2e6, 90, 5.5  # §5
 POOLED_AFTER = ("norm1 pool1", "norm2 pool2", "conv5 relu5 pool5")  # where §3.5 says that there is pooling
+COMPARED = (("145-half", "145-2010", "2010 test"), ("148", "145"), ("147", "145"))  # the logs of §3.2 to §3.4
 FIRST_AXIS = np.array([[1.0, 0.0, 0.0]])  # α = 1 along the first colour axis
 RATES = [0.01] * 20 + [0.001] * 20  # learning rates of forty steps under a constant gradient
-
-
-@cache
-def net_table(name: str = "paper") -> pd.DataFrame:
-    """`summarise` of a named net at full size."""
-    return summarise(skeleton(name))
-
-
-def layers(kind: str = "") -> list[str]:
-    """The net's layers in order, or those of one kind, such as "conv"."""
-    names = [layer for layer, _ in skeleton().named_children()]
-    return [layer for layer in names if kind in ("", kind_of(layer))]
-
-
-def parameters(name: str = "paper", unit: str = "1") -> float:
-    """Weights and biases of a net, in multiples of `unit`."""
-    return net_table(name)["parameters"].sum() / float(unit)
-
-
-def weight_of(layer: str) -> torch.Tensor:
-    """A layer's weight: (maps, inputs of one kernel, …)."""
-    return getattr(skeleton(), layer).weight
-
-
-def rectified() -> int:
-    """How many learned layers a ReLU follows (§3.1)."""
-    order = [layer for layer in layers() if kind_of(layer) != "norm"]
-    pairs = zip(order, order[1:], strict=False)
-    return sum(kind_of(name) in ("conv", "fc") and kind_of(after) == "relu" for name, after in pairs)
-
-
-def between_last_convolutions() -> int:
-    """Pooling and normalisation layers between the third, fourth and fifth convolution (§3.5)."""
-    order = layers()
-    return sum(kind_of(name) in ("pool", "norm") for name in order[order.index("conv3") : order.index("conv5")])
-
-
-@cache
-def connections(layer: str) -> np.ndarray:
-    """Which maps of a convolution (rows) depend on which maps of the layer before; 1 for yes."""
-    return dependence(alexnet("paper", width=0.125, seed=0), layer)
-
-
-def other_column() -> float:
-    """The share of the maps seen by a map of conv3 that come from the other GPU (§3.2)."""
-    seen = connections("conv3")[0]
-    return float(seen[len(seen) // 2 :].sum() / seen.sum())
-
-
-def share_of_peak() -> float:
-    """The share of two GTX 580 that training needs in the time of §5: three passes, two operations each."""
-    operations = IMAGES_2010 * CYCLES * 3 * 2 * net_table()["multiply_adds"].sum()
-    return operations / (DAYS * 86400) / (2 * GTX580)
 
 
 def slope(function, at: float) -> float:
@@ -140,11 +112,13 @@ def taught_when_silent() -> int:
 
 
 def silenced_weights() -> float:
-    """The share of a layer's weights that are zero after a forward pass in training with dropout before it."""
-    layer = nn.Linear(64, 64)
-    nn.init.ones_(layer.weight)  # random weights are exactly zero now and then
-    layer(dropped(torch.ones(8, 64)))
-    return (layer.weight == 0).double().mean().item()
+    """The share of fc7's weights that are zero while a narrow net in training, with dropout before it, sees noise."""
+    net, shares = alexnet("paper", 10, width=0.125, image_size=64, seed=0).train(), []
+    nn.init.ones_(net.fc7.weight)  # random weights are exactly zero now and then
+    net.fc7.register_forward_hook(lambda layer, *_: shares.append((layer.weight == 0).double().mean().item()))
+    with torch.random.fork_rng(devices=[]):
+        net(torch.zeros(2, 3, 64, 64))
+    return shares[0]
 
 
 def halving_one_layer() -> float:
@@ -206,17 +180,87 @@ def positive_inputs(bias: str = "1") -> float:
     return float(np.mean(shares))
 
 
-def less_harm() -> tuple[float, float, int]:
+def less_harm(dataset: str) -> tuple[float, float, int]:
     """Points that a net with dropout loses less than one without when half of its hidden units are silenced in test."""
-    tables = (100 * ablations.silenced_errors("embedded", variant) for variant in ("no-dropout", "baseline"))
+    tables = (100 * ablations.silenced_errors(dataset, variant) for variant in ("no-dropout", "baseline"))
     without, with_dropout = (table.loc[0.5] - table.loc[0.0] for table in tables)
     return spread_of((without - with_dropout).dropna())
+
+
+def plausible() -> tuple[float, float, int]:
+    """Per cent of the best wrong guesses that are related to the true class, on the built-in pictures (§6.1)."""
+    kin = related([name.replace(" ", "_") for name in CLASSES])
+    by_chance = kin.sum(1).mean() / (len(kin) - 1)
+    return spread_of(100 * by_chance * trained.table("labels", "embedded")["times_chance"])
+
+
+def spread_of_mean_image() -> float:
+    """By how many grey levels the mean of the built-in pictures varies from place to place, less sampling noise."""
+    images = small_pictures(0, 480)[0].astype(np.float32)
+    varies = images.mean(0).var((0, 1)) - images.var(0).mean((0, 1)) / len(images)
+    return float(np.sqrt(varies.clip(0)).mean())
 
 
 def better_features(code: str, bits: str) -> tuple[float, float, int]:
     """Points of precision by which retrieval by features, or their codes, is better than by pixels (§6.1)."""
     found = trained.precisions()
     return spread_of(found.loc["features", code, int(bits)] - found.loc["pixels", code, int(bits)])
+
+
+def objective_error() -> float:
+    """How far the loss that is minimised is from the mean of −log p of the right labels (§3.5)."""
+    generator = np.random.default_rng(0)
+    net, images = nn.Linear(8, 5).double(), torch.from_numpy(generator.standard_normal((16, 8)))
+    labels = torch.from_numpy(generator.integers(0, 5, 16))
+    p = torch.exp(net(images)) / torch.exp(net(images)).sum(1, keepdim=True)
+    by_hand = -torch.log(p[range(16), labels]).mean().item()
+    return abs(update(net, torch.optim.SGD(net.parameters(), 0.1), images, labels) - by_hand)
+
+
+def own_shifts() -> int:
+    """Of 32 grey images seen twice, the showings with one colour shift for all pixels that no other showing has."""
+    images, generator = np.full((32, 4, 4, 3), 128, np.uint8), np.random.default_rng(0)
+    shown = np.concatenate([add_colour_noise(images, IMAGENET_PCA, generator=generator) for _ in range(2)])
+    even = (shown == shown[:, :1, :1]).all((1, 2, 3))
+    return len(np.unique(shown[even][:, 0, 0], axis=0))
+
+
+def first_column_kept() -> float:
+    """Which column of a picture 512 wide and 256 high is the first that is kept of it (§2)."""
+    picture = torch.arange(512).div(2, rounding_mode="floor").to(torch.uint8).expand(3, 256, 512)  # two of each value
+    return 2.0 * fit(picture, 256)[:, 0].float().mean().item()
+
+
+def selective_kernels(what: str) -> float:
+    """Of the full-size net's first kernels in grey: how much sharper their spectra are than those of random kernels
+    ("sharpness", a ratio of medians), or over how many of four orientations they spread ("orientations").
+
+    Sharpness is the share of a kernel's power, its mean taken off, at its strongest frequency. An orientation counts
+    where at least one kernel in twenty has its strongest frequency within 22.5° of it.
+    """
+
+    def spectra(kernels):
+        grey = kernels.mean(1)
+        power = np.abs(np.fft.fft2(grey - grey.mean((1, 2), keepdims=True))) ** 2
+        return (power / power.sum((1, 2), keepdims=True)).reshape(len(power), -1)
+
+    learned = spectra(trained.full_size_kernels())
+    if what == "sharpness":
+        random = spectra(np.random.default_rng(0).standard_normal((96, 3, 11, 11)))
+        return float(np.median(learned.max(1)) / np.median(random.max(1)))
+    row, column = (np.fft.fftfreq(11)[i] for i in np.unravel_index(learned.argmax(1), (11, 11)))
+    nearest = np.round(np.degrees(np.arctan2(row, column)) / 45).astype(int) % 4
+    return int((np.bincount(nearest, minlength=4) >= 96 / 20).sum())
+
+
+def crops_drawn(what: str) -> float:
+    """Of 20,000 drawn crops of a picture of 256 × 256: the smallest or largest area, the largest aspect, or the largest
+    difference of a filter's share from one quarter."""
+    drawn = draw_areas(np.random.default_rng(0), 20_000, (256, 256))
+    areas, aspects = drawn.height * drawn.width / 256**2, drawn.width / drawn.height
+    filters = np.bincount(drawn.filter.astype(int), minlength=4) / len(drawn)
+    named = {"smallest": areas.min(), "largest": areas.max(), "aspect": aspects.max()}
+    return float((named | {"filter": np.abs(filters - 1 / 4).max()})[what])
 
 
 MEASURES = {
@@ -237,11 +281,20 @@ MEASURES = {
     "stride_of_conv1": lambda: int(net_table()["stride"]["conv1"]),
     "side_without_padding": lambda: nn.Conv2d(3, 1, 11, stride=4)(torch.zeros(1, 3, 224, 224)).shape[-1],
     "between_last_convolutions": between_last_convolutions,
+    "dense_ratio": dense_ratio,
     "bits_of_a_label": lambda: math.log2(1000),
     # §2
+    "first_column_kept": first_column_kept,
+    "share_on_2010": lambda: float(np.mean(["2010 test" in pair for pair in COMPARED])),
     "top5_by_sorting": top5_by_sorting,
     "left_of_mean": left_of_mean,
-    "spread_of_mean_image": lambda: float(small_pictures(0, 24)[0].mean(0).std((0, 1)).mean()),
+    "spread_of_mean_image": spread_of_mean_image,
+    # §3: pairs of neighbouring sections, 3.2 to 3.4, whose order their gains contradict
+    "out_of_order_logged": lambda: int((np.diff([log2012.logged_gain(*pair)[0] for pair in COMPARED]) > 0).sum()),
+    "out_of_order": lambda dataset, column: int(
+        (np.diff([ablations.gain(dataset, v, column)[0] for v in ("one-gpu", "no-lrn", "run147")]) > 0).sum()
+    ),
+    "objective_error": objective_error,
     # §3.1
     "rectified": rectified,
     "slope_of_relu": lambda: slope(torch.relu, 100.0),
@@ -253,6 +306,7 @@ MEASURES = {
     "connected": lambda layer: float(connections(layer).mean()),
     "both_columns": lambda: sum(connections(layer).all() for layer in layers("conv")[1:]),
     "other_column": other_column,
+    "fewer_crossing": fewer_crossing,
     "forgotten_split": lambda: sum(layer.weight.numel() for layer in skeleton() if getattr(layer, "groups", 1) == 2),
     "gpu_work": lambda: net_table()["multiply_adds"].sum() / 2 / net_table("one_gpu")["multiply_adds"].sum(),
     "memory_gib": lambda: sum(columns.memory(skeleton(), 128).values()) / 2**30,  # a batch of 128, no working space
@@ -268,6 +322,7 @@ MEASURES = {
     "pooled_after": lambda: sum(place in " ".join(layers()) for place in POOLED_AFTER),
     # §4.1
     "patches": patches,
+    "own_shifts": own_shifts,
     "shift_of_first_axis": lambda: float(np.linalg.norm(colour_shifts(IMAGENET_PCA, FIRST_AXIS, std=1.0))),
     "copied_constants": lambda: float(COPIED_EIGENVALUES[0] / (np.sqrt(IMAGENET_PCA.eigenvalues[0]) / 255)),
     # §4.2
@@ -298,13 +353,28 @@ MEASURES = {
     # §6, §6.1 and §7
     "table_1": lambda model, column: next(row for row in log2012.TABLE_1 if row[0] == model)[int(column)],
     "table_2": lambda model, column: next(row for row in log2012.TABLE_2 if row[0] == model)[int(column)],
+    "pretrained_on_2011": lambda: sum("Fall 2011" in log.about for log in log2012.LOGS),
+    "selective_kernels": selective_kernels,
     # what two of three classes with equal logits lose when the third's rises by one
     "taken_from_others": lambda: (torch.zeros(3).softmax(0) - torch.eye(3)[0].softmax(0))[1:].sum().item(),
     "specialised_runs": lambda: float((trained.column_differences()["p"] < trained.BY_CHANCE).mean()),
     "better_features": better_features,
     "shared_neighbours": lambda: spread_of(trained.table("retrieval").query("of == 'both'")["shared"]),
-    "plausible": lambda: spread_of(trained.table("labels", "embedded")["times_chance"]),
+    "plausible": plausible,
+    "precision_of": lambda *way: spread_of(trained.precisions().loc[way[0], way[1], int(way[2])]),
     # GoogLeNet
+    "table_1_sum": lambda: float(googlenet.PRINTED["million multiply-adds"].sum()),
+    "least_reduced": lambda: float(googlenet.reductions()["times"].min()),
+    "inception_growth": inception_growth,
+    "head_weight": lambda: HEAD_WEIGHT,
+    "head": lambda layer, name: getattr(getattr(inception.skeleton().heads["inception4a"], layer), name),
+    "dropout_before_classifier": lambda: inception.skeleton().drop5.p,
+    "heads_after_training": heads_after_training,
+    "rate_after": lambda epochs: four_per_cent_less(int(epochs)),
+    "iterations_to_first_drop": lambda: next(n for n in range(99) if four_per_cent_less(n) < 1) * IMAGES_2010 // 128,
+    "recipe_of": lambda name, value: getattr(recipe(name), value),
+    "crops_drawn": crops_drawn,
+    "norms_of_googlenet": lambda: sum("norm" in name for name in inception.skeleton().layers),
     "beside_table_1": lambda module, column: float(googlenet.beside_table_1().loc[module, column]),
     "views_counted": lambda: len(SCALES) * 3 * 6 * 2,  # scales × squares × crops × reflections
 }
