@@ -103,7 +103,7 @@ def test_views_and_errors():
 
 
 def test_means_and_colours():
-    assert measures.left_of_mean() < 0.01 and measured("spread_of_mean_image") > 2
+    assert measures.left_of_mean() < 0.01 and 4 < measured("spread_of_mean_image") < 11
     assert measured("shift_of_first_axis") ** 2 == pytest.approx(IMAGENET_PCA.eigenvalues[0], rel=0.001)
     assert measured("copied_constants") == pytest.approx(0.2175 / (121.78 / 255), rel=1e-3)
 
@@ -119,3 +119,40 @@ def test_torchs_normalisation_with_the_printed_constants_is_far_off():
 
 def test_printed_errors_are_read_by_row_and_column():
     assert measured("table_2", "1 CNN", "2") == 18.2 and measured("table_1", "CNN", "1") == 37.5
+
+
+def test_what_convolutions_and_columns_save():
+    assert measured("dense_ratio") == pytest.approx(64_896 * 64_896 / 885_120 * 256 / 384)  # conv3
+    values = {"pool1": 96 * 27**2, "pool2": 256 * 13**2, "conv3": 64_896, "conv4": 64_896, "pool5": 9216, "fc": 8192}
+    crossing = values["pool2"] + values["pool5"] + values["fc"]
+    assert measured("fewer_crossing") == pytest.approx(sum(values.values()) / crossing)
+
+
+def test_the_input_and_the_objective():
+    assert measured("first_column_kept") == 128 and measured("own_shifts") == 64
+    assert measured("objective_error") < 1e-12
+
+
+def test_logs_are_counted():
+    assert measured("share_on_2010") == pytest.approx(1 / 3) and measured("pretrained_on_2011") == 1
+    assert measured("out_of_order_logged") == 0
+
+
+def test_kernels_are_selective_where_random_ones_are_not(monkeypatch):
+    assert measured("selective_kernels", "sharpness") > 3 and measured("selective_kernels", "orientations") == 4
+    noise = np.random.default_rng(1).standard_normal((96, 3, 11, 11))
+    monkeypatch.setattr(measures.trained, "full_size_kernels", lambda: noise)
+    assert measured("selective_kernels", "sharpness") == pytest.approx(1, abs=0.15)
+    stripes = np.cos(2 * np.pi * 2 * np.arange(11) / 11) + np.zeros((96, 3, 11, 11))
+    monkeypatch.setattr(measures.trained, "full_size_kernels", lambda: stripes)
+    assert measured("selective_kernels", "sharpness") > 5 and measured("selective_kernels", "orientations") == 1
+
+
+def test_googlenet_is_counted():
+    assert measured("inception_growth") == 4 and measured("least_reduced") == pytest.approx(2.37, abs=0.01)
+    assert measured("table_1_sum") == 1502 and measured("iterations_to_first_drop") == 75_000
+    assert measured("head", "drop", "p") == 0.7 and measured("dropout_before_classifier") == 0.4
+    assert measured("heads_after_training") == 0 and measured("norms_of_googlenet") == 2
+    assert measured("crops_drawn", "filter") < 0.01 and measured("crops_drawn", "smallest") == pytest.approx(
+        0.08, abs=0.005
+    )
