@@ -3,9 +3,9 @@
 from .. import lazily
 
 NAMES = {
-    "ablations": "LEVELS LIGHTS PICTURES SHORT SHORT_RUN answered averaged_errors epochs_ratio final_errors gain gains "
-    "histories inputs_of paired_results results run_variant short_gain silenced_errors slowdowns spread_of stated "
-    "ten_views_gain tinted_errors",
+    "ablations": "LEVELS LIGHTS LONG PICTURES SHORT SHORT_RUN answered averaged_errors epochs_ratio final_errors gain "
+    "gains histories inputs_of paired_results results run_variant short_gain silenced_errors slowdowns spread_of "
+    "stated ten_views_gain tinted_errors",
     "cifar_experiments": "LONGEST at_best_rate epochs_by_run epochs_to figure1_reference lrn_pair race speedup "
     "speedup_table training_curves",
     "evidence": "effects interval missing",

@@ -12,6 +12,7 @@ with random crops, colour noise and dropout.
     python -m alexnet_lib.experiments.ablations pooling --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations augmentation --short
+    python -m alexnet_lib.experiments.ablations augmentation --long
     python -m alexnet_lib.experiments.ablations parts --dataset imagenette73 --epochs 15 --only no-lrn one-gpu
 
 Finished runs are skipped, and interrupted ones go on. Each run is kept as
@@ -84,7 +85,7 @@ LIGHTS = {"as it is": (1, 1, 1), "dim": (0.6,) * 3, "bright": (1.5,) * 3, "warm"
 NOISES = (0.1, 0.3)  # deviations of α
 # enough to overfit within ten epochs: a narrow net without dropout, at a high rate
 SHORT_RUN = {"width": 0.125, "epochs": 10, "dropout": 0.0, "learning_rate": 0.008}
-SHORT = REFERENCE / "augmentation-short"
+SHORT, LONG = REFERENCE / "augmentation-short", REFERENCE / "augmentation-long"
 LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # top-1 errors that all runs reach
 
 
@@ -260,7 +261,7 @@ def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder
     return pd.concat(tables, ignore_index=True).assign(top1=lambda t: 100 * t["top1"], top5=lambda t: 100 * t["top5"])
 
 
-def tinted_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
+def tinted_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = LONG) -> pd.DataFrame:
     """Top-1 validation errors of the kept runs in per cent, one row a light, one column a seed; see `tinting`."""
     runs = kept_runs(dataset, variant, folder).items()
     tables = {seed: pd.read_csv(run.folder / TINTED).set_index("light")["top1"] for seed, run in runs}
@@ -335,12 +336,14 @@ def main(arguments=None) -> None:
     parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
     parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
     parser.add_argument("--short", action="store_true", help=f"runs of seconds, kept in {SHORT.name}: {SHORT_RUN}")
+    parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}, so all variants are of one machine")
     with command(parser, arguments) as given:
         asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
         chosen = {name: getattr(given, name) or "auto" for name in asked}
         chosen |= SHORT_RUN if given.short else {}
         settings = TrainSettings(dataset=given.dataset, speed=given.speed, **chosen)
-        run_all(given.question, settings, given.seeds, given.only, SHORT if given.short else REFERENCE)
+        folder = SHORT if given.short else LONG if given.long else REFERENCE
+        run_all(given.question, settings, given.seeds, given.only, folder)
 
 
 if __name__ == "__main__":

@@ -10,36 +10,36 @@ from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, frame, in_style, labe
 
 
 @in_style
-def crop_places(image: np.ndarray, views, crops: np.ndarray) -> Figure:
+def crop_places(image: np.ndarray, crops: np.ndarray, top, left, mirrored) -> Figure:
     """Left, a picture with the borders of its crops; right, the crops; a dot shows where the picture's centre went.
 
-    views: `augmentation.Views` of the one image; crops: (N, side, side, 3).
+    crops: (N, side, side, 3); top, left, mirrored: (N,), as in `augmentation.Views`.
     """
     columns = -(-len(crops) // 2)
     figure = plt.figure(figsize=(2.8 + 1.4 * columns, 3.0), layout="constrained")
     plt.close(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=[2.8, 1.4 * columns])
-    place, side, centre = left.subplots(), crops.shape[1], (len(image) - 1) / 2
+    one, all_of_them = figure.subfigures(1, 2, width_ratios=[2.8, 1.4 * columns])
+    place, side, centre = one.subplots(), crops.shape[1], (len(image) - 1) / 2
     bare(place)
     place.imshow(image)
     _dot(place, centre, centre)
-    for top, across in zip(views.top, views.left, strict=True):
-        frame(place, (across - 0.5, top - 0.5), side, 2.5, 1)
-    for i, place in enumerate(right.subplots(2, columns, squeeze=False).flat):
+    for down, across in zip(top, left, strict=True):
+        frame(place, (across - 0.5, down - 0.5), side, 2.5, 1)
+    for i, place in enumerate(all_of_them.subplots(2, columns, squeeze=False).flat):
         bare(place)
         if i < len(crops):
             place.imshow(crops[i])
             for line in (place.axhline, place.axvline):
                 line((side - 1) / 2, color="white", linewidth=0.7)
-            across, mirrored = centre - views.left[i], views.mirrored[i]
-            _dot(place, side - 1 - across if mirrored else across, centre - views.top[i])
-            title = f"{views.top[i]} down, {views.left[i]} right" + (", mirrored" if mirrored else "")
+            across = centre - left[i]
+            _dot(place, side - 1 - across if mirrored[i] else across, centre - top[i])
+            title = f"{top[i]} down, {left[i]} right" + (", mirrored" if mirrored[i] else "")
             place.set_title(title, fontsize=7.5, loc="center")
     return figure
 
 
 def _dot(axes, x: float, y: float) -> None:
-    axes.plot(x, y, "o", color=ACCENT, markeredgecolor="white", markersize=6)
+    axes.plot(x, y, "o", color="white", markeredgecolor=INK, markeredgewidth=1.5, markersize=7)
 
 
 @in_style
