@@ -32,7 +32,7 @@ NAMES = {
     "augmentation": "AUGMENTATIONS COPIED_EIGENVALUES IMAGENET_PCA NOISE_UNITS OFFSETS add_colour_noise centre_crops "
     "colour_shifts cut_views draw_views likeness offset_count random_crops recoloured shift_deviations ten_views "
     "views_drawn",
-    "cifar_nets": "activation_table cifar_net differing_share saturation",
+    "cifar_nets": "activation_table cifar_net differing_share",
     "colours": "colour_pca",
     "columns": "crossings memory",
     "data.embedded": "small_pictures",

@@ -6,7 +6,8 @@ NAMES = {
     "ablations": "LEVELS PICTURES SHORT SHORT_RUN answered averaged_errors epochs_ratio final_errors gain gains "
     "histories inputs_of paired_results results run_variant short_gain silenced_errors slowdowns spread_of stated "
     "ten_views_gain",
-    "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup speedup_table",
+    "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup "
+    "speedup_table",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
     "sequel": "pair",
     "stalls": "stalled",

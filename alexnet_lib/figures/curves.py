@@ -137,7 +137,7 @@ def activation_functions(table: pd.DataFrame) -> Figure:
 
     table: columns x, activation, value, slope.
     """
-    figure, axes = new_figure(9, 2.8, 1, 2)
+    figure, axes = new_figure(7.2, 2.3, 1, 2)
     for activation, rows in table.groupby("activation", sort=False):
         for place, column in zip(axes[0], ("value", "slope"), strict=True):
             place.plot(rows["x"], rows[column], **LOOKS[activation])
@@ -149,7 +149,7 @@ def activation_functions(table: pd.DataFrame) -> Figure:
 
 @in_style
 def by_batch(panels: dict[str, dict[str, Sequence[float]]], guess: float, over: int = 40) -> Figure:
-    """Training error by batch: dots, single batches; lines, the mean of the last ones; dotted, a guess.
+    """Training error by batch: lines, the mean of the last ones; dots, single batches of two lines; dotted, a guess.
 
     panels: for each title and line the error of each batch. Lines named as in LOOKS look so. over: batches of a mean.
     """
@@ -160,9 +160,11 @@ def by_batch(panels: dict[str, dict[str, Sequence[float]]], guess: float, over: 
             style, colour = ("", "") if name in LOOKS else next(others)
             look = LOOKS.get(name, {"label": name, "linestyle": style, "color": colour})
             batches = np.arange(1, len(errors) + 1)
-            place.plot(batches, 100 * np.asarray(errors), ".", color=look["color"], markersize=2, alpha=0.25)
-            means = np.convolve(errors, np.full(over, 1 / over), "valid")
-            place.plot(batches[over - 1 :], 100 * means, linewidth=2, **look)
+            if len(lines) <= 2:
+                place.plot(batches, 100 * np.asarray(errors), ".", color=look["color"], markersize=2, alpha=0.25)
+            few = min(over, len(errors))
+            means = np.convolve(errors, np.full(few, 1 / few), "valid")
+            place.plot(batches[few - 1 :], 100 * means, linewidth=2, **look)
         level(place, 100 * guess, "a guess", place.get_xlim()[1])
         place.set(xlabel="batch", title=title, ylim=(0, 105))
         place.legend(loc="lower left")
@@ -178,7 +180,7 @@ def figure_1(
 
     panels: for each title and activation a table a seed: epoch, training_error. brackets: (from, to, text) by title.
     """
-    figure, axes = new_figure(4.9 * len(panels), 3.4, 1, len(panels), sharex=True, sharey=True)
+    figure, axes = new_figure(4.2 * len(panels), 2.8, 1, len(panels), sharex=True, sharey=True)
     for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for activation, seeds in lines.items():
             for number, rows in enumerate(seeds):
@@ -206,7 +208,7 @@ def error_by_rate(panels: dict[str, pd.DataFrame], after: int, columns: int = 2)
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = new_figure(4.5 * columns, 2.6 * rows, rows, columns, sharex=True, sharey=True)
+    figure, axes = new_figure(3.7 * columns, 1.9 * rows, rows, columns, sharex=True, sharey=True)
     for place, (title, table) in zip(axes.flat, panels.items(), strict=True):
         for activation, runs in table.groupby("activation"):
             look, marker = LOOKS[activation], MARKERS[activation]
@@ -247,7 +249,7 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
 
     panels: for each title a table: epoch, saturated1, saturated2, …
     """
-    figure, axes = new_figure(2.6 * len(panels), 2.6, 1, len(panels), sharey=True)
+    figure, axes = new_figure(2.3 * len(panels), 2, 1, len(panels), sharey=True)
     for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
         layers = rows.filter(like="saturated").dropna(axis=1)
         for number, (layer, style) in enumerate(zip(layers, ("-", "--", ":", "-."), strict=False), start=1):
