@@ -219,9 +219,9 @@ def error_by_rate(panels: dict[str, pd.DataFrame], after: int, columns: int = 2)
         place.set(title=title, xscale="log", ylim=(0, 100))
         place.minorticks_off()
     for place in axes[-1]:
-        place.set_xlabel("learning rate")
+        place.set_xlabel(f"learning rate (of {after} epochs)")
     for place in axes[:, 0]:
-        place.set_ylabel(f"error after {after} epochs (%)")
+        place.set_ylabel("error (%)")
     axes[0, 0].legend(loc="lower left", fontsize=9)
     return figure
 
