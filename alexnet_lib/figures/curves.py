@@ -222,7 +222,7 @@ def error_by_rate(panels: dict[str, pd.DataFrame], after: int, columns: int = 2)
         place.set_xlabel(f"learning rate (of {after} epochs)")
     for place in axes[:, 0]:
         place.set_ylabel("error (%)")
-    axes[0, 0].legend(loc="lower left", fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
 
 
