@@ -31,7 +31,7 @@ NAMES = {
     "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet from_torchvision layer_shapes skeleton",
     "augmentation": "AUGMENTATIONS COPIED_EIGENVALUES IMAGENET_PCA NOISE_UNITS OFFSETS add_colour_noise centre_crops "
     "colour_shifts cut_views draw_views in_light offset_count random_crops recoloured ten_views views_drawn",
-    "cifar_nets": "activation_table cifar_net differing_share saturation",
+    "cifar_nets": "activation_table cifar_net differing_share",
     "colours": "colour_pca",
     "columns": "crossings memory",
     "data.embedded": "small_pictures",
@@ -43,10 +43,10 @@ NAMES = {
     "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
     "inception": "INCEPTIONS googlenet",
     "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less rate_factor recipe",
+    "ledger.claims": "Claim READERS accepted_verdicts changes claims measure verdict",
     "loader": "ahead make_batches",
     "normalization": "K_OF_CONVENTION LocalResponseNorm",
     "qualitative": "codes_of colourfulness neighbours pixel_features shared train_autoencoder",
-    "ledger.claims": "Claim READERS accepted_verdicts changes claims measure verdict",
     "runs.cifar_settings": "choose_pictures",
     "training": "STALL_STEPS build_net load_net train",
 }
