@@ -10,7 +10,7 @@ NAMES = {
     "speedup_table training_curves",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
     "sequel": "pair",
-    "stalls": "stalled",
+    "stalls": "outcomes",
     "trained": "full_size_kernels search_seconds",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, NAMES)
