@@ -83,6 +83,14 @@ def test_a_misspelt_parameter_ends_a_run_of_papermill(tmp_path, monkeypatch):
     assert error.value.exec_count <= 3
 
 
+def test_it_defines_no_class(code):
+    """What a reader writes is a few plain lines; a class belongs to the library."""
+    for cell in code:
+        lines = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            assert not isinstance(node, ast.ClassDef), f"cell {cell.id!r} defines class {node.name}"
+
+
 def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
     """The times are the contract's, not a measurement: a minute, and two for the notebook that trains for itself."""
     opening = nbformat.read(path, 4).cells[0].source

@@ -11,7 +11,7 @@ NAMES = {
     "evidence": "effects interval missing",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
     "sequel": "pair",
-    "stalls": "stalled",
+    "stalls": "outcomes",
     "trained": "full_size_kernels search_seconds",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, NAMES)

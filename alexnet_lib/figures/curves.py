@@ -304,7 +304,7 @@ def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
 
 @in_style
 def kernels(weights: np.ndarray, columns: int) -> Figure:
-    """Kernels of the first layer, all on one scale; one block of rows a GPU column.
+    """Kernels of the first layer; one block of rows a column of the net, the first above.
 
     weights: (N, 3, k, k).
     """
@@ -320,4 +320,7 @@ def kernels(weights: np.ndarray, columns: int) -> Figure:
     figure, axes = new_figure(9, 9 * wall.shape[0] / wall.shape[1])
     bare(axes[0, 0])
     axes[0, 0].imshow(wall)
+    for column in range(columns if columns > 1 else 0):
+        middle = (column + 0.5) / columns * len(wall)
+        axes[0, 0].text(-2, middle, f"column {column + 1}", rotation=90, ha="right", va="center", fontsize=9)
     return figure
