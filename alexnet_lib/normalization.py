@@ -227,6 +227,12 @@ def _reach(n: int, convention: str) -> tuple[int, int]:
     return n // 2, n // 2 if convention == "paper" else n - 1 - n // 2
 
 
+def reach_and_scale(norm: LocalResponseNorm) -> tuple[int, int, float, float]:
+    """Maps before and after each in its window, k, and the factor on the sum of their squares."""
+    scale = norm.alpha if norm.convention == "paper" else norm.alpha / norm.n
+    return *_reach(norm.n, norm.convention), norm.k, scale
+
+
 def window_band(maps: int, n: int, convention: str = "paper") -> Tensor:
     """The matrix W, (maps, maps) float64, with W[j, i] = 1 where map j is in the window of map i, else 0."""
     before, after = _reach(n, convention)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .columns import own_column, own_part, whole
 from .learning import PaperSGD, PlateauRule, averaging, patience_for
+from .runs.fast import Fast
 from .runs.folder import data_differences, require_fit
 from .runs.job import ALONE, Job
 from .runs.records import (
@@ -20,6 +21,7 @@ from .runs.records import (
     refuse_differences,
     save_checkpoint,
 )
+from .runs.step import Replays
 
 STALL_WINDOW = 50
 FORMAT = 2  # of checkpoints; those of another cannot be continued
@@ -78,7 +80,9 @@ class RunState:
             self._load(known, saved)
             if job.leader:
                 self.timing = read_timing(run.folder, self.epoch).to_dict("records")
-        self.forward = job.synchronised(self.net)
+        on_gpu = run.device.startswith("cuda") and run.launches_at_once
+        self.forward = job.synchronised(Fast(self.net) if on_gpu and run.speed == "fast" else self.net)
+        self.replays = Replays(self.optimizer) if on_gpu and job.mesh is None else None
 
     @property
     def answering(self) -> nn.Module:

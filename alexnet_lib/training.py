@@ -19,17 +19,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from . import architecture, cifar_nets, keep_memory
 from .dataset import Store, load_dataset
-from .evaluation import NotNumbers, mean_of, rank_credit
-from .learning import HEAD_WEIGHT, each_output
+from .evaluation import NotNumbers, mean_of
 from .loader import batches, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
@@ -49,6 +46,7 @@ from .runs.records import (
     write_tables,
 )
 from .runs.settings import TrainSettings, resolve
+from .runs.step import train_step
 
 CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
 CHECKPOINT_SECONDS = 600
@@ -194,33 +192,6 @@ def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, ba
                 state.save(run.folder)
                 saved = time.perf_counter()
     return waited
-
-
-def train_step(run, state: RunState, x: Tensor, labels: Tensor) -> Tensor:
-    """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
-    _seed(x.device, run.seed, state.epoch, state.step)  # of the dropout masks
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-        logits, *auxiliary = each_output(state.forward(x))
-    logits = logits.float()
-    loss, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
-    extra = [HEAD_WEIGHT * F.cross_entropy(other.float(), labels, reduction="sum") for other in auxiliary]
-
-    state.optimizer.zero_grad()
-    (sum(extra, loss) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
-    state.optimizer.step()
-
-    with torch.no_grad():
-        credit = [rank_credit(logits, labels, k).sum() for k in (1, 5)]
-        return torch.stack([run.as_recorded(loss.detach(), len(labels)), *credit, loss.new_tensor(len(labels))])
-
-
-def _seed(device: torch.device, *parts: int) -> None:
-    """Seed a device's default generator; torch.manual_seed would seed every device's, which takes as long as a step."""
-    if device.type == "cuda":
-        generator = torch.cuda.default_generators[device.index]
-    else:
-        generator = torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
-    generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
 
 
 def _count(run, state: RunState, pending: list[Tensor]) -> None:

@@ -66,6 +66,7 @@ class CifarSettings(Run):
     named = CIFAR
     coloured = False
     keeps_images_in_memory = True
+    launches_at_once = True  # with the kernels that it would launch one by one
     warns_of_a_stall = False  # a search over learning rates tries hopeless ones, and gives up by itself
 
     @property
@@ -127,7 +128,7 @@ class CifarSettings(Run):
         rows = np.random.default_rng(self.seed).permutation(len(store))[:LOOKED_AT]
         border = (store.size - self.image_size) // 2
         inside = slice(border, border + self.image_size)
-        centres = store.images[rows][:, inside, inside].contiguous()
+        centres = store.images[rows][:, inside, inside]
         mean = mean_of(store, self.image_size)
         inputs = to_input(centres, mean, self.device, lambda pixels, _: pixels.div_(self.input_divisor))
         return lambda: saturation(net, inputs, self.activation)
