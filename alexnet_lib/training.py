@@ -27,7 +27,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from . import architecture, cifar_nets, keep_memory
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of
-from .loader import batches, in_memory
+from .loader import batches, fits_on, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .runs import launch
@@ -46,7 +46,7 @@ from .runs.records import (
     write_tables,
 )
 from .runs.settings import TrainSettings, resolve
-from .runs.step import train_step
+from .runs.step import arithmetic_of, train_step
 
 CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
 CHECKPOINT_SECONDS = 600
@@ -100,10 +100,9 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
 
 def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
     """This process's part of a run; False, and nothing done, where another began it at the same time."""
-    torch.backends.cudnn.benchmark = run.speed == "fast"
     devices = [run.device] if run.device.startswith("cuda") else []
     try:
-        with sole(run.folder, job) as mine, torch.random.fork_rng(devices):
+        with sole(run.folder, job) as mine, torch.random.fork_rng(devices), arithmetic_of(run):
             if not mine:
                 return False
             if job.as_leader_says((run.folder / "summary.json").is_file()):
@@ -113,7 +112,7 @@ def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
             state = RunState(run, len(stores["train"].classes), job, fingerprints(stores))
             if job.leader:
                 write_json(run.folder / "config.json", dataclasses.asdict(run))
-            if run.keeps_images_in_memory:
+            if run.keeps_images_in_memory or not run.named.distorted and fits_on(run.device, stores):
                 stores = in_memory(stores, run.device)
             run_epochs(run, stores, state, on_epoch)
             _write_summary(run, stores, state)
@@ -151,7 +150,7 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
             began, first = time.perf_counter(), state.step * run.batch_size
             waited = train_epoch(run, store, mean, steps, state, bar)
             seconds, images = time.perf_counter() - began, len(store) - first
-            errors = _validate(run, stores["val"], mean, state)
+            errors = _validate(run, stores["val"], mean, state, (1,))[1]
             state.end_epoch(len(store), errors, look())
             speed = {"seconds": seconds, "images_per_second": images / seconds, "waiting_for_data": waited / seconds}
             state.timing.append({"epoch": state.epoch} | speed)
@@ -210,8 +209,8 @@ def _count(run, state: RunState, pending: list[Tensor]) -> None:
     state.recent.extend(losses)
 
 
-def _validate(run, store: Store, mean: Tensor, state: RunState, views: int = 1) -> dict[str, float]:
-    """The errors of the net as it is.
+def _validate(run, store: Store, mean: Tensor, state: RunState, views: tuple[int, ...]) -> dict[int, dict[str, float]]:
+    """The errors of the net as it is, by the number of views of an image.
 
     Raises:
         NonFiniteLoss: its weights or its answers are not numbers.
@@ -279,7 +278,8 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
     mean, views = mean_of(stores["train"], run.image_size), run.views(stores["train"])
     metrics = {"train": {"as trained": {k: state.history[-2][k] for k in ("loss", "top1", "top5")}}}
     for split in [split for split in stores if split != "train"]:
-        metrics[split] = {label(n): _validate(run, stores[split], mean, state, n) for n in views}
+        errors = _validate(run, stores[split], mean, state, views)
+        metrics[split] = {label(n): found for n, found in errors.items()}
     if not state.job.leader:
         return
     restore_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -133,9 +134,9 @@ def losses(place, capture=None, **changes):
     state, mean = RunState(run, 3), mean_of(store, run.image_size)
     state.replays = step.Replays(state.optimizer, capture) if capture else None
     said = []
-    for state.epoch in range(3):
-        for state.step, (x, labels) in enumerate(make_batches(run, store, mean, state.epoch)):
-            state.job.batch = len(x)
+    for epoch in range(3):
+        for number, (x, labels) in enumerate(make_batches(run, store, mean, epoch)):
+            state.epoch, state.step, state.job.batch = epoch, number, len(x)
             run.set_rates(state.optimizer, state.rule, state.epoch, (state.epoch + state.step / 4) / 3)
             said.append(step.train_step(run, state, x, labels))
     return torch.stack(said), state
@@ -143,7 +144,7 @@ def losses(place, capture=None, **changes):
 
 @pytest.mark.parametrize("recipe", ["small", "code2012"])
 def test_steps_that_are_replayed_are_the_steps(place, monkeypatch, recipe):
-    """The rates fall from step to step; code2012 also stops a layer. Of what a graph reads nothing may be left behind."""
+    """The rates fall from step to step; code2012 also stops a layer. Nothing that a graph reads may be left behind."""
     monkeypatch.setattr(step, "EAGER_STEPS", 1)
     plain, state = losses(place, recipe=recipe, batch_size=13, initialisation="fan_in", learning_rate=0.01)
     replayed, other = losses(
@@ -182,3 +183,18 @@ def test_rates_of_a_graph_are_kept_in_tensors():
             optimizers[1].step()
     torch.testing.assert_close(nets[1].weight, nets[0].weight, rtol=1e-6, atol=1e-7)
     assert optimizers[1].param_groups[0]["fixed"].item() == pytest.approx(0.05)
+
+
+def test_repeatable_means_it_on_a_gpu_and_leaves_no_trace():
+    def flags():
+        backends = torch.backends
+        deterministic = torch.are_deterministic_algorithms_enabled(), backends.cudnn.deterministic
+        return *deterministic, not (backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32)
+
+    before = flags()
+    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
+        assert flags() == (True, True, True) and not torch.utils.deterministic.fill_uninitialized_memory
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
+    assert flags() == before != (True, True, True)
+    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cpu")):
+        assert flags() == before

@@ -16,7 +16,7 @@ from .. import cores, inception
 from ..architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, alexnet, skeleton
 from ..augmentation import AUGMENTATIONS
 from ..dataset import Store, choose_dataset
-from ..evaluation import evaluate
+from ..evaluation import evaluate_views
 from ..learning import (
     INITIALISATIONS,
     RECIPES,
@@ -70,9 +70,9 @@ class Run:
         """The sum of the losses of a batch, as the history adds it up."""
         return loss
 
-    def measure(self, net: nn.Module, store: Store, mean: Tensor, views: int, job) -> dict[str, float]:
-        """Loss, top-1 and top-5 error of the net."""
-        return evaluate(net, store, mean, views, job)
+    def measure(self, net: nn.Module, store: Store, mean: Tensor, views: tuple[int, ...], job) -> dict[int, dict]:
+        """Loss, top-1 and top-5 error of the net for each number of views; "fast" tests in the run's precision."""
+        return evaluate_views(net, store, mean, views, job, self.speed == "fast" and self.precision == "bf16")
 
     def ending(self, history: list[dict], classes: int) -> str:
         """Why a run with this history ends before its schedule does; "" where it does not."""

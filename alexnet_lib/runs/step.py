@@ -1,7 +1,8 @@
 """§5, one update of a net; on a GPU, where launching its kernels takes longer than their work, all of them at once."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -46,6 +47,31 @@ def _seed(device: torch.device, *parts: int) -> None:
     else:
         generator = torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
     generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
+
+
+@contextmanager
+def arithmetic_of(run) -> Iterator[None]:
+    """How a GPU computes during a run: "repeatable" has the same bits again, wherever torch knows how, without TF32.
+
+    cuBLAS also wants CUBLAS_WORKSPACE_CONFIG, which the package sets before torch is loaded. An operation of which
+    torch knows no repeatable way warns.
+    """
+    fast = run.speed == "fast"
+    if not run.device.startswith("cuda") or fast:
+        torch.backends.cudnn.benchmark = fast
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    matmul, memory = torch.backends.cuda.matmul, torch.utils.deterministic
+    tf32, filled = matmul.allow_tf32, memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    matmul.allow_tf32 = memory.fill_uninitialized_memory = False  # nothing reads memory before it is written
+    try:
+        with torch.backends.cudnn.flags(True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        matmul.allow_tf32, memory.fill_uninitialized_memory = tf32, filled
 
 
 class Replays:
