@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .columns import own_column, own_part, whole
 from .learning import PaperSGD, PlateauRule, averaging, patience_for
+from .normalization import can_compile
 from .runs.fast import Fast
 from .runs.folder import data_differences, require_fit
 from .runs.job import ALONE, Job
@@ -88,6 +89,13 @@ class RunState:
     def answering(self) -> nn.Module:
         """The net that is tested: with the averaged weights, where there are any."""
         return self.average.module if self.average is not None and self.average.n_averaged else self.net
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its normalisation goes through torch.compile."""
+        dtype = torch.bfloat16 if self.run.precision == "bf16" else torch.float32
+        wanted = any(getattr(layer, "compiled", False) for layer in self.net.modules())
+        return wanted and can_compile(torch.device(self.run.device).type, dtype)
 
     def end_epoch(self, images: int, errors: dict, more: dict) -> None:
         """Write the epoch into the history, more columns of training included, and see whether the run ends with it."""

@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -30,7 +31,7 @@ from .evaluation import NotNumbers, mean_of
 from .loader import batches, fits_on, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
-from .runs import launch
+from .runs import launch, stopping
 from .runs.cifar_settings import BURST, CifarSettings
 from .runs.fields import check
 from .runs.folder import fingerprints, follow, in_work, require_fit, require_same, sole
@@ -47,6 +48,8 @@ from .runs.records import (
 )
 from .runs.settings import TrainSettings, resolve
 from .runs.step import arithmetic_of, train_step
+from .runs.stopping import GO_ON, Stopped
+from .runs.telling import Diary
 
 CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
 CHECKPOINT_SECONDS = 600
@@ -143,12 +146,14 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
     store, job = stores["train"], state.job
     mean, steps = mean_of(store, run.image_size), math.ceil(len(store) / run.batch_size)
     look = run.look_at(state.net, store)
-    with progress_bar(
-        run.epochs * steps, "training", "step", job.leader, initial=state.epoch * steps + state.step
-    ) as bar:
+    done = state.epoch * steps + state.step
+    with (
+        progress_bar(run.epochs * steps, "training", "step", job.leader, done, says=True) as bar,
+        closing(Diary(run, state, steps, bar)) as diary,
+    ):
         while state.epoch < run.epochs and not state.ended:
             began, first = time.perf_counter(), state.step * run.batch_size
-            waited = train_epoch(run, store, mean, steps, state, bar)
+            waited = train_epoch(run, store, mean, steps, state, bar, diary)
             seconds, images = time.perf_counter() - began, len(store) - first
             errors = _validate(run, stores["val"], mean, state, (1,))[1]
             state.end_epoch(len(store), errors, look())
@@ -158,12 +163,17 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
                 write_tables(run.folder, state)
             state.save(run.folder)
             bar.set_postfix_str(_status(state), refresh=False)
+            diary.epoch()
             if on_epoch is not None and job.leader:
                 on_epoch(pd.DataFrame(state.history))
 
 
-def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, bar) -> float:
-    """The rest of an epoch from state.step on; returns the seconds spent waiting for data."""
+def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, bar, diary: Diary) -> float:
+    """The rest of an epoch from state.step on; returns the seconds spent waiting for data.
+
+    Raises:
+        Stopped: a signal has come, and there is a checkpoint.
+    """
     pending, waited, saved = [], 0.0, time.perf_counter()
     data = batches(run, store, mean, state.epoch, state.step, state.job)
     state.net.train()
@@ -183,18 +193,21 @@ def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, ba
         if last and state.epoch + state.step / steps > run.epochs * (1 - last):
             state.average.update_parameters(state.net)
         if state.step % CHECK_EVERY == 0 or state.step == steps:
-            _count(run, state, pending)
+            diary.losses(_count(run, state, pending))
             pending = []
             if state.job.leader and run.warns_of_a_stall:
                 _warn_of_stall(state, state.epoch * steps + state.step, len(store.classes))
-            if state.job.as_leader_says(time.perf_counter() - saved > CHECKPOINT_SECONDS):
+            late = time.perf_counter() - saved > CHECKPOINT_SECONDS
+            if reason := state.job.as_leader_says(stopping.asked[:1] or late):
                 state.save(run.folder)
                 saved = time.perf_counter()
+                if reason is not True:
+                    raise Stopped(f"stopped by {reason[0]}")
     return waited
 
 
-def _count(run, state: RunState, pending: list[Tensor]) -> None:
-    """Add what the last steps measured to the epoch's sums.
+def _count(run, state: RunState, pending: list[Tensor]) -> list[float]:
+    """Add what the last steps measured to the epoch's sums; returns their losses.
 
     Raises:
         NonFiniteLoss: before anything of these steps is saved.
@@ -207,6 +220,7 @@ def _count(run, state: RunState, pending: list[Tensor]) -> None:
     _require_finite(run, state, state.net)  # the last update may have been one too many
     state.sums = [total + value for total, value in zip(state.sums, rows[:, :3].sum(0).tolist(), strict=True)]
     state.recent.extend(losses)
+    return losses
 
 
 def _validate(run, store: Store, mean: Tensor, state: RunState, views: tuple[int, ...]) -> dict[int, dict[str, float]]:
@@ -304,6 +318,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
             "device": run.device,
             "devices": run.devices,
             "columns": run.columns,
+            "compiled": state.compiled,
             "dataset": fingerprints(stores),
             "lossy_pictures": stores["train"].meta.get("lossy", False),
             **provenance(),
@@ -338,7 +353,14 @@ def main(arguments=None) -> None:
         settings = check(kind_of(config), config)
         if settings.speed == "fast" and not launch.has_allocator():
             launch.with_allocator()
+        stopping.note_signals()
         record = train(settings)
+    except Stopped as stop:
+        message = f"{parser.prog}: {stop}; the same command goes on from the last checkpoint\n"
+        if not inside_job():
+            parser.exit(GO_ON, message)
+        print(message, end="", file=sys.stderr, flush=True)
+        os._exit(GO_ON)  # as below
     except (ValueError, OSError, ArithmeticError, JobFailed) as error:
         message = f"{parser.prog}: {error}\n"
         if not inside_job():

@@ -306,9 +306,11 @@ def loop(place: Place, folder: Path) -> list[dict]:
     from alexnet_lib.run_state import RunState
     from alexnet_lib.training import train_epoch
 
-    class Bar:
-        def update(self, n):
+    class Silent:
+        def update(self, steps):
             pass
+
+        losses = update
 
     rows, batch = [], 8 if place.small else 1024
     store = noise_store(place, folder / "many", 64 if place.small else 16 * 1024)
@@ -320,7 +322,9 @@ def loop(place: Place, folder: Path) -> list[dict]:
             state, times = RunState(run, len(store.classes)), []
             for state.epoch in (0, 1, 2):
                 state.step, began = 0, time.perf_counter()
-                waited = train_epoch(run, own, mean_of(store, run.image_size), -(-len(own) // batch), state, Bar())
+                waited = train_epoch(
+                    run, own, mean_of(store, run.image_size), -(-len(own) // batch), state, Silent(), Silent()
+                )
                 place.synchronise()
                 times.append(time.perf_counter() - began)
             rate = len(own) / times[-1]

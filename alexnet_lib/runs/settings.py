@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -272,13 +273,29 @@ def find_device(name: str = "auto") -> str:
     if torch.backends.mps.is_available():
         here.insert(0, "mps")
     if torch.cuda.is_available():
-        here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count()) if _has_kernels(i)]
     if name == "auto":
         return here[0]
     name = "cuda:0" if name == "cuda" else name
     if name not in here:
         raise ValueError(f"device = {name!r}; on this machine are auto, {', '.join(here)}")
     return name
+
+
+def _has_kernels(number: int) -> bool:
+    """Whether the installed torch was built for a GPU; of one that it was not, a warning says so."""
+    major, minor = torch.cuda.get_device_capability(number)
+    built = [entry.rstrip("af").rpartition("_") for entry in torch.cuda.get_arch_list()]
+    for kind, _, version in built:
+        of = int(version[:-1]), int(version[-1])
+        if kind == "compute" and of <= (major, minor) or kind == "sm" and of[0] == major and of[1] <= minor:
+            return True
+    warnings.warn(
+        f"cuda:{number} ({torch.cuda.get_device_name(number)}, compute capability {major}.{minor}) is left out: the "
+        f"installed torch {torch.__version__} has kernels for {', '.join(torch.cuda.get_arch_list())} alone",
+        stacklevel=4,
+    )
+    return not built  # an unusual build that names none
 
 
 def computes_in_bf16(device: str) -> bool:
