@@ -350,13 +350,15 @@ def cifar(place: Place, folder: Path) -> list[dict]:
     from alexnet_lib import load_dataset
     from alexnet_lib.runs.cifar_settings import CifarSettings
     from alexnet_lib.runs.settings import resolve
+    from alexnet_lib.runs.step import arithmetic_of
 
     store, rows = load_dataset("embedded32")["train"], []
     for net in ("19pct", "conv-local-11pct-first"):
         run = resolve(CifarSettings("embedded32", net, input_divisor=64.0, device=place.device), store)
         for replayed in (False, True):
-            state, step = stepped(place, run, len(store.classes), replayed)
-            rate, what = place.rate(step, run.batch_size), "graph" if replayed else "eager"
+            with arithmetic_of(run):
+                state, step = stepped(place, run, len(store.classes), replayed)
+                rate, what = place.rate(step, run.batch_size), "graph" if replayed else "eager"
             rows.append(row(f"{net}, {what}", rate, GOALS["cifar"] if replayed and net == "19pct" else None))
             if replayed and state.replays is not None and state.replays.reason:
                 rows.append(row(f"{net}, no graph", state.replays.reason, "a graph", False))
@@ -427,6 +429,7 @@ def main(arguments=None) -> int:
         parser.exit(2, "there is no GPU here; --small shows on a CPU that the script works, and measures nothing\n")
     if not has_allocator() and not given.small:
         with_allocator()
+    torch.backends.cudnn.benchmark = True  # as speed "fast" has it
     place = Place(device, given.small, 0.0 if given.small else 1.5)
     about = {"device": torch.cuda.get_device_name(device) if device != "cpu" else "cpu", "small": given.small}
     given.into.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def whole_pictures(
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, cancel_futures=True)
-        copying = torch.cuda.Stream(device) if device.startswith("cuda") else None
+        copying = torch.cuda.Stream(torch.device(device)) if device.startswith("cuda") else None
         free = deque(_Slot(device, copying) for _ in range(SLOTS))
         ahead: deque[_Slot] = deque()
         waiting = iter(parts)
@@ -89,7 +89,11 @@ class _Slot:
         if self.here is None or len(self.here) < len(rows):
             shape = len(rows), *images.shape[1:]
             self.here = torch.empty(shape, dtype=torch.uint8, pin_memory=self.copying is not None)
-            self.there = self.here if self.copying is None else torch.empty_like(self.here, device=self.device)
+            self.there = self.here
+            if self.copying is not None:
+                self.there = torch.empty_like(self.here, device=self.device)
+                self.there.record_stream(self.copying)  # whose copy may still go on when it is let go
+                self.used()  # what had this memory before may still be at work
         if self.copying is not None:
             self.copied.synchronize()  # what was read here before has gone
         pixels, order = self.here.numpy(), np.argsort(rows)  # in the order of the file

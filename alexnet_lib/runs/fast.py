@@ -133,7 +133,7 @@ def triton_works(device: torch.device) -> bool:
     try:
         from .kernels import PooledResponse
 
-        x = torch.ones(1, 16, 3, 3, device=device, requires_grad=True)
+        x = torch.ones(1, 16, 3, 3, device=device, dtype=torch.bfloat16, requires_grad=True)
         PooledResponse.apply(x, True, 2, 2, 2.0, 1e-4).sum().backward()
     except Exception as error:  # no Triton, no C compiler beside it, a GPU that it does not know
         warnings.warn(

@@ -119,7 +119,7 @@ class _Captured:
 
     def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # others may make batches
             result = work()
         self.pool = graph.pool()
 
