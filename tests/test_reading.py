@@ -47,6 +47,13 @@ def test_where_pictures_begin_is_known_only_of_a_map(store):
     assert all(place_in_file(x) is None for x in (store.images[::2], np.array(store.images), Rows(store.images, [1])))
 
 
+def test_another_file_than_the_one_of_the_map_is_not_read(place):
+    stores = load_dataset(NAME)
+    read = whole_pictures(stores["train"].images, shuffled(), path=stores["val"].folder / "images.npy")
+    for part, pixels in zip(shuffled(), read, strict=True):
+        assert np.array_equal(pixels, stores["train"].images[part])
+
+
 def test_nothing_is_left_over_when_pictures_are_left_early(store):
     before = threading.active_count()
     read = whole_pictures(store.images, shuffled(), path=store.folder / "images.npy")

@@ -47,13 +47,15 @@ def whole_pictures(
     Raises:
         EOFError: the file has become shorter.
     """
-    start = None if path is None else place_in_file(images)
+    start = None if path is None or not len(images) else place_in_file(images)
     with ExitStack() as stack:
         descriptor = None
         if start is not None:
             descriptor = os.open(path, os.O_RDONLY)
             stack.callback(os.close, descriptor)
-            if hasattr(os, "posix_fadvise"):  # nothing around a picture is wanted soon
+            if os.pread(descriptor, images[0].nbytes, start) != images[0].tobytes():  # not the file of this map
+                descriptor = None
+            elif hasattr(os, "posix_fadvise"):  # nothing around a picture is wanted soon
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, cancel_futures=True)

@@ -1,5 +1,6 @@
 """§5, one update of a net; on a GPU, where launching its kernels takes longer than their work, all of them at once."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,6 +104,7 @@ class Replays:
                     self.ready[kind] = *given, self.capture(lambda: update(*given))
             except RuntimeError as error:
                 self.reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                warnings.warn(f"a step is no CUDA graph here, so small nets take longer: {self.reason}", stacklevel=3)
                 return update(x, labels)
         own_x, own_labels, replay = self.ready[kind]
         own_x.copy_(x)
