@@ -13,10 +13,10 @@ from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
 from .figures import curves as figures
+from .ledger import page
 from .ledger.claims import claims
 from .progress import progress_style
 
-ROUNDING = 1e-12
 # top-1 / top-5 on the test images of ILSVRC-2010 (§6, Table 1), and in the log of the run behind it
 PAPER_ERRORS = {
     "1 view": {"paper, ILSVRC-2010": "39.0 / 18.3", "log of run 145-2010": "39.02 / 18.30"},
@@ -58,45 +58,29 @@ def ledger(notebook: str) -> HTML:
     return plain(readable(claims(notebook)))
 
 
-def browse(table: pd.DataFrame) -> HTML | ipywidgets.Widget:
+def browse(table: pd.DataFrame) -> HTML | None:
     """The ledger with its commands; where somebody watches, menus select sections, verdicts and notebooks.
 
     table: as `claims()` gives it.
     """
-    if progress_style() != "bar":
-        return plain(readable(table, "how"))
-    lists = {name: ["all", *table[name].drop_duplicates()] for name in ("section", "verdict", "notebook")}
-    controls = {name: ipywidgets.Dropdown(options=o, description=name) for name, o in lists.items()}
-    shown = ipywidgets.HTML(plain(readable(table, "how")).data)
 
-    def choose(_change) -> None:
-        wanted = {name: c.value for name, c in controls.items() if c.value != "all"}
+    def chosen(**by: str) -> HTML:
+        wanted = {name: value for name, value in by.items() if value != "all"}
         rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)] if wanted else table
-        shown.value = plain(readable(rows, "how")).data
+        return plain(readable(rows, "how"))
 
-    for control in controls.values():
-        control.observe(choose, "value")
-    return ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), shown])
+    lists = {name: ["all", *table[name].drop_duplicates()] for name in ("section", "verdict", "notebook")}
+    return _controlled(chosen, {name: ipywidgets.Dropdown(options=o, description=name) for name, o in lists.items()})
 
 
 def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
     """Rows of the ledger for people; more: further columns, such as "how"."""
     rows = []
     for row in table.to_dict("records"):
-        spread = f" ± {_short(row['spread'], 2)}" if row["n"] > 1 else ""
-        runs = f" ({row['n']} runs)" if row["n"] > 1 else ""
-        given = {"§": row["section"], "claim": row["statement"], "paper": _short(row["paper"])}
-        given["log of 2012"] = "" if pd.isna(row["log2012"]) else _short(row["log2012"])
-        given["measured"] = "" if pd.isna(row["measured"]) else f"{_short(row['measured'])}{spread}{runs}"
+        given = {"§": row["section"], "claim": row["statement"], "paper": page.stated(row)}
+        given |= {"log of 2012": page.number(row["log2012"]), "measured": page.measured(row)}
         rows.append(given | {"verdict": row["verdict"]} | {name: row[name] for name in more})
     return pd.DataFrame(rows)
-
-
-def _short(value: float, digits: int = 4) -> str:
-    """A number to so many digits; a rounding error, which differs between processors, as "below 1e-12"."""
-    if abs(value) >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}" if value == 0 or abs(value) > ROUNDING else f"below {ROUNDING:g}"
 
 
 def plain(table: pd.DataFrame) -> HTML:
@@ -115,34 +99,37 @@ def photographic(figure: Figure) -> Image:
     return Image(data.getvalue(), format="jpeg", alt=figure.alt)
 
 
-def slider(draw: Callable[..., Figure], **choices: tuple[Sequence, object]) -> Figure | ipywidgets.Widget:
+def slider(draw: Callable[..., Figure], **choices: tuple[Sequence, object]) -> Figure | None:
     """A figure with a slider for each of its arguments where somebody watches; otherwise the figure at their start.
 
     Args:
         draw: takes the arguments by name and returns a figure.
         choices: for each argument the values to choose from, and the one to start with.
     """
-    first = {name: start for name, (_, start) in choices.items()}
-    if progress_style() != "bar":
-        return draw(**first)
     controls = {
         name: ipywidgets.SelectionSlider(options=values, value=start, description=name)
         for name, (values, start) in choices.items()
     }
-    picture = ipywidgets.Image(value=_png(draw(**first)))
+    return _controlled(draw, controls)
 
-    def redraw(_change) -> None:
-        picture.value = _png(draw(**{name: control.value for name, control in controls.items()}))
 
+def _controlled(draw: Callable, controls: dict[str, ipywidgets.Widget]) -> object:
+    """What `draw` gives for the controls' values, drawn again when one moves, where somebody watches.
+
+    The picture is an output of its own beside the controls: they die with the kernel, it stays in the saved notebook.
+    """
+
+    def drawn():
+        return draw(**{name: control.value for name, control in controls.items()})
+
+    if progress_style() != "bar":
+        return drawn()
+    bundle = ipywidgets.VBox(list(controls.values()))._repr_mimebundle_()
+    display(bundle | {"text/plain": f"(run this cell to choose: {', '.join(controls)})"}, raw=True)
+    picture = display(drawn(), display_id=True)
     for control in controls.values():
-        control.observe(redraw, "value")
-    return ipywidgets.VBox([*controls.values(), picture])
-
-
-def _png(figure: Figure) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", bbox_inches="tight")
-    return data.getvalue()
+        control.observe(lambda _change: picture.update(drawn()), "value")
+    return None
 
 
 def error_table(record, photographs) -> HTML:

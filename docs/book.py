@@ -17,8 +17,9 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 from sphinx.cmd.build import main as sphinx
 
-from alexnet_lib.ledger.claims import claims
-from alexnet_lib.paths import NOTEBOOKS, REPOSITORY, runs_dir
+from alexnet_lib.ledger.claims import MEANING, claims
+from alexnet_lib.ledger.page import part
+from alexnet_lib.paths import NOTEBOOKS, runs_dir
 
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"
@@ -30,7 +31,6 @@ PARTS = {
     "§6 and §7 Results": ("08", "09"),
     "The next paper": ("10",),
 }
-VERDICTS = "exact", "holds", "shown at small scale", "differs", "refuted", "not yet measured", "needs ILSVRC"
 
 
 def run_shown(notebook: nbformat.NotebookNode, profile: str, machine: dict) -> str:
@@ -76,21 +76,21 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
         nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
     (folder / "index.md").write_text(index(names), encoding="utf-8")
     (folder / "ledger.md").write_text(ledger(), encoding="utf-8")
+    shutil.copy(HERE / "imagenet.md", folder)
     shutil.copy(HERE / "conf.py", folder)
     shutil.copytree(HERE / "static", folder / "static", dirs_exist_ok=True)
-    shutil.copy(HERE / "collection.jpg", folder)
+    shutil.copytree(HERE / "start", folder / "start", dirs_exist_ok=True)
     return names
 
 
 def index(names: list[str]) -> str:
-    """The first page: the opening of the README, and the notebooks by the paper's sections."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    opening = readme.split("\n## ")[0].replace("docs/collection.jpg", "collection.jpg")
+    """The first page: START_HERE, and the notebooks by the paper's sections."""
+    opening = (HERE / "START_HERE.md").read_text(encoding="utf-8").replace("](../notebooks/", "](")
     parts = [opening]
     for title, numbers in PARTS.items():
         if pages := [name for name in names if name[:2] in numbers]:
             parts.append("\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *pages, "```"]))
-    parts.append("```{toctree}\n:caption: The ledger\n:maxdepth: 1\n\nledger\n```")
+    parts.append("```{toctree}\n:caption: The ledger, and training for real\n:maxdepth: 1\n\nledger\nimagenet\n```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -98,13 +98,9 @@ def ledger() -> str:
     """The page of all claims with their verdicts."""
     table = claims()
     counts = table["verdict"].value_counts()
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
-    shown = table[["section", "statement", "paper", "log2012", "measured", "verdict", "notebook"]].copy()
-    shown["notebook"] = [f'<a href="{name}.html">{name}</a>' for name in shown["notebook"]]
-    shown = shown.rename(columns={"section": "§", "statement": "claim", "log2012": "log of 2012"})
-    html = shown.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format, escape=False)
-    table = f'```{{raw}} html\n<div class="ledger">{html}</div>\n```'
-    return f"# The ledger of claims\n\n{len(shown)} claims: {said}.\n\n{table}\n"
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in MEANING if verdict in counts)
+    html = part(table, MEANING, lambda name: f"{name}.html")
+    return f"# The ledger of claims\n\n{len(table)} claims: {said}.\n\n```{{raw}} html\n{html}\n```\n"
 
 
 class Links(HTMLParser):

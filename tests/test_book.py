@@ -17,14 +17,15 @@ without_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; 
 ARTEFACTS = Path(os.environ.get("ALEXNET_SCREENSHOTS", REPOSITORY / "build" / "screenshots"))
 
 
-def load_script():
-    specification = importlib.util.spec_from_file_location("book", REPOSITORY / "docs" / "book.py")
+def script(name: str):
+    """A module of docs/."""
+    specification = importlib.util.spec_from_file_location(name, REPOSITORY / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
 
 
-book = load_script()
+book = script("book")
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +104,27 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     assert book.broken_links(tmp_path) == ["b.html: #gone", "b.html: no.png"]
 
 
+# code and tables that are cut off: wider than their box, which does not scroll
+CLIPPED = """() => {
+  const scrolls = e => e && !e.matches('.bd-article') &&
+    (['auto', 'scroll'].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  return [...document.querySelectorAll('.bd-article pre, .bd-article table, .bd-article mjx-container')].filter(
+    e => e.getBoundingClientRect().right > document.documentElement.clientWidth && !scrolls(e)
+  ).map(e => e.textContent.slice(0, 60));
+}"""
+# formulas that were not set: a dollar in text that is no code and no output
+RAW = """() => {
+  const walk = document.createTreeWalker(document.querySelector('.bd-article'), NodeFilter.SHOW_TEXT), found = [];
+  const other = 'code, pre, script, style, .cell_output';
+  while (walk.nextNode())
+    if (walk.currentNode.data.includes('$') && !walk.currentNode.parentElement.closest(other))
+      found.push(walk.currentNode.data.slice(0, 60));
+  return found;
+}"""
+
+
 @without_browser
-@pytest.mark.parametrize(("device", "width"), [("phone", 390), ("wide", 1600)])
+@pytest.mark.parametrize(("device", "width"), [("phone", 390), ("laptop", 1280)])
 def test_a_browser_shows_the_pages(built, device, width):
     """No error on the console, no request that leaves the folder, formulas set, nothing wider than the screen."""
     from playwright.sync_api import sync_playwright
@@ -122,8 +142,10 @@ def test_a_browser_shows_the_pages(built, device, width):
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path.stem
             hidden = "[...document.querySelectorAll('.cell_output img')].filter(i => !i.complete || !i.naturalWidth)"
             assert page.evaluate(f"{hidden}.length") == 0, path.stem
-        page.goto((built / "03_lrn.html").as_uri())
-        page.wait_for_selector("mjx-container", timeout=30000)
+            assert page.evaluate(CLIPPED) == [], path.stem
+            if page.evaluate("!!document.querySelector('.math')"):
+                page.wait_for_selector("mjx-container", state="attached", timeout=30000)
+            assert page.evaluate(RAW) == [], path.stem
         browser.close()
     assert problems == [] and away == []
 
@@ -153,6 +175,26 @@ def test_a_reader_finds_a_word_without_a_network(built, page):
     assert any("06 · Dropout" in text for text in found) and len(found) < len(list(built.glob("*.html")))
     page.screenshot(path=ARTEFACTS / "book-search.png")
     assert problems == []
+
+
+@without_browser
+def test_the_ledger_is_searched_filtered_and_sorted(built, page):
+    shown = "[...document.querySelectorAll('.ledger tbody tr')].filter(r => r.offsetParent).map(r => r.id)"
+    page.goto((built / "ledger.html").as_uri())
+    rows = book.claims().set_index("id")
+    assert page.evaluate(shown) == list(rows.index)
+    page.locator(".ledger select[name=verdict]").select_option("refuted")
+    assert set(page.evaluate(shown)) == set(rows.index[rows["verdict"] == "refuted"])
+    page.locator(".ledger input").fill("2,048")
+    assert page.evaluate(shown) == ["views-of-an-image"]
+    page.locator(".ledger input").fill("")
+    page.locator(".ledger select[name=verdict]").select_option("")
+    page.locator(".ledger th button", has_text="measured").click()
+    measured = rows["measured"].loc[page.evaluate(shown)].dropna()
+    assert len(measured) > 100 and measured.is_monotonic_increasing
+    page.locator(".ledger th button", has_text="measured").click()
+    assert page.evaluate(shown)[0] == rows["measured"].idxmax()
+    page.screenshot(path=ARTEFACTS / "book-ledger.png")
 
 
 @without_browser

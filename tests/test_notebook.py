@@ -98,31 +98,51 @@ def test_a_slider_is_a_figure_where_nobody_watches(monkeypatch):
     assert notebook.slider(lambda width: figures.new_figure(width, 1)[0], width=([1, 2], 2)).get_figwidth() == 2
 
 
-def test_a_slider_redraws_where_somebody_does(monkeypatch):
+@pytest.fixture
+def cell(monkeypatch):
+    """What a cell displays where somebody watches: its outputs in order, and the widgets that it made."""
+    from IPython.display import DisplayHandle
+
+    outputs, widgets = [], []
     monkeypatch.setenv("ALEXNET_PROGRESS", "bar")
-    drawn = []
 
-    def draw(width, height):
-        drawn.append((width, height))
-        return figures.new_figure(width, height)[0]
+    def display(shown, display_id=False, raw=False):
+        outputs.append(shown)
+        handle = DisplayHandle()
+        handle.update = outputs.append
+        return handle if display_id else None
 
-    box = notebook.slider(draw, width=([1, 2], 2), height=([1, 3], 1))
-    first, second, picture = box.children
-    before = picture.value
-    first.value = 1
-    second.value = 3
-    assert drawn == [(2, 1), (1, 1), (1, 3)] and picture.value[1:4] == b"PNG" and picture.value != before
+    monkeypatch.setattr(notebook, "display", display)
+    box = notebook.ipywidgets.VBox
+    monkeypatch.setattr(notebook.ipywidgets, "VBox", lambda of: widgets.extend(of) or box(of))
+    return outputs, widgets
 
 
-def test_the_ledger_can_be_chosen_from(monkeypatch):
-    from alexnet_lib import notebook
+def test_a_slider_redraws_where_somebody_watches(cell):
+    outputs, widgets = cell
+    shown = notebook.slider(lambda w, h: figures.new_figure(w, h)[0], w=([1, 2], 2), h=([1, 3], 1))
+    assert shown is None and len(outputs) == 2
+    widgets[0].value = 1
+    widgets[1].value = 3
+    assert [tuple(figure.get_size_inches()) for figure in outputs[1:]] == [(2, 1), (1, 1), (1, 3)]
+
+
+def test_a_saved_slider_is_a_picture_beside_words(cell):
+    """The widget dies with the kernel; what is saved is a figure of its own, and words in place of the controls."""
+    outputs, _ = cell
+    notebook.slider(lambda width: figures.new_figure(width, 1)[0], width=([1, 2], 2))
+    assert outputs[0]["text/plain"] == "(run this cell to choose: width)"
+    assert "application/vnd.jupyter.widget-view+json" in outputs[0] and outputs[1].get_figwidth() == 2
+
+
+def test_the_ledger_can_be_chosen_from(cell, monkeypatch):
     from alexnet_lib.ledger.claims import claims
 
+    outputs, widgets = cell
     table = claims("06_dropout").assign(verdict=lambda t: ["holds"] + ["differs"] * (len(t) - 1))
-    assert all(text in notebook.browse(table).data for text in ("how", "differs", "dropout"))
-    monkeypatch.setattr(notebook, "progress_style", lambda: "bar")
-    box = notebook.browse(table)
-    lists, shown = box.children
-    before = shown.value.count("<tr>")
-    lists.children[1].value = "holds"
-    assert shown.value.count("<tr>") < before and "differs" not in shown.value
+    assert notebook.browse(table) is None
+    before = outputs[-1].data
+    widgets[1].value = "holds"
+    assert outputs[-1].data.count("<tr>") < before.count("<tr>") and "differs" not in outputs[-1].data
+    monkeypatch.setenv("ALEXNET_PROGRESS", "none")
+    assert notebook.browse(table).data == before and all(text in before for text in ("how", "differs", "dropout"))

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from alexnet_lib import walkthrough
+from alexnet_lib.dataset import load_dataset
 from alexnet_lib.paths import NOTEBOOKS
 from tests.small_ilsvrc import KIT2012, flat, kit2012, tar, truth, wnids
 
@@ -42,7 +43,18 @@ def make_imagenette(folder):
                 (folder / split / f"n{label:08d}" / f"{i}.jpg").write_bytes(picture(label, i))
 
 
+def make_cifar10(folder):
+    """CIFAR-10 as folders of PNGs, for 02 and 03, which take it beside ILSVRC: the built-in pictures of its size."""
+    for split, store in load_dataset("embedded32").items():
+        names = [f"class{label}" for label in range(CLASSES)]
+        for name in names:
+            (folder / split / name).mkdir(parents=True)
+        for i in np.flatnonzero(store.labels < CLASSES):
+            Image.fromarray(store.images[i]).save(folder / split / names[store.labels[i]] / f"{i}.png")
+
+
 def make_ilsvrc2012(folder):
+    make_cifar10(folder.parent / "cifar10")
     folder.mkdir(parents=True)
     kinds = [picture(label, 20) for label in range(CLASSES)]
     members = [(f"{w}.tar", tar([(f"{w}_{i}.JPEG", picture(k, i)) for i in range(8)])) for k, w in enumerate(wnids(10))]
@@ -52,17 +64,15 @@ def make_ilsvrc2012(folder):
 
 
 ALL = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-# those in which the data decide what happens; ALEXNET_WHOLE_PROFILES=1 runs the others too, but for 02 and 03, which
-# take CIFAR-10 in the second profile
+# those in which the data decide what happens; ALEXNET_WHOLE_PROFILES=1 runs the others too
 BY_DATA = ["00_dataset", "05_augmentation", "07_train", "08_results", "09_qualitative"]
-WHOLE = [name for name in ALL if name not in ("02_relu_vs_tanh", "03_lrn")]
 
 
 @pytest.mark.parametrize(
     ("profile", "make", "notebooks"),
     [
         ("imagenette", make_imagenette, ALL),
-        ("ilsvrc2012", make_ilsvrc2012, WHOLE if "ALEXNET_WHOLE_PROFILES" in os.environ else BY_DATA),
+        ("ilsvrc2012", make_ilsvrc2012, ALL if "ALEXNET_WHOLE_PROFILES" in os.environ else BY_DATA),
     ],
 )
 def test_a_profile_runs_through_its_notebooks(tmp_path, monkeypatch, capfd, profile, make, notebooks):

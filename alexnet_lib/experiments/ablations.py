@@ -216,11 +216,6 @@ def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) ->
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["variant", "seed"])
 
 
-def paired_results(dataset: str, variants, folder: Path = REFERENCE) -> pd.DataFrame:
-    """`results` of the seeds that all of these variants have."""
-    return results(dataset, variants, folder).groupby("seed").filter(lambda of_seed: len(of_seed) == len(variants))
-
-
 def gains(dataset: str, against: str, variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
     """How many points lower each error is in a variant than in another, for each seed that both have."""
     table = results(dataset, (variant, against), folder)

@@ -66,7 +66,7 @@ class PoolingSettings:
     """Notebook 04."""
 
     dataset: Dataset = "auto"
-    epochs: Epochs = 4
+    epochs: Epochs = 16
     seed: Seed = 0
     device: str = "auto"
 
