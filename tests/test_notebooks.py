@@ -1,5 +1,6 @@
 """What every notebook keeps to, read from the files; `make test` runs them afterwards."""
 
+import ast
 import dataclasses
 import re
 import statistics
