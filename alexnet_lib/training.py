@@ -80,6 +80,7 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         ValueError: settings that do not belong together, a folder that holds another run, or damaged checkpoints.
         NonFiniteLoss: names the step and the last whole checkpoint.
         JobFailed: a process of several ended before its work was done; says which, and its last lines.
+        Interrupted: a KeyboardInterrupt that says what is kept.
     """
     keep_memory()
     wait_until_prepared(settings.dataset)
@@ -89,16 +90,17 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         if in_work(run.folder):
             return follow(run, stores, on_epoch)
         require_same(run, stores)
-        if run.devices > 1 or run.speed == "fast" and not launch.has_allocator():
+    with stopping.interruptible(run.folder):
+        if not inside_job() and (run.devices > 1 or run.speed == "fast" and not launch.has_allocator()):
             return launch.train_on_devices(run, stores, on_epoch, StallWarning)
-    with join(run.columns, run.device) as job:
-        run = dataclasses.replace(run, device=job.device)
-        if job.leader:
-            require_same(run, stores)
-        finished = job.as_leader_says((run.folder / "summary.json").is_file())
-        if not finished and not _train_here(run, stores, job, on_epoch):
-            return follow(run, stores, on_epoch)
-        return Record.open(run.folder) if job.leader else None
+        with join(run.columns, run.device) as job:
+            run = dataclasses.replace(run, device=job.device)
+            if job.leader:
+                require_same(run, stores)
+            finished = job.as_leader_says((run.folder / "summary.json").is_file())
+            if not finished and not _train_here(run, stores, job, on_epoch):
+                return follow(run, stores, on_epoch)
+            return Record.open(run.folder) if job.leader else None
 
 
 def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
@@ -370,8 +372,8 @@ def main(arguments=None) -> None:
         print(message, end="", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(2)
-    except KeyboardInterrupt:
-        parser.exit(130, f"{parser.prog}: stopped; the same command goes on from the last checkpoint\n")
+    except KeyboardInterrupt as stop:
+        parser.exit(130, f"{parser.prog}: {stop or 'Stopped.'}\n")
     if record is not None:
         print(json.dumps(record.summary["metrics"], indent=1))
         print(record.folder)

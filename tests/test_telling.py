@@ -197,3 +197,31 @@ def test_nccl_has_remedies(monkeypatch, tmp_path):
     monkeypatch.setattr(launch.subprocess, "Popen", popen)
     with pytest.raises(JobFailed, match="NCCL_DEBUG=INFO .* NCCL_P2P_DISABLE=1 .* NCCL_SOCKET_IFNAME"):
         launch.torchrun(1, "columns")
+
+
+def test_stop_in_a_notebook_says_in_two_lines_what_is_kept(place, monkeypatch):
+    """And the same cell, run again, ends with the same record."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    given = small_runs.settings(epochs=3)
+    shell, shown = InteractiveShell(), []
+    monkeypatch.setattr(shell, "_showtraceback", lambda kind, value, lines: shown.extend(lines))
+
+    def press_stop(history):
+        if history["epoch"].max() == 2:
+            raise KeyboardInterrupt
+
+    shell.user_ns.update(train=train, given=given, press_stop=press_stop)
+    assert not shell.run_cell("record = train(given, on_epoch=press_stop)").success
+    folder = training.resolve(given, training.load_dataset(small_runs.NAME)["train"]).folder
+    kept, how = shown
+    assert kept.startswith("Stopped: the last whole checkpoint is of") and str(folder) in kept
+    assert how == "Run it again, with the same settings, to go on."
+    assert shell.run_cell("record = train(given)").success
+    assert shell.user_ns["record"].history["epoch"].max() == 3
+
+
+def test_stop_before_the_first_checkpoint_says_that_there_is_none(tmp_path):
+    no = pytest.raises(stopping.Interrupted, match="Stopped: there is no checkpoint yet")
+    with no, stopping.interruptible(tmp_path):
+        raise KeyboardInterrupt
