@@ -3,8 +3,8 @@
 from .. import lazily
 
 NAMES = {
-    "ablations": "LEVELS PICTURES SHORT SHORT_RUN answered averaged_errors epochs_ratio final_errors gain gains "
-    "histories inputs_of paired_results results run_variant short_gain silenced_errors slowdowns spread_of stated "
+    "ablations": "PICTURES SHORT SHORT_RUN answered averaged_errors final_errors gain gains "
+    "histories paired_results results run_variant short_gain silenced_errors slowdowns spread_of stated "
     "ten_views_gain",
     "cifar_experiments": "LONGEST at_best_rate epochs_by_run epochs_to figure1_reference lrn_pair race speedup "
     "speedup_table training_curves",

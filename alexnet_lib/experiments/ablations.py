@@ -82,7 +82,6 @@ AS_THEY_ARE, SILENCED, AVERAGED = "as_they_are.csv", "silenced.csv", "averaged.c
 # enough to overfit within ten epochs: a narrow net without dropout, at a high rate
 SHORT_RUN = {"width": 0.125, "epochs": 10, "dropout": 0.0, "learning_rate": 0.008}
 SHORT = REFERENCE / "augmentation-short"
-LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # top-1 errors that all runs reach
 
 
 def name_of(variant: str, dataset: str, seed: int | str) -> str:
