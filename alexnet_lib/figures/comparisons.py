@@ -61,7 +61,7 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
         )
         for (name, value), (style, colour) in zip(marks.items(), LINES, strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
-        place.set(title=title, xlabel="probability of the class that the whole net chooses")
+        place.set(title=title, xlabel="probability of the class chosen")
         place.legend(fontsize=8, loc="upper center", frameon=True, framealpha=1, edgecolor="white")
         tallest = max(tallest, counts.max())
     axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.35 * tallest))  # room for the legends
@@ -97,8 +97,8 @@ def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure
         level(place, paper, "the paper", 100 * table.index.min())
         place.set(title=title, xlabel="level of top-1 error (%)")
         place.invert_xaxis()
-    axes[0, 0].set(ylabel="epochs with dropout / without", ylim=(0, None))
-    axes[0, -1].legend()
+    axes[0, 0].set(ylabel="epochs, with / without", ylim=(0, None))
+    axes[0, -1].legend(loc="lower left")
     return figure
 
 
