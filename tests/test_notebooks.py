@@ -84,14 +84,12 @@ def test_a_misspelt_parameter_ends_a_run_of_papermill(tmp_path, monkeypatch):
     assert error.value.exec_count <= 3
 
 
-def test_models_and_training_belong_to_the_library(code):
+def test_it_defines_no_class(code):
+    """What a reader writes is a few plain lines; a class belongs to the library."""
     for cell in code:
         lines = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
         for node in ast.walk(ast.parse("\n".join(lines))):
             assert not isinstance(node, ast.ClassDef), f"cell {cell.id!r} defines class {node.name}"
-            if isinstance(node, ast.For | ast.While):
-                called = {getattr(inner, "attr", "") for inner in ast.walk(node)}
-                assert not {"backward", "zero_grad"} & called, f"cell {cell.id!r} has a training loop"
 
 
 def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
