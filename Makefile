@@ -32,8 +32,9 @@ test: $(INSTALLED)
 	ALEXNET_CHECKED=build/checked $(NBVAL) notebooks
 	ALEXNET_CHECKED=build/checked $(RUN) -m pytest -q -rs -n 2 tests/test_lab.py
 
+# On copies, in lab/. LAB="--port 9999" goes to JupyterLab.
 lab: $(INSTALLED)
-	$(RUN) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
+	$(RUN) docs/lab.py $(LAB)
 
 book: $(INSTALLED)
 	$(RUN) docs/book.py --profile "$(PROFILE)"

@@ -28,10 +28,9 @@ MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2
 
 # the names to import from here, by module
 NAMES = {
-    "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet layer_shapes skeleton",
+    "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet from_torchvision layer_shapes skeleton",
     "augmentation": "AUGMENTATIONS COPIED_EIGENVALUES IMAGENET_PCA NOISE_UNITS OFFSETS add_colour_noise centre_crops "
-    "colour_shifts cut_views draw_views likeness offset_count random_crops recoloured shift_deviations ten_views "
-    "views_drawn",
+    "colour_shifts cut_views draw_views in_light offset_count random_crops recoloured ten_views views_drawn",
     "cifar_nets": "activation_table cifar_net differing_share saturation",
     "colours": "colour_pca",
     "columns": "crossings memory",

@@ -172,12 +172,6 @@ def colour_shifts(pca, standard_normals: np.ndarray, std: float = 0.1, units: st
     return (standard_normals * std * size @ pca.eigenvectors.T).astype(np.float32)
 
 
-def shift_deviations(pca, std: float = 0.1, units: str = "code2012") -> np.ndarray:
-    """The standard deviation of `colour_shifts` for red, green and blue, in grey levels: (3,), exact."""
-    along = colour_shifts(pca, np.eye(3), std, units)  # (3 axes, RGB)
-    return np.sqrt((along.astype(float) ** 2).sum(0))
-
-
 def add_colour_noise(images, pca, std=0.1, units="code2012", generator=None, shifts=None, in_place=False):
     """Shift the colour of each image along the principal axes of RGB (§4.1).
 
@@ -226,15 +220,9 @@ def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2
     return noisy.round().clip(0, 255).astype(np.uint8)
 
 
-def likeness(views, others) -> float:
-    """How much two views of an image resemble each other: the mean correlation of their pixels.
-
-    Args:
-        views, others: (N, H, W, 3), less the mean image.
-    """
-    one, other = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (views, others))
-    one, other = (x - x.mean(1, keepdims=True) for x in (one, other))
-    return float(((one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1))).mean())
+def in_light(images, gains) -> np.ndarray:
+    """Pictures (N, H, W, 3) in another light, uint8: their red, green and blue multiplied by three gains."""
+    return (np.asarray(images) * np.asarray(gains, np.float32)).round().clip(0, 255).astype(np.uint8)
 
 
 def numpy_generator(generator=None) -> np.random.Generator:

@@ -15,6 +15,7 @@ scales and cuts them, `unfinished` writes them, `store_files` opens what came of
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,13 +25,13 @@ import numpy as np
 import pandas as pd
 
 from .colours import ColourPCA
-from .data import cifar10, ilsvrc, tiny_imagenet
+from .data import cifar10, ilsvrc, parquet, tiny_imagenet
 from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
-from .data.preparation import FORMS, prepare_files, write_store
+from .data.preparation import FORMS, prepare_files, require_writable, room_for, write_store
 from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, require_unchanged
 from .data.store_files import read_meta, read_store
-from .paths import REPOSITORY, data_dir
+from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir
 
 SPLITS = ("train", "val")
 SHOWN = 50  # rejected files; the rest is counted
@@ -43,7 +44,8 @@ AS_JPEG = tuple(name + JPEG for name in ("imagenette", *ilsvrc.CONTESTS))
 SOURCES = {"imagenette73": "imagenette"} | {name: name.removesuffix(JPEG) for name in AS_JPEG}
 ONE_FOLDER_EACH = "pictures so that {folder}/train and {folder}/val hold one folder for each class"
 HOW_TO_GET = {
-    "embedded": "it comes with the repository; `git checkout data/embedded` restores it",
+    "embedded": "it comes with the repository, where `git checkout data/embedded` restores it; elsewhere "
+    "`python -m alexnet_lib.data.embedded {folder}` draws it",
     "embedded32": "it is generated",
     "cifar10": f"{how_to_get('cifar10')}, or {ONE_FOLDER_EACH}",
     "imagenette": f"{how_to_get('imagenette')}, or {ONE_FOLDER_EACH}",
@@ -124,8 +126,18 @@ def prepare(source, destination, size=256, workers=None, progress=True, part=Non
     Raises:
         FileNotFoundError, ValueError: no source folder, no classes in it, or a class without an image.
         FileExistsError: the destination holds something else.
+        OSError: nothing can be written there, or there is not enough room; says how much there is.
     """
-    return open_store(prepare_files(list_files(Path(source), part), Path(destination), size, workers, progress, form))
+    _make({Path(destination): list_files(Path(source), part)}, size, form, workers, progress)
+    return open_store(destination)
+
+
+def _make(stores: dict[Path, Split], size=256, form="raw", workers=None, progress=True, say=None) -> None:
+    """Prepare the stores of these splits, once it is known, and said, that there is room for all of them."""
+    if (said := room_for(stores, size, form)) and say is not None:
+        say(said)
+    for destination, split in stores.items():
+        prepare_files(split, destination, size, workers, progress, form)
 
 
 def open_store(folder) -> Store:
@@ -142,13 +154,17 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
         name: "embedded", "embedded32", "cifar10", "imagenette", "imagenette73" (the same photographs at 73 pixels, as
             the built-in ones), "tiny_imagenet" (200 classes of ImageNet), "ilsvrc2010", "ilsvrc2012", "auto" (the
             largest that is prepared), or the path of a folder that has one sub-folder for each class, itself or in its
-            train/ and val/. With "-jpeg" after "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
-        data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given.
+            train/ and val/, or that holds parquet files, or ImageNet as in `data.ilsvrc`. With "-jpeg" after
+            "imagenette", "ilsvrc2010" or "ilsvrc2012", the same stored as JPEG.
+        data_dir: where data sets lie; $ALEXNET_DATA or `data/` unless given. It is written to in `prepared/` alone, or
+            not at all where $ALEXNET_STORES names another folder for the stores.
 
     Raises:
         ValueError: an unknown name; a folder that is no data set; classes that differ between the splits; stores that
             are damaged, do not belong together, or were made from other files than their folders hold now.
         FileNotFoundError: the data set is not there, with how to get it. It is never replaced by another.
+        OSError: there is no room for the stores, or nothing can be written there; before any work.
+        ImportError: parquet files, and no pyarrow.
     """
     name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
     prepared = _prepared_folder(name, root)
@@ -166,9 +182,10 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     return stores
 
 
-def _prepare(name: str, root: Path) -> None:
-    """Make the stores of a data set. All splits are listed and compared before any work."""
+def _prepare(name: str, root: Path, say: Callable[[str], None] | None = None) -> None:
+    """Make the stores of a data set. All splits are listed and compared, and their room is said, before any work."""
     prepared = _prepared_folder(name, root)
+    require_writable(prepared)
     if name == "embedded32":
         from .data.embedded import CLASSES, small_pictures
 
@@ -180,20 +197,22 @@ def _prepare(name: str, root: Path) -> None:
     else:
         listed = {split: _list_split(name, root, split) for split in _splits(name, root)}
         check_classes({split: of.classes for split, of in listed.items()}, _source_folder(name, root))
-        form = "jpeg" if name in AS_JPEG else "raw"
-        for split, of in listed.items():
-            if name == "cifar10":
+        if name == "cifar10":
+            for of in listed.values():
                 of.about["lossy"] = cifar10.is_lossy(of.files)
-            prepare_files(of, prepared / split, STORE_SIZES.get(name, 256), form=form)
+        form, stores = "jpeg" if name in AS_JPEG else "raw", {prepared / split: of for split, of in listed.items()}
+        _make(stores, STORE_SIZES.get(name, 256), form, say=say)
 
 
 def _list_split(name: str, root: Path, split: str, progress=True) -> Split:
     """The files of a split, in the order of its store."""
-    source = SOURCES.get(name, name)
-    if source in ilsvrc.CONTESTS:
-        return ilsvrc.list_split(source, root / source, split, _prepared_folder(name, root) / ".lists", progress)
-    if source == "tiny_imagenet":
-        return tiny_imagenet.list_split(root / source, split)
+    folder = _source_folder(name, root)
+    if contest := _contest(name, root):
+        return ilsvrc.list_split(contest, folder, split, _prepared_folder(name, root) / ".lists", progress)
+    if name == "tiny_imagenet":
+        return tiny_imagenet.list_split(folder, split, stores_dir(root))
+    if parquet.shards(folder):
+        return parquet.list_split(folder, split)
     return list_files(*_class_folders(name, root)[split])
 
 
@@ -266,40 +285,48 @@ def _root(folder) -> Path:
 
 
 def _prepared_folder(name: str, root: Path) -> Path:
-    """prepared/NAME-SIZE; of a path, its last part and a hash of the whole stand for the name."""
+    """NAME-SIZE among the stores; of a path, its last part and a hash of the whole stand for the name."""
     size = STORE_SIZES.get(name, 256)
     if name not in HOW_TO_GET:
         path = Path(name).expanduser().resolve()
         name = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    return root / "prepared" / f"{name}-{size}"
+    return stores_dir(root) / f"{name}-{size}"
 
 
 def _source_folder(name: str, root: Path) -> Path:
     if name not in HOW_TO_GET:
         return Path(name).expanduser().resolve()
-    return REPOSITORY / "data" / name if name == "embedded" else root / SOURCES.get(name, name)
+    return REPOSITORY / "data" / name if name == "embedded" and IN_CHECKOUT else root / SOURCES.get(name, name)
+
+
+def _contest(name: str, root: Path) -> str | None:
+    """The contest whose pictures a data set is, by its name or by what lies in its folder."""
+    source = SOURCES.get(name, name)
+    return (
+        ilsvrc.found_in(_source_folder(name, root)) if name not in HOW_TO_GET else source * (source in ilsvrc.CONTESTS)
+    )
 
 
 def _is_archive(name: str, root: Path) -> bool:
     """Whether the source is no folder of pictures that may change."""
-    archives = (*ilsvrc.CONTESTS, "tiny_imagenet", "embedded32")
-    return SOURCES.get(name, name) in archives or name == "cifar10" and cifar10.is_official(root / name)
+    if name in ("tiny_imagenet", "embedded32") or name == "cifar10" and cifar10.is_official(root / name):
+        return True
+    return bool(_contest(name, root) or parquet.shards(_source_folder(name, root)))
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:
     """The splits of a data set. The test pictures of ILSVRC-2010 are there or not, and may be removed once prepared."""
-    source = SOURCES.get(name, name)
-    if source not in ilsvrc.CONTESTS:
-        return SPLITS
-    prepared = (_prepared_folder(name, root) / "test" / "meta.json").is_file()
-    return (*SPLITS, "test") if prepared else ilsvrc.splits(source, root / source)
+    if (_prepared_folder(name, root) / "test" / "meta.json").is_file():
+        return (*SPLITS, "test")
+    contest = _contest(name, root)
+    return ilsvrc.splits(contest, _source_folder(name, root)) if contest else SPLITS
 
 
 def _class_folders(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
     """For each split its folder of class folders, and which part of it is meant."""
     folder = _source_folder(name, root)
     if (folder / ARCHIVES["imagenette"].name).is_file():
-        unpacked("imagenette", folder)
+        folder = unpacked("imagenette", folder, stores_dir(root))
     found = find_splits(folder) if folder.is_dir() else None
     if name in HOW_TO_GET and (not found or found["train"][1]):
         how = HOW_TO_GET[name].format(folder=folder)
@@ -326,17 +353,26 @@ def main(arguments=None) -> None:
     try:
         if given.command == "download":
             fetch(given.name, data_dir() / given.name)
-            counts = " and ".join(f"{len(store):,}" for store in load_dataset(given.name).values())
+            counts = " and ".join(f"{len(store):,}" for store in _load(given.name).values())
             print(f"{given.name}: {counts} images are ready")
         elif given.destination is None:
-            for store in load_dataset(given.source).values():
+            for store in _load(given.source).values():
                 _print_store(store)
         else:
-            _print_store(prepare(given.source, given.destination, given.size, given.workers, form=given.form))
-    except (ValueError, OSError) as error:
+            stores = {given.destination: list_files(Path(given.source))}
+            _make(stores, given.size, given.form, given.workers, say=print)
+            _print_store(open_store(given.destination))
+    except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: stopped; the same command goes on where it was\n")
+
+
+def _load(name: str) -> dict[str, Store]:
+    """The stores of a data set; prints what they will take, where they are still to be made."""
+    if not is_prepared(name):
+        _prepare(choose_dataset(name)[0], data_dir(), print)
+    return load_dataset(name)
 
 
 def _print_store(store: Store) -> None:

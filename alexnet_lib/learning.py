@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isfinite
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class PaperSGD(SGD):
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=5e-4):
+        if not all(isfinite(value) for value in (lr, momentum, weight_decay)):
+            raise ValueError(f"lr = {lr}, momentum = {momentum}, weight_decay = {weight_decay}; all must be finite")
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     @torch.no_grad()
@@ -150,7 +152,7 @@ class PlateauRule:
     """
 
     def __init__(self, learning_rate=0.01, factor=10.0, drops=3, patience=PATIENCE, least_gain=0.0):
-        if learning_rate <= 0 or factor <= 1 or drops < 0 or patience < 1:
+        if not 0 < learning_rate < inf or not 1 < factor < inf or drops < 0 or patience < 1:
             raise ValueError(
                 f"learning_rate = {learning_rate}, factor = {factor}, drops = {drops}, patience = {patience}; "
                 "accepted are a rate above 0, a factor above 1, no negative drops and a patience of 1 and more"

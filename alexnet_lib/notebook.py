@@ -13,10 +13,10 @@ from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
 from .figures import curves as figures
+from .ledger import page
 from .ledger.claims import claims
 from .progress import progress_style
 
-ROUNDING = 1e-12
 # top-1 / top-5 on the test images of ILSVRC-2010 (§6, Table 1), and in the log of the run behind it
 PAPER_ERRORS = {
     "1 view": {"paper, ILSVRC-2010": "39.0 / 18.3", "log of run 145-2010": "39.02 / 18.30"},
@@ -77,20 +77,10 @@ def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
     """Rows of the ledger for people; more: further columns, such as "how"."""
     rows = []
     for row in table.to_dict("records"):
-        spread = f" ± {_short(row['spread'], 2)}" if row["n"] > 1 else ""
-        runs = f" ({row['n']} runs)" if row["n"] > 1 else ""
-        given = {"§": row["section"], "claim": row["statement"], "paper": _short(row["paper"])}
-        given["log of 2012"] = "" if pd.isna(row["log2012"]) else _short(row["log2012"])
-        given["measured"] = "" if pd.isna(row["measured"]) else f"{_short(row['measured'])}{spread}{runs}"
+        given = {"§": row["section"], "claim": row["statement"], "paper": page.stated(row)}
+        given |= {"log of 2012": page.number(row["log2012"]), "measured": page.measured(row)}
         rows.append(given | {"verdict": row["verdict"]} | {name: row[name] for name in more})
     return pd.DataFrame(rows)
-
-
-def _short(value: float, digits: int = 4) -> str:
-    """A number to so many digits; a rounding error, which differs between processors, as "below 1e-12"."""
-    if abs(value) >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}" if value == 0 or abs(value) > ROUNDING else f"below {ROUNDING:g}"
 
 
 def plain(table: pd.DataFrame) -> HTML:

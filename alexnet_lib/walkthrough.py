@@ -32,7 +32,7 @@ from tqdm import tqdm
 from traitlets.config import Config
 
 from . import ALLOCATOR, cores
-from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, runs_dir
+from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir
 from .runs.processes import end, end_with, interrupt_on_signals
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -366,10 +366,11 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
     chosen = parser.parse_args(arguments)
     output = (chosen.output or runs_dir() / "walkthrough" / Path(chosen.profile).stem).resolve()
     try:
+        require_checkout("the notebooks")
         changes = {name: literal(value) for name, value in chosen.changes}
         profile = load_profile(chosen.profile)
         todo = plan(folder, profile, changes, chosen.only, dependencies)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     jobs = profile["jobs"] if chosen.jobs is None else chosen.jobs
     if type(jobs) is not int or jobs < 1:

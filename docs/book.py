@@ -19,7 +19,7 @@ from sphinx.cmd.build import main as sphinx
 
 from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import part
-from alexnet_lib.paths import NOTEBOOKS, REPOSITORY, runs_dir
+from alexnet_lib.paths import NOTEBOOKS, runs_dir
 
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"
@@ -76,21 +76,21 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
         nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
     (folder / "index.md").write_text(index(names), encoding="utf-8")
     (folder / "ledger.md").write_text(ledger(), encoding="utf-8")
+    shutil.copy(HERE / "imagenet.md", folder)
     shutil.copy(HERE / "conf.py", folder)
     shutil.copytree(HERE / "static", folder / "static", dirs_exist_ok=True)
-    shutil.copy(HERE / "collection.jpg", folder)
+    shutil.copytree(HERE / "start", folder / "start", dirs_exist_ok=True)
     return names
 
 
 def index(names: list[str]) -> str:
-    """The first page: the opening of the README, and the notebooks by the paper's sections."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    opening = readme.split("\n## ")[0].replace("docs/collection.jpg", "collection.jpg")
+    """The first page: START_HERE, and the notebooks by the paper's sections."""
+    opening = (HERE / "START_HERE.md").read_text(encoding="utf-8").replace("](../notebooks/", "](")
     parts = [opening]
     for title, numbers in PARTS.items():
         if pages := [name for name in names if name[:2] in numbers]:
             parts.append("\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *pages, "```"]))
-    parts.append("```{toctree}\n:caption: The ledger\n:maxdepth: 1\n\nledger\n```")
+    parts.append("```{toctree}\n:caption: The ledger, and training for real\n:maxdepth: 1\n\nledger\nimagenet\n```")
     return "\n\n".join(parts) + "\n"
 
 

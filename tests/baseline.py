@@ -41,7 +41,7 @@ CHECKED_ENVIRONMENT = {"ALEXNET_PROGRESS": "none", "OMP_NUM_THREADS": "1", "PYTH
 
 def private_folders(folder: Path) -> dict:
     """Variables that keep a reader's data and runs out of the notebooks, and the notebooks out of them."""
-    return {"ALEXNET_RUNS": str(folder / "runs"), "ALEXNET_DATA": str(folder / "data")}
+    return {"ALEXNET_RUNS": str(folder / "runs"), "ALEXNET_DATA": str(folder / "data"), "ALEXNET_STORES": ""}
 
 
 def chains(names) -> list[list[str]]:

@@ -9,3 +9,9 @@ from tests.small_runs import prepare_place
 def place(tmp_path, monkeypatch):
     """A private folder with tiny data, where runs may leave what they like."""
     return prepare_place(tmp_path, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def stores_beside_their_data(monkeypatch):
+    """Wherever a developer keeps prepared stores, tests make their own."""
+    monkeypatch.delenv("ALEXNET_STORES", raising=False)

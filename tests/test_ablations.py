@@ -1,7 +1,6 @@
 """The runs behind §3.4 and §4.2: what they keep, what they skip, and what is read from them."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -105,17 +104,6 @@ def test_results_and_gains(kept):
     assert saved.loc[1, "training"] == pytest.approx(by_hand)
     mean, deviation, count = ablations.spread_of(saved["gap"])
     assert count == 2 and mean == pytest.approx(saved["gap"].mean()) and deviation >= 0
-
-
-def test_paired_results_have_the_same_seeds(kept, tmp_path):
-    variants = ("baseline", "no-dropout")
-    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / ablations.name_of("no-dropout", NAME, 0))
-    table = ablations.paired_results(NAME, variants, tmp_path)
-    assert table.index.tolist() == [("baseline", 1), ("no-dropout", 1)]
-    pd.testing.assert_frame_equal(
-        ablations.paired_results(NAME, variants, kept), ablations.results(NAME, variants, kept)
-    )
 
 
 def test_runs_that_are_not_kept_are_named_with_their_command(kept):

@@ -4,12 +4,13 @@ import re
 from math import inf, nan
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from alexnet_lib import alexnet, crossings
+from alexnet_lib import alexnet, crossings, fit, from_torchvision, predict
 from alexnet_lib.architecture import CONVOLUTIONS, NETS, layer_shapes
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.figures import diagrams
@@ -218,6 +219,26 @@ def test_torchvision_weights_load_as_they_are():
     again = alexnet("owt2014", 7, seed=1)
     again.load_state_dict(net.state_dict())  # and our own names too
     assert torch.equal(again.fc8.weight, theirs.classifier[6].weight)
+
+
+def test_torchvision_weights_bring_the_preprocessing_that_they_want():
+    """A picture through torchvision's own transforms, and through preparation and `predict`."""
+    from torchvision.models import AlexNet_Weights
+    from torchvision.models import alexnet as torchvision_alexnet
+
+    torch.manual_seed(0)
+    theirs = torchvision_alexnet(num_classes=5).eval()
+    state = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
+    net, mean = from_torchvision(theirs.state_dict())
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in state.items())
+    coarse = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 6, 8)).astype(np.float32))
+    picture = torch.nn.functional.interpolate(coarse, (300, 400), mode="bilinear")[0].to(torch.uint8)
+    expected = theirs(AlexNet_Weights.IMAGENET1K_V1.transforms()(picture)[None]).softmax(1)
+    torch.testing.assert_close(predict(net, fit(picture, 256)[None].numpy(), mean), expected, rtol=1e-3, atol=1e-5)
+    with pytest.raises(
+        ValueError, match="weights of conv1.weight, .*accepted is a state dict of torchvision's alexnet"
+    ):
+        from_torchvision(alexnet("owt2014", 5, width=0.1, seed=0).state_dict())
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,15 @@ without_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; 
 ARTEFACTS = Path(os.environ.get("ALEXNET_SCREENSHOTS", REPOSITORY / "build" / "screenshots"))
 
 
-def load_script():
-    specification = importlib.util.spec_from_file_location("book", REPOSITORY / "docs" / "book.py")
+def script(name: str):
+    """A module of docs/."""
+    specification = importlib.util.spec_from_file_location(name, REPOSITORY / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
 
 
-book = load_script()
+book = script("book")
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,8 @@ def claim(**changes) -> Claim:
 
 
 def test_every_claim_has_a_verdict(table):
-    accepted = {"exact", "holds", "differs", "refuted", "shown at small scale", *OPEN}
     assert list(table.columns) == COLUMNS and len(table) == len(read_claims()) > 0
-    assert set(table["verdict"]) <= accepted and table["id"].is_unique
+    assert set(table["verdict"]) <= set(claims.MEANING) and set(OPEN) < set(claims.MEANING) and table["id"].is_unique
     measured = ~table["verdict"].isin(OPEN)
     assert (table["measured"].notna() == measured).all() and ((table["n"] > 0) == measured).all()
 
@@ -122,12 +121,50 @@ def test_every_claim_is_shown_in_its_notebook(table):
         ({"relation": ">=", "scale": "small"}, 9.0, "differs"),
         ({"scale": "small"}, 9.0, "differs"),
         ({"tolerance": 0.5, "scale": "small"}, 10.2, "shown at small scale"),
+        ({"relation": ">=", "bound": "ours"}, 9.5, "differs"),  # a bound of ours cannot refute the paper
+        ({"built": True}, 10.0, "as built"),
+        ({"built": True}, 10.1, "refuted"),
         ({}, math.nan, "needs ILSVRC"),
         ({"measure": "experiments.ablations.gain"}, math.nan, "not yet measured"),
     ],
 )
 def test_verdicts(stated, measured, expected):
     assert verdict(claim(**stated), measured) == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "low", "high", "expected"),
+    [
+        ({}, -1.0, 3.0, "undecided"),  # both the claim, 2, and nothing, 0
+        ({}, 0.1, 2.5, "shown at small scale"),  # the claim and not nothing
+        ({}, -1.0, 1.9, "shown at small scale"),  # nothing and not the claim: the tolerance decides
+        ({"tolerance": 0.0}, -1.0, 1.9, "differs"),
+        ({"no_effect": None}, -1.0, 3.0, "shown at small scale"),
+        ({}, math.nan, math.nan, "shown at small scale"),
+        ({"relation": ">=", "paper": 0.0}, -0.5, 2.5, "undecided"),  # that there is an effect, at all
+        ({"relation": ">=", "paper": 0.0}, 0.5, 1.5, "shown at small scale"),
+        ({"relation": ">=", "paper": 1.5, "tolerance": 0.0}, -0.5, 2.5, "undecided"),
+        ({"relation": ">=", "paper": 3.0, "tolerance": 0.0}, -0.5, 2.5, "differs"),
+        ({"relation": "<=", "paper": -1.0}, -1.5, 3.5, "undecided"),
+    ],
+)
+def test_too_few_runs_to_tell_are_undecided(stated, low, high, expected):
+    usual = {"paper": 2.0, "tolerance": 1.5, "scale": "small", "no_effect": 0.0}
+    assert verdict(claim(**usual | stated), 1.0, low, high) == expected
+
+
+def test_the_interval_is_student_s_over_runs_and_binomial_over_images():
+    assert claims.interval(claim(), 1.0, 0.5, 4) == pytest.approx((1 - 3.1824 * 0.25, 1 + 3.1824 * 0.25), abs=1e-4)
+    of_one = claims.interval(claim(images=50_000, error=40.0), 1.0, math.nan, 1)
+    assert of_one == pytest.approx((1 - 1.96 * 0.30984, 1 + 1.96 * 0.30984), abs=1e-3)
+    assert math.isnan(claims.interval(claim(), 1.0, math.nan, 1)[0])
+
+
+def test_effects_say_what_no_effect_would_be(table):
+    """Whatever is a mean over runs, but for shares and distances."""
+    several = set(table.loc[table["n"] > 1, "id"])
+    given = {row.id for row in read_claims() if row.no_effect is not None}
+    assert several - given == {"neighbours-not-by-pixels", "reader-relu-not-much"}
 
 
 def test_a_measurement_is_a_number_or_a_mean_with_spread(monkeypatch):
@@ -226,10 +263,8 @@ def test_a_page_needs_nothing_but_itself(table, monkeypatch, tmp_path):
 
 def test_a_page_shows_the_digits_that_a_spread_allows():
     row = {"measured": -46.5556, "spread": 1.7347, "n": 3}
-    assert page.measured(row) == "-46.6 ± 1.7 (3\N{NO-BREAK SPACE}runs)"
-    assert (
-        page.measured(row | {"measured": 0.013632, "spread": 0.001489}) == "0.0136 ± 0.0015 (3\N{NO-BREAK SPACE}runs)"
-    )
+    assert page.measured(row) == "-46.6 ± 1.7 (3 runs)"
+    assert page.measured(row | {"measured": 0.013632, "spread": 0.001489}) == "0.0136 ± 0.0015 (3 runs)"
     assert page.measured(row | {"n": 1}) == "-46.56"
     assert [page.number(x) for x in (650_000.0, 55.0, 2e-5, math.nan)] == ["650,000", "55", "2.0e-5", ""]
 
@@ -271,9 +306,12 @@ def test_the_command_prints_the_ledger(table, monkeypatch, capsys):
 def test_a_notebook_shows_spread_and_number_of_runs(table, monkeypatch):
     from alexnet_lib import notebook
 
-    shown = pd.DataFrame([row(log2012=math.nan, measured=2.0, n=3, spread=0.25, tolerance=0.5, verdict="differs")])
+    measured = {"measured": 2.0, "n": 3, "spread": 0.25, "verdict": "differs"}
+    stated = {"log2012": math.nan, "relation": ">=", "tolerance": 0.5, "bound": "ours"}
+    shown = pd.DataFrame([row(**stated, **measured)])
     monkeypatch.setattr(notebook, "claims", lambda name: shown)
-    assert "2 ± 0.25 (3 runs)" in ledger("x").data and "differs" in ledger("x").data
+    assert "2.00 ± 0.25 (3 runs)" in ledger("x").data and "differs" in ledger("x").data
+    assert "≥ 10 ± 0.5 (our bound)" in ledger("x").data
     rounding = shown.assign(measured=3e-16, n=1)
     monkeypatch.setattr(notebook, "claims", lambda name: rounding)
     assert "below 1e-12" in ledger("x").data

@@ -45,7 +45,7 @@ MODULES = sorted(command for command in KEPT if command.startswith("python -m") 
 TOLD = sorted(
     {
         command.strip().removesuffix("…").strip()
-        for page in ("README.md", "CONTRIBUTING.md")
+        for page in ("README.md", "CONTRIBUTING.md", "docs/START_HERE.md", "docs/imagenet.md")
         for command in re.findall(
             r"python -m alexnet_lib[^`#\n|\\\"]*", (REPOSITORY / page).read_text(encoding="utf-8")
         )

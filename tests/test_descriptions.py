@@ -1,16 +1,18 @@
 """Every figure says in words what it shows."""
 
 import importlib
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from nbconvert import HTMLExporter
 
 from alexnet_lib.figures import curves as figures
 from alexnet_lib.figures.descriptions import MOST, described, description
 from alexnet_lib.notebook import photographic
-from alexnet_lib.paths import REPOSITORY
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 
 FIGURES = REPOSITORY / "alexnet_lib" / "figures"
 MODULES = sorted(f"figures.{p.stem}" for p in FIGURES.glob("*.py") if "\n@in_style\n" in p.read_text())
@@ -63,3 +65,13 @@ def test_a_picture_takes_its_words_along():
 
 def test_the_first_sentence_is_taken():
     assert described(plt.Figure(), "One sentence of\n    two lines. Another one.").alt == "One sentence of two lines."
+
+
+def test_the_descriptions_survive_nbconvert():
+    """With the template that docs/install.md names; nbconvert's default one drops them."""
+    template = re.search(r"nbconvert --to html --template (\w+)", (REPOSITORY / "docs" / "install.md").read_text())[1]
+    html, _ = HTMLExporter(template_name=template).from_filename(NOTEBOOKS / "04_pooling.ipynb")
+    pictures = re.findall(r"<img[^>]*>", html)
+    assert pictures and not [
+        p for p in pictures if len(re.search(r'alt="([^"]*)"', p)[1]) < 21 or "No description" in p
+    ]

@@ -19,7 +19,7 @@ import pytest
 
 from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.walkthrough import kernel_environment
-from tests.test_book import ARTEFACTS, BROWSER
+from tests.test_book import ARTEFACTS, BROWSER, script
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -47,9 +47,11 @@ def address(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    lab = script("lab")
+    lab.start_page(home / "notebooks")
     options = [f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--expose-app-in-browser"]
     options += ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--ServerApp.root_dir={home / 'notebooks'}"]
-    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    options += [next(word for word in lab.command([]) if "app_settings_dir" in word)]
     environment = kernel_environment(OMP_NUM_THREADS="1", ALEXNET_PROGRESS=None, **own)
     with open(home / "lab.log", "w") as log:
         server = subprocess.Popen(
@@ -109,6 +111,21 @@ def test_a_notebook_runs_in_jupyterlab(address, browser, name):
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.close()
     assert said == [] and away == []
+
+
+def test_the_start_page_is_set_and_leads_to_the_notebooks(address, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{address}/lab/tree/START_HERE.md?reset", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-RenderedMarkdown h1:has-text('Start here')", timeout=STARTED_MS)
+    pictures = "[...document.querySelectorAll('.jp-RenderedMarkdown img')]"
+    page.wait_for_function(f"() => {pictures}.length > 2 && {pictures}.every(image => image.naturalWidth > 0)")
+    page.screenshot(path=ARTEFACTS / "lab-start.png")
+    page.locator(".jp-RenderedMarkdown a", has_text="07").first.click()
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=STARTED_MS)
+    assert page.url.endswith("07_train.ipynb")
+    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=STARTED_MS)
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.close()
 
 
 def test_contents_and_tags_are_shown(address, browser):

@@ -1,6 +1,7 @@
 """§5: the update rule against its two printed lines in float64, the plateau rule, initial weights, recipes."""
 
 import copy
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -243,3 +244,12 @@ def test_a_state_of_torchs_rule_is_taken_up():
     theirs.step()
     ours.step()
     torch.testing.assert_close(q, p, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay"])
+def test_rates_that_are_no_numbers_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} = {value}.* all must be finite"):
+        PaperSGD([torch.nn.Parameter(torch.zeros(1))], **{"lr": 0.1, name: value})
+    with pytest.raises(ValueError, match=f"learning_rate = {value}"):
+        PlateauRule(value)

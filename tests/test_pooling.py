@@ -1,20 +1,17 @@
-"""§3.4: windows that overlap, windows that do not, and how sure a small difference is."""
+"""§3.4: windows that overlap, windows that don't, and the sizes of the maps after them."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib import alexnet
 from alexnet_lib.architecture import POOLINGS, Pooling, layer_shapes, skeleton
-from alexnet_lib.dataset import load_dataset
-from alexnet_lib.evaluation import mean_of
+from alexnet_lib.figures import pooling as figures
 from alexnet_lib.study import pooling
 from alexnet_lib.study.anatomy import trace
-from alexnet_lib.study.pooling import credit, paired_standard_error, side_after, sides, standard_error, unseen
-from alexnet_lib.training import train
+from alexnet_lib.study.pooling import side_after, sides, unseen
 
 
 @given(st.integers(3, 60), st.sampled_from([2, 3]), st.booleans())
@@ -54,39 +51,6 @@ def test_unseen_units_get_no_credit_in_any_order(side, name):
     assert not chosen[side - margin :].any() and chosen[: side - margin, 0].sum() > 0
 
 
-@given(st.integers(0, 10_000), st.sampled_from([2, 3, 4]))
-def test_credit_is_one_for_each_window(seed, window):
-    grid = np.random.default_rng(seed).permutation(81).reshape(9, 9)
-    shares = credit(grid, window)
-    assert shares.sum() == ((9 - window) // 2 + 1) ** 2 and shares.min() == 0
-    assert shares.max() <= (1 if window == 2 else 4)
-
-
-def test_credit_by_hand():
-    grid = np.zeros((5, 5), int)
-    grid[2, 2] = 9  # in all four windows of 3, and in the last one of 2
-    assert credit(grid, 3)[2, 2] == 4 and credit(grid, 2)[2, 2] == 1
-
-
-def test_pooling_any_number_of_maps():
-    maps = torch.rand(4, 7, 7)
-    assert torch.equal(pooling.pool(maps, 3), torch.nn.functional.max_pool2d(maps, 3, 2))
-    assert torch.equal(pooling.pool(maps[0], 2), torch.nn.functional.max_pool2d(maps[:1], 2, 2)[0])
-
-
-def test_standard_error_is_that_of_many_draws():
-    draws = np.random.default_rng(0).binomial(500, 0.4, 20_000) / 500
-    assert standard_error(0.4, 500) == pytest.approx(draws.std(), rel=0.02)
-
-
-def test_paired_standard_error_counts_disagreements_only():
-    a = np.array([True] * 30 + [False] * 70)
-    b = np.array([True] * 25 + [False] * 65 + [True] * 10)
-    discordant, difference = 5 + 10, (30 - 35) / 100
-    assert paired_standard_error(a, b) == pytest.approx((discordant / 100 - difference**2) ** 0.5 / 10)
-    assert paired_standard_error(a, a) == 0
-
-
 @pytest.mark.parametrize("name", POOLINGS)
 def test_live_nets_have_the_computed_shapes(name):
     net = alexnet("code2012", 3, width=0.05, image_size=64, pooling=name, seed=0).eval()
@@ -94,14 +58,24 @@ def test_live_nets_have_the_computed_shapes(name):
     assert {n: tuple(x.shape[1:]) for n, x in outputs.items() if n != "input"} == layer_shapes(net, 64)
 
 
-def test_wrong_images_are_counted_as_in_the_summary(tmp_path, monkeypatch):
-    prepare_place(tmp_path, monkeypatch)
-    record, stores = train(settings(epochs=1)), load_dataset(NAME)
-    wrong = pooling.wrong_images(record, stores["val"], mean_of(stores["train"], 64))
-    assert wrong.mean() == pytest.approx(record.summary["metrics"]["val"]["1 view"]["top1"])
+@pytest.mark.parametrize(("window", "across", "blind", "over"), [(3, 3, 0, 0), (2, 3, 13, 0), (2, 4, 0, 7)])
+def test_edges_shows_what_is_unseen_and_what_hangs_over(window, across, blind, over):
+    (place,) = figures.edges(7, {"a title": (window, across)}).axes
+    assert sum(patch.get_hatch() is not None for patch in place.patches) == blind
+    assert sum(patch.get_linestyle() == "--" for patch in place.patches) == over
 
 
-def test_credits_stop_at_a_relu():
-    maps = torch.zeros(2, 5, 5)
-    maps[1, 2, 2] = 1.0
-    assert pooling.credits(maps, 3).sum(axis=(1, 2)).tolist() == [0, 4]
+def test_the_headline_says_how_many_units_are_kept():
+    grid = np.arange(49).reshape(7, 7)  # the last unit of each window is its largest
+    won = np.zeros((7, 7), bool)
+    won[2::2, 2::2] = True
+    figure = figures.kept(grid, {3: won}, {3: grid[2::2, 2::2]})
+    assert figure.axes[0].get_title("left") == "windows of 3 keep 9 of 49"
+    out = "16", "18", "20", "30", "32", "34", "44", "46", "48", "3 × 3 come out"
+    assert tuple(text.get_text() for text in figure.axes[1].texts) == out
+
+
+def test_saved_draws_an_interval_where_there_is_one():
+    rows = {"paper": {"mean": 0.4}, "ours": {"mean": 1.0, "low": -1.0, "high": 3.0, "seeds": [0.0, 2.0]}}
+    (place,) = figures.saved({"top-1": rows}).axes
+    assert [list(line.get_xdata()) for line in place.lines if len(line.get_xdata()) == 2] == [[0, 0], [-1, 3], [0, 2]]

@@ -77,6 +77,7 @@ def test_whole_numbers_are_rates_too():
         (TrainSettings, {"name": "."}, "name = '.'"),
         (TrainSettings, {"name": ""}, "name = ''"),
         (TrainSettings, {"name": "a\0"}, "name = 'a\\x00'"),
+        (TrainSettings, {"name": "é" * 101}, "without a path, of at most 200 bytes"),
         (
             QualitativeSettings,
             {"run": "../../elsewhere"},

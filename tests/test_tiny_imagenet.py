@@ -6,6 +6,7 @@ import io
 import shutil
 import tarfile
 import threading
+import types
 import zipfile
 
 import numpy as np
@@ -83,9 +84,16 @@ def check(stores):
 
 def test_the_archive_is_read_as_it_is_distributed(archive, tmp_path):
     check(load_dataset("tiny_imagenet", tmp_path))
-    unpacked = tmp_path / "tiny_imagenet" / UNPACKED
-    assert (unpacked / "train").is_dir()
-    assert not list((tmp_path / "tiny_imagenet").glob(".*"))
+    assert (tmp_path / "prepared" / UNPACKED / "train").is_dir()
+    assert [path.name for path in (tmp_path / "tiny_imagenet").iterdir()] == [ARCHIVE]
+
+
+def test_an_archive_is_not_unpacked_where_it_does_not_fit(archive, tmp_path, monkeypatch):
+    needed = 3 * archive.stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=rf"{ARCHIVE} unpacks to up to .* in {tmp_path / 'prepared'}, where .* are free"):
+        load_dataset("tiny_imagenet", tmp_path)
+    assert not (tmp_path / "prepared").exists()
 
 
 def test_so_is_what_it_unpacks_to(tree, tmp_path):
@@ -107,7 +115,7 @@ def test_what_systems_leave_is_passed_over(tree, tmp_path):
 
 
 def test_a_killed_unpacking_is_begun_again(archive, tmp_path):
-    half = tmp_path / "tiny_imagenet" / f".{UNPACKED}.partial" / UNPACKED / "train"
+    half = tmp_path / "prepared" / f".{UNPACKED}.partial" / UNPACKED / "train"
     half.mkdir(parents=True)
     check(load_dataset("tiny_imagenet", tmp_path))
 
@@ -242,13 +250,13 @@ def test_imagenette_is_fetched_and_unpacked(host, tmp_path, monkeypatch, capsys)
     host.delivers = made.getvalue()
     md5 = hashlib.md5(host.delivers).hexdigest()
     official(monkeypatch, "imagenette", url=f"{host.url}/imagenette2.tgz", md5=md5)
-    half = tmp_path / "imagenette" / ".imagenette2.partial" / "imagenette2" / "train"
+    half = tmp_path / "prepared" / ".imagenette2.partial" / "imagenette2" / "train"
     half.mkdir(parents=True)  # of an unpacking that was killed
     for _ in range(2):
         main(["download", "imagenette"])
         assert "3 and 3 images are ready" in capsys.readouterr().out
     assert host.asked == [0]
-    assert {path.name for path in (tmp_path / "imagenette").iterdir()} == {"imagenette2", "imagenette2.tgz"}
+    assert {path.name for path in (tmp_path / "imagenette").iterdir()} == {"imagenette2.tgz"}
 
 
 def test_imagenettes_host_that_fails_is_named_with_the_ways_out(host, tmp_path, monkeypatch):

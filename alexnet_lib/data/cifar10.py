@@ -30,10 +30,10 @@ def prepare_official(folder: Path, destination: Path) -> None:
     """
     from torchvision.datasets import CIFAR10  # here, because importing torchvision takes seconds
 
-    batches = unpacked("cifar10", folder)
+    batches = unpacked("cifar10", folder, destination.parent)
     for split in ("train", "val"):
         try:
-            data = CIFAR10(folder, split == "train")
+            data = CIFAR10(batches.parent, split == "train")
         except RuntimeError:
             raise ValueError(f"files are missing from {batches} or not the official ones: remove it") from None
         about = {"source": "official archive", "lossy": False}

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..progress import progress_bar
+from .preparation import require_room
 
 SILENCE = 60.0  # seconds without a byte after which we give up on a host
 PIECE = 2**20  # bytes
+LARGER = 3  # times as much room as these archives, at most, take what they unpack to and the blocks of the disk
 
 
 class Archive(NamedTuple):
@@ -96,19 +98,23 @@ def verify(path: Path, md5: str) -> None:
         )
 
 
-def unpacked(name: str, folder: Path) -> Path:
-    """The folder in `folder` that the archive of a data set unpacks to, unpacked if only the archive is there.
+def unpacked(name: str, folder: Path, stores: Path) -> Path:
+    """The folder that the archive of a data set unpacks to; into `stores` if only the archive is in `folder`.
 
     Raises:
         FileNotFoundError: neither is there, with how to get it.
         ValueError: the archive is not the official one.
+        OSError: there is no room, or nothing can be written there.
     """
     archive = ARCHIVES[name]
-    packed, inner, work = (folder / n for n in (archive.name, archive.inner, f".{archive.inner}.partial"))
+    if (folder / archive.inner).is_dir():
+        return folder / archive.inner
+    packed, inner, work = folder / archive.name, stores / archive.inner, stores / f".{archive.inner}.partial"
     if not inner.is_dir():
         if not packed.is_file():
             raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
         verify(packed, archive.md5)
+        require_room(stores, LARGER * packed.stat().st_size, f"{packed.name} unpacks to up to ")
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
         filters = packed.suffix != ".zip" and hasattr(tarfile, "data_filter")  # Python has it since 3.11.4
         shutil.unpack_archive(packed, work, **({"filter": "data"} if filters else {}))

@@ -1,30 +1,41 @@
-"""§2, ImageNet itself: ILSVRC-2010 and ILSVRC-2012 from the archives of image-net.org or from unpacked folders.
+"""§2, ImageNet itself: ILSVRC-2010 and ILSVRC-2012 in each form in which people have them.
 
-The archives are read in place and never unpacked, so a preparation that was killed goes on as from folders, and both
-make the same store. Classes are in the order of their WordNet numbers (WNIDs), which all stores of a contest share. The
-development kit's own numbers serve only to read its truth files.
+These are the archives of image-net.org, read in place and never unpacked; what they unpack to; Kaggle's tree, whose
+LOC_val_solution.csv has the labels of the validation pictures; Hugging Face's parquet files; and flat folders whose
+files carry the class in their names. All but the parquet files, which have an order of their own, make the same store.
+Classes are in the order of their WordNet numbers (WNIDs), which all stores of a contest share. The development kit's
+own numbers serve only to read its truth files.
 """
 
+import csv
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from . import parquet
 from .archives import list_place, read_texts
-from .sources import SourceFile, Split, is_junk, list_files
+from .sources import SourceFile, Split, is_junk, list_files, sub_folders
 
 CLASSES = 1000
 PER_CLASS = {"val": 50, "test": 150}
 WNID = re.compile(r"n\d{8}")
+NAMED = re.compile(r"(?:.*_)?(n\d{8})(?:_\d+)?\.(?!tar)\w+", re.ASCII)  # ILSVRC2012_val_00000293_n01440764.JPEG
+LOOK = 100  # at so many files of a folder, whether their names tell the class
+KAGGLE, SOLUTION = "ILSVRC/Data/CLS-LOC", "LOC_val_solution.csv"
 # sha256 of the sorted WNIDs, one a line; for 2010 none was at hand
 CLASSES_SHA256 = {2012: "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"}
 PATCHES = "patch_images.tar"  # of 2010: whole copies of pictures that are broken in its other archives
-HOW_TO_GET = "sign in at image-net.org, fetch what is missing, and put it there as it is"
+HOW_TO_GET = (
+    "sign in at image-net.org, fetch what is missing, and put it there as it is. Kaggle's copy, with ILSVRC and "
+    f"{SOLUTION}, and Hugging Face's, train-*.parquet and validation-*.parquet, are read as they are, too"
+)
 
 
 @dataclass(frozen=True)
@@ -64,9 +75,21 @@ class Devkit:
     texts: dict[str, bytes]
 
 
+def found_in(folder: Path) -> str | None:
+    """The contest that a folder holds in a form that only this module reads; None for a folder of class folders."""
+    for name, contest in CONTESTS.items():
+        if any((folder / archive).is_file() for archive in contest.archives.values()):
+            return name
+    train, val = (_home(folder) / split for split in ("train", "val"))
+    if not train.is_dir() or sum(bool(WNID.fullmatch(c.name)) for c in sub_folders(train)) != CLASSES:
+        return None
+    labelled = _is_by_class(val) or _labels_known("val", val) or _kit(CONTESTS["ilsvrc2012"], folder)
+    return "ilsvrc2012" if labelled and (_home(folder) != folder or not _is_by_class(val)) else None
+
+
 def splits(name: str, folder: Path) -> tuple[str, ...]:
     """The splits to prepare: train and val, and test where its pictures are."""
-    return tuple(_places(CONTESTS[name], folder))
+    return tuple(parquet.shards(folder) or _places(CONTESTS[name], folder))
 
 
 def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) -> Split:
@@ -77,22 +100,7 @@ def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) 
         ValueError: a damaged archive, the development kit of another year, other classes, too few pictures of a class.
     """
     contest = CONTESTS[name]
-    places = _places(contest, folder)
-    _check_complete(name, folder, places)
-    place = places[split]
-    about, refused = {"source": place.name}, []
-    if _is_by_class(place):
-        classes, files, *_ = list_files(place)
-        # a development kit tells whether all was unpacked; where there is none, nobody can
-        wanted = _read_devkit(contest, folder).train_counts if split == "train" and _kit(contest, folder) else {}
-    else:
-        devkit = _read_devkit(contest, folder)
-        classes, wanted = sorted(devkit.wnids.values()), devkit.train_counts
-        wnid_of = _truth(contest, folder, devkit, split) if split in PER_CLASS else _folder_of
-        members, refused = list_place(place, lists, progress)
-        files, unknown = _labelled(members, classes, wnid_of)
-        refused = sorted(refused + unknown, key=lambda entry: entry["file"])
-        about["words"] = [devkit.words[wnid] for wnid in classes]
+    place, (classes, files, about, refused), wanted = _listed(contest, name, folder, split, lists, progress)
     about["classes_sha256"] = _check_classes(contest, classes, place)
     if split in PER_CLASS:
         wanted = dict.fromkeys(classes, PER_CLASS[split])
@@ -108,11 +116,92 @@ def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) 
     return Split(classes, files, about, refused)
 
 
+def _listed(contest: Contest, name: str, folder: Path, split: str, lists: Path, progress) -> tuple[Path, Split, dict]:
+    """Where the pictures of a split are, what is there, and how many of each class there should be at least."""
+    if parquet.shards(folder):
+        return folder, _list_shards(contest, folder, split), {}
+    places = _places(contest, folder)
+    _check_complete(name, folder, places)
+    place = places[split]
+    known = not _is_by_class(place) and _labels_known(split, place)
+    devkit = None
+    if _kit(contest, folder) and (split == "train" or not known and not _is_by_class(place)):
+        devkit = _read_devkit(contest, folder)  # it also tells whether all was unpacked; without one, nobody can
+    wanted, about = devkit.train_counts if devkit else {}, {"source": place.name}
+    if _is_by_class(place):
+        classes, files, *_ = list_files(place)
+        return place, Split(classes, files, about, []), wanted
+    members, refused = list_place(place, lists, progress)
+    if known:
+        wnids = [known.get(_name(file)) if isinstance(known, dict) else _in_name(_name(file)) for file in members]
+        classes = sorted({wnid for wnid in wnids if wnid})
+    else:
+        wnid_of = _truth(contest, folder, devkit, split) if split in PER_CLASS else _folder_of
+        wnids, classes = [wnid_of(file.name) for file in members], sorted(devkit.wnids.values())
+        about["words"] = [devkit.words[wnid] for wnid in classes]
+    files, unknown = _labelled(members, classes, wnids)
+    return place, Split(classes, files, about, sorted(refused + unknown, key=lambda entry: entry["file"])), wanted
+
+
+def _home(folder: Path) -> Path:
+    """The folder of the splits: itself, or in Kaggle's tree a deeper one."""
+    homes = (folder / KAGGLE, folder / KAGGLE.partition("/")[2])
+    return next((home for home in homes if (home / "train").is_dir()), folder)
+
+
+def _labels_known(split: str, place: Path) -> dict[str, str] | bool:
+    """Where the classes of flat pictures stand: Kaggle's list, {file: WNID}; True for the files' own names."""
+    if not place.is_dir():
+        return False
+    if any(NAMED.fullmatch(path.name) for path in islice(place.iterdir(), LOOK)):
+        return True
+    lists = (parent / SOLUTION for parent in place.parents[:4]) if split == "val" else ()
+    return next((_read_solution(path) for path in lists if path.is_file()), False)
+
+
+def _read_solution(path: Path) -> dict[str, str]:
+    """The class of each validation picture by its name; a ValueError says if the list is not whole."""
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        rows = {row[0]: row[1].split()[:1] for row in csv.reader(file) if len(row) == 2}
+    found = {f"{name}.JPEG": wnid[0] for name, wnid in rows.items() if wnid and WNID.fullmatch(wnid[0])}
+    wanted = PER_CLASS["val"] * CLASSES
+    if len(found) != wanted or set(Counter(found.values()).values()) != {PER_CLASS["val"]}:
+        raise ValueError(
+            f"{path} has classes of {len(found)} pictures; it wants {wanted}, {PER_CLASS['val']} of each class"
+        )
+    return found
+
+
+def _in_name(name: str) -> str | None:
+    """The class that a picture's own name carries."""
+    found = NAMED.fullmatch(name)
+    return found[1] if found else None
+
+
+def _list_shards(contest: Contest, folder: Path, split: str) -> Split:
+    """The pictures of parquet files, if their classes are numbered in the order of the WNIDs in their names."""
+    words, files, about, refused = parquet.list_split(folder, split)
+    pairs = sorted({(file.label, _in_name(_name(file)) or "") for file in files})
+    classes = [wnid for _, wnid in pairs]
+    if [label for label, _ in pairs] != list(range(len(words))) or not all(classes) or classes != sorted(classes):
+        raise ValueError(
+            f"in {folder} the pictures' names don't give each class the WNID of ILSVRC-{contest.year}, in their order; "
+            "this folder can be prepared by its path"
+        )
+    named = {file: f"{classes[file.label]}/{_plain(_name(file), classes[file.label])}" for file in files}
+    return Split(classes, [file._replace(name=name) for file, name in named.items()], about | {"words": words}, refused)
+
+
+def _plain(name: str, wnid: str) -> str:
+    """A picture's name as image-net.org has it, without the class at its end."""
+    return name.replace(f"_{wnid}.", ".")
+
+
 def _places(contest: Contest, folder: Path) -> dict[str, Path | None]:
     """Where the pictures of each split are: the archive, or the folder that it was unpacked to."""
     found = {}
     for split, archive in contest.archives.items():
-        places = (folder / archive, folder / archive.removesuffix(".tar"), folder / split)
+        places = (folder / archive, folder / archive.removesuffix(".tar"), _home(folder) / split)
         held = (p for p in places if p.is_file() or p.is_dir() and any(not is_junk(q.name) for q in p.iterdir()))
         found[split] = next(held, None)
     return {split: place for split, place in found.items() if place or split != "test"}
@@ -126,7 +215,7 @@ def _is_by_class(place: Path | None) -> bool:
 def _check_complete(name: str, folder: Path, places: dict[str, Path | None]) -> None:
     contest = CONTESTS[name]
     missing = [f"{contest.archives[s]} (or its pictures in a folder {s})" for s, place in places.items() if not place]
-    unlabelled = [split for split, place in places.items() if not _is_by_class(place)]
+    unlabelled = [s for s, place in places.items() if not (place and (_is_by_class(place) or _labels_known(s, place)))]
     kit = _kit(contest, folder) if unlabelled else None
     if unlabelled and not kit:
         others = sorted(path for path in folder.glob("*devkit*") if not is_junk(path.name))
@@ -153,12 +242,11 @@ def _check_classes(contest: Contest, classes: list[str], place: Path) -> str:
     return digest
 
 
-def _labelled(members: list[SourceFile], classes: list[str], wnid_of) -> tuple[list[SourceFile], list[dict]]:
+def _labelled(members: list[SourceFile], classes: list[str], wnids) -> tuple[list[SourceFile], list[dict]]:
     """The members in the order of a folder with a folder for each class, and those that belong nowhere."""
     labels, files, unknown = {wnid: label for label, wnid in enumerate(classes)}, {}, []
-    for member in members:
-        wnid = wnid_of(member.name)
-        name = f"{wnid}/{_name(member)}"
+    for member, wnid in zip(members, wnids, strict=True):
+        name = f"{wnid}/{_plain(_name(member), wnid)}"
         if wnid not in labels:
             unknown.append({"file": member.name, "reason": "neither its name nor its folder is that of a class"})
         elif name in files:

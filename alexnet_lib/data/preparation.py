@@ -5,8 +5,10 @@ that is killed loses at most a chunk. The finished store doesn't depend on inter
 workers: everything that is summed over images is an integer, exact in any order.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +29,12 @@ from ..progress import progress_bar
 from .jpeg_store import OFFSETS, QUALITY, encode
 from .sources import SourceFile, Split
 from .store_files import FORMS, read_meta
-from .unfinished import Unfinished, make_store, npy_bytes, npy_header, tidy, word_sum, write_file
+from .unfinished import Unfinished, make_store, npy_bytes, npy_header, tidy, word_sum, work_of, write_file
 
 CHUNK, GROUP = 256, 8  # files
+LARGEST_SIZE = 10_000  # pixels a side
+NOTES = 512  # bytes that a store, and the work on it, keep of each file
+AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
 # no EPS among them: Pillow hands that to another program
@@ -126,12 +131,58 @@ def _prepare_file(file: SourceFile, size: int, form: str) -> Prepared:
 # ------------------------------------------------------------------------------------------------ from files to a store
 
 
-def prepare_files(split: Split, destination: Path, size=256, workers=None, progress=True, form="raw") -> Path:
-    """Make a store of these files in their order, go on with it, or find it done; see `dataset.prepare`."""
-    if size < 1:
-        raise ValueError(f"size = {size}; accepted is a side of 1 pixel and more")
+def room_for(stores: dict[Path, Split], size=256, form="raw") -> str:
+    """What the stores of these splits will take, and what is free there, in a sentence; "" where all are made.
+
+    Of JPEG it is an estimate. What an earlier run has left to go on with counts.
+
+    Raises:
+        ValueError: an impossible size or form.
+        OSError: there is less room, or nothing can be written there.
+    """
+    if not 1 <= size <= LARGEST_SIZE:
+        raise ValueError(f"size = {size}; accepted is a side of 1 to {LARGEST_SIZE:,} pixels")
     if form not in FORMS:
         raise ValueError(f"form = {form!r}; accepted are {', '.join(FORMS)}")
+    made = {place: len(split.files) for place, split in stores.items() if not place.exists()}
+    if not made:
+        return ""
+    each = size * size * 3 // (AS_JPEG if form == "jpeg" else 1) + NOTES
+    needed, count, folder = sum(made.values()) * each, sum(made.values()), next(iter(made)).absolute().parent
+    needed -= sum(file.stat().st_size for place in made for file in work_of(place).glob("*"))
+    about, smaller = ("about ", "") if form == "jpeg" else ("", ", take the form jpeg, of a tenth of that,")
+    return require_room(folder, max(needed, 0), f"{count:,} pictures take {about}", smaller)
+
+
+def require_room(folder: Path, needed: int, what: str, smaller: str = "") -> str:
+    """How many bytes are needed for `what` and how many are free in a folder, in a sentence.
+
+    Raises:
+        OSError: there are fewer, or nothing can be written there.
+    """
+    free = shutil.disk_usage(require_writable(folder)).free
+    said = f"{what}{_gigabytes(needed)} in {folder}, where {_gigabytes(free)} are free"
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{said}. Make room{smaller} or set $ALEXNET_STORES to a folder on another disk")
+    return said
+
+
+def require_writable(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there, if it can be written to; otherwise a PermissionError."""
+    there = next(place for place in (folder, *folder.parents) if place.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        why = "prepared stores cannot be written there; set $ALEXNET_STORES to a folder where they can"
+        raise PermissionError(errno.EACCES, why, str(there))
+    return there
+
+
+def _gigabytes(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def prepare_files(split: Split, destination: Path, size=256, workers=None, progress=True, form="raw") -> Path:
+    """Make a store of these files in their order, go on with it, or find it done; see `dataset.prepare`."""
     listing = split.hash(size, form)
 
     def fill(work: Path) -> None:

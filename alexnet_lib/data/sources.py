@@ -223,9 +223,14 @@ def _has_pictures(folder: Path) -> bool:
     return any(map(is_picture, islice(files, LOOK)))
 
 
+def split_of(name: str) -> str | None:
+    """The split that a name names, if any."""
+    return next((kind for kind, pattern in SPLIT_NAMES.items() if pattern.fullmatch(name)), None)
+
+
 def _kinds(names) -> set[str]:
     """Which splits these names name."""
-    return {kind for name in names for kind, pattern in SPLIT_NAMES.items() if pattern.fullmatch(name)}
+    return {kind for kind in map(split_of, names) if kind}
 
 
 def _are_splits(names) -> bool:

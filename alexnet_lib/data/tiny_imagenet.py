@@ -14,14 +14,14 @@ CLASSES, PER_CLASS = 200, {"train": 500, "val": 50}
 ARCHIVE = ARCHIVES["tiny_imagenet"].name
 
 
-def list_split(folder: Path, split: str) -> Split:
-    """The pictures of "train" or "val" in `folder`, class by class, named WNID/FILE; unpacks the archive if need be.
+def list_split(folder: Path, split: str, stores: Path) -> Split:
+    """The pictures of "train" or "val" in `folder`, class by class, named WNID/FILE; unpacks the archive into `stores`.
 
     Raises:
         FileNotFoundError: nothing of it is there.
         ValueError: a damaged archive, or a copy that is not whole: says what is missing.
     """
-    tree = folder if (folder / "train").is_dir() else unpacked("tiny_imagenet", folder)
+    tree = folder if (folder / "train").is_dir() else unpacked("tiny_imagenet", folder, stores)
     classes = sorted(set(_lines(tree / "wnids.txt")))
     if len(classes) != CLASSES:
         raise ValueError(f"{tree / 'wnids.txt'} names {len(classes)} classes; Tiny ImageNet has {CLASSES}")

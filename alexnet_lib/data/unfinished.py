@@ -125,7 +125,7 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
         OSError: the disk is full; says where, what is `left` of the work, and how to go on.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    work = destination.with_name(f".{destination.name}.partial")
+    work = work_of(destination)
     with FileLock(destination.with_name(f".{destination.name}.lock")):
         if destination.exists():
             return
@@ -138,6 +138,11 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
             why = f"{os.strerror(error.errno)}; {left}. Make room there and give the same command again"
             raise OSError(error.errno, why, str(work)) from None
         tidy(destination)
+
+
+def work_of(destination: Path) -> Path:
+    """The folder in which a store is being made."""
+    return destination.with_name(f".{destination.name}.partial")
 
 
 def tidy(store: Path) -> None:

@@ -3,11 +3,11 @@
 from .. import lazily
 
 NAMES = {
-    "ablations": "PICTURES SHORT SHORT_RUN answered averaged_errors final_errors gain gains "
-    "histories paired_results results run_variant short_gain silenced_errors slowdowns spread_of stated "
-    "ten_views_gain",
+    "ablations": "LIGHTS LONG PICTURES SHORT SHORT_RUN answered averaged_errors final_errors gain gains histories "
+    "results run_variant short_gain silenced_errors slowdowns spread_of stated ten_views_gain tinted_errors",
     "cifar_experiments": "LONGEST at_best_rate epochs_by_run epochs_to figure1_reference lrn_pair race speedup "
     "speedup_table training_curves",
+    "evidence": "effects interval missing",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
     "sequel": "pair",
     "stalls": "stalled",

@@ -33,14 +33,14 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
 
 @in_style
 def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float]) -> Figure:
-    """Differences by group: one dot a seed and a bar at their mean; diamonds, what the paper says of a group."""
+    """Differences by group: one dot a run and a bar at their mean; diamonds, what the paper says of a group."""
     figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
     place = axes[0, 0]
     place.axvline(0, color=GREY, linewidth=1)
     for row, (name, values) in enumerate(groups.items()):
         mean = np.mean(values)
         place.plot([mean, mean], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="" if row else "mean")
-        place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else "one seed")
+        place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else "one run")
         if name in paper:
             label = "the paper" if name == next(iter(paper)) else ""
             place.plot(paper[name], row, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label=label)

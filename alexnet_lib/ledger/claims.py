@@ -20,8 +20,9 @@ from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import Field
+from scipy.stats import t as student
 
-from ..paths import REFERENCE
+from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
 from ..runs.records import read_json, write_json
 from .measures import MEASURES
@@ -31,15 +32,17 @@ LEDGER = Path(__file__).with_name("claims.toml")
 VERDICTS = REFERENCE / "verdicts.json"
 MEANING = {
     "exact": "computed, and the same",
+    "as built": "a constant of the paper, transcribed and read back from the net or the recipe",
     "holds": "measured, and within the tolerance",
     "shown at small scale": "as “holds”, on smaller data or nets than the claim is about",
+    "undecided": "the 95 % interval of what was measured holds both the claim and no effect at all",
     "differs": "measured, and outside the tolerance",
     "refuted": "computed and not the same, or a bound in the paper is broken",
     "not yet measured": "no record is kept yet; the row has the command",
     "needs ILSVRC": "not measured here; the row has the command",
 }
-COLUMNS = ["id", "section", "statement", "relation", "paper", "log2012", "standard_error", "measured", "n", "spread"]
-COLUMNS += ["tolerance", "verdict", "notebook", "how"]
+COLUMNS = ["id", "section", "statement", "relation", "paper", "bound", "tolerance", "log2012", "standard_error"]
+COLUMNS += ["measured", "n", "spread", "low", "high", "verdict", "notebook", "how", "changed"]
 OPEN = ("not yet measured", "needs ILSVRC")
 READERS = "readers"  # the section of what others have made of the paper
 SLACK = 1e-9  # relative, for fractions that have no exact binary form
@@ -55,6 +58,10 @@ class Claim:
     scale: "small" where we measure on something smaller than the claim is about.
     measure: a name of MEASURES or a module.function of this library, called with `arguments`; none for what needs
         ILSVRC.
+    bound: who sets the value of `paper`: the paper, or we, where its words leave it open ("several", "efficient").
+    no_effect: of an effect, the value that means that there is none: 0 for a gain, 1 for a ratio.
+    built: a constant that we transcribe and read back; nothing is measured.
+    changed: how and why the way of measuring was changed after a measurement; "" where it was not.
     how: the command, or the place, that repeats the measurement.
     images, error: for a difference of two error rates, the number of images and roughly the rates, in per cent.
     """
@@ -69,6 +76,10 @@ class Claim:
     relation: Literal["=", "<=", ">="] = "="
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     scale: Literal["paper", "small"] = "paper"
+    bound: Literal["paper", "ours"] = "paper"
+    no_effect: float | None = None
+    built: bool = False
+    changed: str = ""
     measure: str | None = None
     arguments: list[str] = field(default_factory=list)
     images: Annotated[int, Field(ge=1)] | None = None
@@ -85,11 +96,14 @@ class Claim:
 def claims(notebook: str | None = None) -> pd.DataFrame:
     """The ledger, or the rows that one notebook shows, one row a claim, in the order of the paper.
 
-    `measured` is the mean of n runs and `spread` their standard deviation, NaN where there is none.
+    `measured` is the mean of n runs and `spread` their standard deviation, NaN where there is none; `low` and `high`
+    are the ends of its 95 % interval.
 
     Raises:
         ValueError: a notebook without claims, or a row of claims.toml that cannot be read.
+        FileNotFoundError: the library was installed without the records that are measured.
     """
+    require_checkout("the records that the ledger measures")
     rows = read_claims()
     shown = sorted({row.notebook for row in rows})
     if notebook is not None and notebook not in shown:
@@ -143,16 +157,29 @@ def measure(claim: Claim) -> tuple[float, float, int]:
     return (float(value), math.nan, 1) if isinstance(value, Real) else value
 
 
-def verdict(claim: Claim, measured: float) -> str:
-    """The verdict on a claim, given the measured value."""
+def interval(claim: Claim, mean: float, spread: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of what was measured: Student's t over n runs, binomial over one run's images, else NaN."""
+    half = float(student.ppf(0.975, n - 1)) * spread / math.sqrt(n) if n > 1 else 1.96 * claim.standard_error
+    return mean - half, mean + half
+
+
+def verdict(claim: Claim, measured: float, low: float = math.nan, high: float = math.nan) -> str:
+    """The verdict on a claim, given the measured value and the ends of its 95 % interval, NaN for none."""
     if math.isnan(measured):
         return "needs ILSVRC" if claim.measure is None else "not yet measured"
+    if claim.no_effect is not None and low <= claim.no_effect <= high:
+        claimed = {"=": low <= claim.paper <= high, "<=": low < claim.paper, ">=": high > claim.paper}[claim.relation]
+        if claimed:
+            return "undecided"
     margin = claim.tolerance + SLACK * abs(claim.paper)
     difference = measured - claim.paper
     within = {"=": abs(difference) <= margin, "<=": difference <= margin, ">=": difference >= -margin}[claim.relation]
     computed = claim.relation == "=" and claim.tolerance == 0
     if not within:
-        return "refuted" if claim.scale == "paper" and (computed or claim.relation != "=") else "differs"
+        stated = claim.bound == "paper" and (computed or claim.relation != "=")
+        return "refuted" if claim.scale == "paper" and stated else "differs"
+    if claim.built:
+        return "as built"
     if claim.scale == "small":
         return "shown at small scale"
     return "exact" if computed else "holds"
@@ -160,8 +187,10 @@ def verdict(claim: Claim, measured: float) -> str:
 
 def _row(claim: Claim) -> dict:
     mean, spread, n = measure(claim)
+    low, high = interval(claim, mean, spread, n)
     stated = {name: getattr(claim, name) for name in COLUMNS if hasattr(claim, name)}
-    return stated | {"measured": mean, "n": n, "spread": spread, "verdict": verdict(claim, mean)}
+    found = {"measured": mean, "n": n, "spread": spread, "low": low, "high": high}
+    return stated | found | {"verdict": verdict(claim, mean, low, high)}
 
 
 def changes(table: pd.DataFrame, accepted: dict[str, str]) -> pd.DataFrame:
@@ -208,7 +237,7 @@ def main(arguments=None) -> int:
         accepted = accepted_verdicts() if given.check else now
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    shown = table.drop(columns=["statement", "relation", "how", "tolerance", "standard_error"])
+    shown = table[["id", "section", "paper", "log2012", "measured", "n", "spread", "verdict", "notebook"]]
     print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
     print("\n" + table["verdict"].value_counts().to_string(header=False))
     if given.csv:

@@ -14,6 +14,7 @@ SHOWN = [("section", "§", 8), ("statement", "claim", 32), ("paper", "paper", 9)
 SHOWN += [("measured", "measured", 13), ("verdict", "verdict", 11), ("notebook", "notebook and command", 18)]
 NUMBERS = ("paper", "log2012", "measured")
 MENUS = ("section", "verdict", "notebook")
+ROUNDING = 1e-12
 RELATIONS = {"=": "", "<=": "≤ ", ">=": "≥ "}
 
 
@@ -43,15 +44,27 @@ def part(*arguments) -> str:
     return page(*arguments).split("<!-- the ledger begins -->")[1].split("<!-- the ledger ends -->")[0]
 
 
-def number(value: float, digits: int = 4) -> str:
-    """A number for people: at most so many digits, whole numbers whole, "" for none."""
-    if math.isnan(value):
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for people: at most so many digits, whole numbers whole, "" for none.
+
+    A rounding error, which differs between processors, is "below 1e-12".
+    """
+    if pd.isna(value):
         return ""
     if abs(value) >= 1000 or value == int(value):
         return f"{value:,.0f}"
+    if abs(value) < ROUNDING:
+        return f"below {ROUNDING:g}"
     if abs(value) < 1e-4:
         return f"{value:.1e}".replace("e-0", "e-")
     return f"{value:.{digits}g}"
+
+
+def stated(row: dict) -> str:
+    """What the paper states, as a bound where it is one, with our tolerance; and whether the bound is ours."""
+    tolerance = f" ± {number(row['tolerance'])}" if row["tolerance"] else ""
+    ours = " (our bound)" if row["bound"] == "ours" else ""
+    return f"{RELATIONS[row['relation']]}{number(row['paper'])}{tolerance}{ours}"
 
 
 def measured(row: dict) -> str:
@@ -59,7 +72,15 @@ def measured(row: dict) -> str:
     if not row["n"] > 1:
         return number(row["measured"])
     decimals = max(0, 1 - math.floor(math.log10(row["spread"]))) if row["spread"] > 0 else 2
-    return f"{row['measured']:,.{decimals}f} ± {row['spread']:,.{decimals}f} ({row['n']}\N{NO-BREAK SPACE}runs)"
+    return f"{row['measured']:,.{decimals}f} ± {row['spread']:,.{decimals}f} ({row['n']} runs)"
+
+
+def interval(row: dict) -> str:
+    """The 95 % interval as a line of its own, "" where there is none."""
+    if math.isnan(row["low"]):
+        return ""
+    low, high = number(row["low"], 2), number(row["high"], 2)
+    return f"<br><small>95 %: {low} to {high}</small>"
 
 
 def _number(column: str) -> str:
@@ -76,14 +97,15 @@ def _row(row: dict, link: Callable[[str], str] | None) -> str:
     place = escape(row["notebook"])
     if link:
         place = f'<a href="{escape(link(row["notebook"]))}">{place}</a>'
+    changed = f"<p>Changed after a measurement: {escape(row['changed'])}</p>" if row["changed"] else ""
     shown = {
         "section": escape(row["section"]),
         "statement": escape(row["statement"]),
-        "paper": RELATIONS[row["relation"]] + number(row["paper"]),
+        "paper": stated(row),
         "log2012": number(row["log2012"]),
-        "measured": measured(row),
+        "measured": measured(row) + interval(row),
         "verdict": f'<span class="verdict">{escape(row["verdict"])}</span>',
-        "notebook": f"{place}<details><summary>how</summary><code>{escape(row['how'])}</code></details>",
+        "notebook": f"{place}<details><summary>how</summary><code>{escape(row['how'])}</code>{changed}</details>",
     }
     cells = []
     for name, heading, _ in SHOWN:

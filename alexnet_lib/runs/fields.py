@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+LONGEST_NAME = 200  # bytes; file systems take 255, and files beside a folder add to its name
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
@@ -25,8 +27,8 @@ def _dataset(name: str) -> str:
 
 
 def _folder(name: str) -> str:
-    if name in ("", "..") or Path(name).name != name or "\0" in name:
-        raise ValueError("the name of one folder, without a path")
+    if name in ("", "..") or Path(name).name != name or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
+        raise ValueError(f"the name of one folder, without a path, of at most {LONGEST_NAME} bytes")
     return name
 
 

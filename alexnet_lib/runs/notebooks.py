@@ -66,17 +66,17 @@ class PoolingSettings:
     """Notebook 04."""
 
     dataset: Dataset = "auto"
-    epochs: Epochs = 4
+    epochs: Epochs = 16
     seed: Seed = 0
     device: str = "auto"
 
 
 @checked
 class AugmentationSettings:
-    """Notebook 05. epochs: of two short runs, 0 for none; noise_std: deviation of α; steps: of the full-size net."""
+    """Notebook 05. epochs: of the net that is tested in other lights; noise_std: of α; steps: of the full-size net."""
 
     dataset: Dataset = "auto"
-    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    epochs: Epochs = 10
     noise_std: Annotated[float, Field(ge=0.0001, le=100)] = 0.1
     steps: Annotated[int, Field(ge=1, le=100)] = 2
     seed: Seed = 0

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..paths import REFERENCE, REPOSITORY
+from ..paths import REFERENCE, REPOSITORY, require_checkout
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 TIMED = {"epoch": int, "seconds": float, "images_per_second": float}
@@ -103,6 +103,7 @@ def refuse_differences(folder: Path, unlike: dict[str, tuple]) -> None:
 
 def reference(name: str) -> Record:
     """One of the committed runs, results/reference/<name>/."""
+    require_checkout(f"the record {name!r}")
     return Record.open(REFERENCE / name)
 
 

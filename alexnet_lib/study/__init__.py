@@ -7,7 +7,6 @@ NAMES = {
     "asynchronous": "gain_of_averaging largest_rate noisy_descent parameter_server stale_descent",
     "baselines": "colour_features small_pixels",
     "log2012": "averaged equal_nets fit_weights",
-    "pooling": "credit pool sides",
     "probes": "augmentation_share batch_seconds first_batch hidden_share random_store signal_spread steps_per_second "
     "timeline",
     "responses": "lone_response",

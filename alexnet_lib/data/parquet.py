@@ -1,0 +1,144 @@
+"""§2, Hugging Face's copies: parquet files of one row a picture, image {bytes, path} and label, read in place.
+
+A row can't be had without its whole row group, so a store has the pictures in the order of the files, not by class.
+"""
+
+import json
+import re
+import threading
+from bisect import bisect_right
+from collections import Counter
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+
+from .sources import SourceFile, Split, is_junk, readable, split_of
+
+WANTED = {"image.bytes": ("BYTE_ARRAY",), "image.path": ("BYTE_ARRAY",), "label": ("INT32", "INT64")}
+PART = re.compile(r".*-(\d+)-of-(\d+)")
+_LOCK = threading.Lock()  # otherwise each thread would read the same row group
+
+
+class Row(SourceFile):
+    """A picture of a parquet file; `offset` is its row, and `size` the mean of its row group's pictures."""
+
+    def read_bytes(self) -> bytes:
+        """The picture's bytes; none where the row has none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        starts = _starts(self.path)
+        group = bisect_right(starts, self.offset) - 1
+        with _LOCK:
+            images = _group(self.path, group)
+        return images[self.offset - starts[group]].as_py() or b""
+
+
+def shards(folder: Path) -> dict[str, list[Path]]:
+    """The parquet files of "train" and "val" in a folder or its `data`, or in folders of theirs; {} without any.
+
+    A test split counts as validation if there is none.
+    """
+    found = {}
+    places = [folder, *(p for p in folder.iterdir() if p.is_dir())] if folder.is_dir() else []
+    for place in (place for place in places if place in (folder, folder / "data") or split_of(place.name)):
+        for path in sorted(place.glob("*.parquet")):
+            if not is_junk(path.name) and (split := split_of(path.stem.split("-")[0]) or split_of(place.name)):
+                found.setdefault(split, []).append(path)
+    if "test" in found:
+        found.setdefault("val", found["test"])
+    return {split: found[split] for split in ("train", "val") if split in found}
+
+
+def list_split(folder: Path, split: str) -> Split:
+    """The pictures of a split in the order of its files, each named by its class and its own name; reads no picture.
+
+    Raises:
+        ImportError: pyarrow isn't installed; says what to install.
+        ValueError: damaged files, other columns, a file or a split that is missing, a class without a picture.
+    """
+    found = shards(folder)
+    if split not in found:
+        raise ValueError(
+            f"{folder} has parquet files of {', '.join(found)} alone; accepted are train-… and validation-…"
+        )
+    parts = [PART.fullmatch(path.stem) for path in found[split]]
+    if any(parts) and (missing := int(next(filter(None, parts))[2]) - len(parts)):
+        raise ValueError(f"{folder} has {len(parts)} parquet files of {split}, {abs(missing)} too {_less(missing)}")
+    columns = [_read_index(path) for path in found[split]]
+    classes = columns[0][0] or [str(i) for i in range(1 + max(max(labels, default=-1) for _, labels, *_ in columns))]
+    own = Counter(Path(name).name for _, _, names, _ in columns for name in names if name)
+    files, refused = [], []
+    for path, (_, labels, names, sizes) in zip(found[split], columns, strict=True):
+        for row, (label, name, size) in enumerate(zip(labels, names, sizes, strict=True)):
+            name = Path(name).name if name and own[Path(name).name] == 1 else f"{path.stem}-{row:06}"
+            if 0 <= label < len(classes):
+                files.append(Row(readable(f"{classes[label]}/{name}"), label, path, size, row))
+            else:
+                refused.append({"file": name, "reason": f"label {label}, not 0 to {len(classes) - 1}"})
+    if empty := sorted(set(range(len(classes))) - {file.label for file in files}):
+        raise ValueError(f"{folder}: class {classes[empty[0]]!r} of {split} is left without an image")
+    return Split(classes, files, {"source": f"{folder.name} {split}"}, refused)
+
+
+def _less(missing: int) -> str:
+    return "few" if missing > 0 else "many"
+
+
+def _open(path: Path):
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile  # here, because few need it
+    except ImportError:
+        raise ImportError(
+            f"{path} is read with pyarrow, which isn't installed: `python -m pip install pyarrow`, or the extra "
+            "alexnet-walkthrough[parquet]"
+        ) from None
+    try:
+        return ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{path} is damaged or not a whole copy: {error}") from None
+
+
+def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]:
+    """Of a file: the names of its classes, and of each row the label, the picture's name, and about its bytes."""
+    file = _open(path)
+    with file:
+        schema, metadata = file.schema, file.metadata
+        kinds = {schema.column(i).path: (i, schema.column(i).physical_type) for i in range(len(schema))}
+        if wrong := [name for name, accepted in WANTED.items() if kinds.get(name, (0, ""))[1] not in accepted]:
+            raise ValueError(
+                f"{path} has columns {', '.join(kinds)}, and no {wrong[0]}; accepted: image {{bytes, path}}, label"
+            )
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        table = file.read(["label", "image.path"])
+    sizes = [g.column(kinds["image.bytes"][0]).total_uncompressed_size // max(1, g.num_rows) for g in groups]
+    try:
+        names = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (ValueError, KeyError, TypeError):  # made by something else
+        names = []
+    labels = [-1 if label is None else label for label in table["label"].to_pylist()]
+    paths = [image and image["path"] for image in table["image"].to_pylist()]
+    return names, labels, paths, [size for g, size in zip(groups, sizes, strict=True) for _ in range(g.num_rows)]
+
+
+@lru_cache(maxsize=1024)
+def _starts(path: Path) -> list[int]:
+    """The first row of each row group."""
+    with _open(path) as file:
+        metadata = file.metadata
+        return [0, *accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))][:-1]
+
+
+@lru_cache(maxsize=4)
+def _group(path: Path, group: int):
+    """The bytes of the pictures of a row group."""
+    from pyarrow import ArrowException
+    from pyarrow.compute import struct_field
+
+    try:
+        with _open(path) as file:
+            return struct_field(file.read_row_group(group, ["image.bytes"])["image"], "bytes")
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{path} is damaged in row group {group}: {error}") from None

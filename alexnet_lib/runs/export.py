@@ -1,0 +1,222 @@
+"""Out again: a finished run as a folder that others can use without its data, its records, or this library.
+
+model.safetensors    the weights, by the names of the net's layers
+net.pt2, net.onnx    the net with its weights as a program, by torch.export, and by ONNX where that is installed
+mean.npy             float32 (3, crop, crop), what is taken off the pixels
+config.json          the run's settings, and its classes in the order of the net's answers, of ImageNet in words too
+README.md            a model card: data, recipe, errors, licence, and how to prepare a picture
+
+python -m alexnet_lib.runs.export RUN [DEST]
+"""
+
+import argparse
+import json
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..dataset import Store
+from ..evaluation import mean_of
+from ..training import build_net, kind_of, load_net
+from .fields import check
+from .folder import data_of
+from .records import Record, read_json, write_json
+
+OWN_DATA = ("embedded", "embedded32")  # drawn by this library
+TERMS = {
+    "ilsvrc": "ImageNet's pictures may be used for non-commercial research and education, as its terms of access say",
+    "imagenette": "its pictures are ImageNet's, which may be used for non-commercial research and education",
+    "tiny_imagenet": "its pictures are ImageNet's, which may be used for non-commercial research and education",
+}
+RECIPE = ("recipe", "initialisation", "epochs", "stages", "batch_size", "learning_rate", "weight_decay", "augmentation")
+RECIPE += ("dropout", "width", "normalization", "pooling", "activation", "without", "geometry", "precision", "seed")
+CARD = """---
+license: {licence}
+library_name: pytorch
+pipeline_tag: image-classification
+tags: ["alexnet"]
+model-index: {index}
+---
+
+# {title}
+
+The net `{net}` of the AlexNet walkthrough, for pictures of {crop} × {crop} pixels and {classes} classes, with
+{parameters:,} parameters. These files hold its weights and the mean image; none of the pictures that it learned from.
+
+## Data
+
+{dataset}: {images}. Fingerprints of what it was prepared from: {fingerprints}.
+
+## Recipe
+
+{recipe}. It ended after {epochs} epochs ({ended}); torch {torch}, commit {commit}.
+
+## Errors
+
+| pictures | views of each | top-1 error | top-5 error |
+|---|---|---|---|
+{errors}
+
+## Licence
+
+{terms}
+
+## How to prepare a picture
+
+RGB, from 0 to 255; the shorter side is scaled to {size} pixels (bilinear, with antialiasing), and the central square of
+{crop} pixels is cut out; `mean.npy` is taken off{division}. Ten views are the four corners and the centre of the
+central {size} × {size} pixels, and their mirror images; the probabilities are averaged.
+
+```python
+import json
+
+import numpy as np
+import torch
+from PIL import Image
+
+picture = Image.open("picture.jpg").convert("RGB")
+shorter = min(picture.size)
+picture = picture.resize([{size} * side // shorter for side in picture.size], Image.Resampling.BILINEAR)
+left, top = ((side - {size}) // 2 + {border} for side in picture.size)
+pixels = np.asarray(picture.crop((left, top, left + {crop}, top + {crop})), np.float32).transpose(2, 0, 1)
+x = torch.from_numpy((pixels - np.load("mean.npy")) / {divisor:g})[None]
+probabilities = torch.export.load("net.pt2").module()(x).softmax(1)[0]
+print(json.load(open("config.json"))["classes"][probabilities.argmax()])
+```
+
+With the library, as a module to train on: `net = alexnet_lib.runs.export.load(".")`. The weights alone:
+`safetensors.torch.load_file("model.safetensors")`.
+"""
+
+
+def export(record: Record, destination: Path | None = None) -> Path:
+    """Write a finished run's net to a new folder, `export` in the run's own unless given; the files are listed above.
+
+    Its data must be prepared, for their mean image and the names of their classes.
+
+    Raises:
+        FileExistsError: the folder is there already.
+        FileNotFoundError: the run has no weights, or its data are not there.
+        ValueError: damaged weights, or other data under the name.
+    """
+    from safetensors.torch import save  # here, because to train takes none of it
+
+    destination = destination or record.folder / "export"
+    if destination.exists():
+        raise FileExistsError(f"{destination} is there already; remove it, or name another folder")
+    net, stores = load_net(record).to(memory_format=torch.contiguous_format), data_of(record)
+    store, crop = stores["train"], record.config["image_size"]
+    config = record.config | {"dataset": Path(record.config["dataset"]).name, "classes": store.classes}
+    config |= {"words": store.meta["words"]} if "words" in store.meta else {}
+    work = destination.with_name(f".{destination.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)  # of an export that was killed
+    work.mkdir(parents=True)
+    mean = mean_of(store, crop)
+    np.save(work / "mean.npy", mean.numpy())
+    write_json(work / "config.json", config)
+    (work / "README.md").write_text(card(record, store), encoding="utf-8")
+    (work / "model.safetensors").write_bytes(save(net.state_dict(), {"format": "pt"}))
+    _write_programs(net, torch.zeros(2, 3, crop, crop), work)
+    os.replace(work, destination)
+    return destination
+
+
+def load(folder) -> nn.Module:
+    """The net of an exported folder, on the CPU, in evaluation mode.
+
+    Raises:
+        OSError, ValueError: no such folder, or a damaged one.
+    """
+    from safetensors.torch import load_file
+
+    config = read_json(Path(folder) / "config.json")
+    classes, _ = config.pop("classes"), config.pop("words", None)
+    settings = check(kind_of(config), config | {"device": "cpu"})
+    net = build_net(settings, len(classes))
+    net.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    return net.eval()
+
+
+def _write_programs(net: nn.Module, example: Tensor, folder: Path) -> None:
+    """The net as programs that take any number of images."""
+    free = ({0: torch.export.Dim("images")},)
+    torch.export.save(torch.export.export(net, (example,), dynamic_shapes=free), folder / "net.pt2")
+    if has_onnx():
+        options = {"dynamic_shapes": free, "dynamo": True, "external_data": False, "verbose": False}
+        torch.onnx.export(net, (example,), folder / "net.onnx", **options)
+
+
+def has_onnx() -> bool:
+    """Whether what torch needs to write ONNX is installed."""
+    return all(find_spec(name) for name in ("onnx", "onnxscript"))
+
+
+def card(record: Record, store: Store) -> str:
+    """The model card of a run, whose training store this is."""
+    config, summary, name = record.config, record.summary, Path(record.config["dataset"]).name
+    views = [(split, views, errors) for split, found in summary["metrics"].items() for views, errors in found.items()]
+    tested = [entry for entry in views if entry[0] != "train"]
+    own, divisor = name in OWN_DATA, config.get("input_divisor", 1.0)
+    terms = next(
+        (text for of, text in TERMS.items() if name.startswith(of)), "whoever passes the weights on minds them"
+    )
+    return CARD.format(
+        licence="mit" if own else "other",
+        index=json.dumps(_results(record.folder.name, name, tested), ensure_ascii=False),
+        title=record.folder.name,
+        net=config["net"],
+        crop=config["image_size"],
+        size=store.size,
+        border=(store.size - config["image_size"]) // 2,
+        classes=summary["classes"],
+        parameters=summary["parameters"],
+        dataset=name,
+        images=", ".join(f"{count:,} pictures of {split}" for split, count in summary["images"].items()),
+        fingerprints=", ".join(f"{split} {value[:16]}" for split, value in summary["dataset"].items()),
+        recipe=", ".join(f"{field} {config[field]}" for field in RECIPE if config.get(field) is not None),
+        epochs=summary["epochs"],
+        ended=summary.get("ended", "schedule"),
+        torch=summary["versions"]["torch"],
+        commit=summary["commit"],
+        errors="\n".join(f"| {split} | {v} | {e['top1']:.2%} | {e['top5']:.2%} |" for split, v, e in tested),
+        terms="MIT, as the code and the drawn pictures that it learned from."
+        if own
+        else f"The code is under the MIT licence. The pictures have terms of their own: {terms}.",
+        divisor=divisor,
+        division="" if divisor == 1 else f", and the rest divided by {divisor:g}",
+    )
+
+
+def _results(title: str, dataset: str, tested: list) -> list[dict]:
+    """The errors as the header of a model card has them."""
+    metrics = [
+        {"type": "accuracy", "name": f"top-{k} accuracy, {split}, {views}", "value": round(1 - errors[f"top{k}"], 6)}
+        for split, views, errors in tested
+        for k in (1, 5)
+    ]
+    task, data = {"type": "image-classification"}, {"name": dataset, "type": dataset}
+    return [{"name": title, "results": [{"task": task, "dataset": data, "metrics": metrics}]}]
+
+
+def main(arguments=None) -> None:
+    described = "Write a finished run's net as safetensors, programs and a model card."
+    parser = argparse.ArgumentParser("python -m alexnet_lib.runs.export", description=described)
+    parser.add_argument("run", type=Path, help="the folder of a finished run")
+    parser.add_argument("destination", type=Path, nargs="?", help="a new folder (export in the run's)")
+    given = parser.parse_args(arguments)
+    try:
+        folder = export(Record.open(given.run), given.destination)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    if not has_onnx():
+        print("no net.onnx: it takes the packages onnx and onnxscript")
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Opens JupyterLab on copies of the notebooks, which a reader may change at will.
+
+python docs/lab.py                   copies into lab/ what is missing or was left unchanged there, and opens START_HERE
+python docs/lab.py --port 9999       whatever follows goes to JupyterLab
+
+The committed notebooks, which the tests compare with, stay as they are. A copy that was changed is never overwritten.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
+
+HERE = Path(__file__).parent
+COPIES = REPOSITORY / "lab"
+PAGE = "START_HERE.md"
+
+
+def refresh(source: Path, folder: Path) -> list[str]:
+    """Copy the notebooks of `source` that are missing in `folder`, or were not changed there since they were copied.
+
+    Returns:
+        the names of copies that were changed, and whose originals have changed since: they stay as they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / ".copied.json"
+    copied = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    kept = []
+    for original in sorted(source.glob("*.ipynb")):
+        copy, now = folder / original.name, digest(original)
+        if not copy.exists() or digest(copy) == copied.get(copy.name):
+            shutil.copyfile(original, copy)
+            copied[copy.name] = now
+        elif copied.get(copy.name) != now:
+            kept.append(copy.name)
+    record.write_text(json.dumps(copied, indent=1), encoding="utf-8")
+    return kept
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def start_page(folder: Path) -> None:
+    """START_HERE.md with its pictures; its links to notebooks lead to those of the folder."""
+    page = (HERE / PAGE).read_text(encoding="utf-8")
+    (folder / PAGE).write_text(page.replace("](../notebooks/", "]("), encoding="utf-8")
+    shutil.copytree(HERE / "start", folder / "start", dirs_exist_ok=True)
+
+
+def command(options: list[str]) -> list[str]:
+    """JupyterLab on the start page, for this machine alone unless the options say otherwise."""
+    settings = {
+        "ServerApp.root_dir": REPOSITORY,
+        "LabApp.default_url": f"/lab/tree/{COPIES.relative_to(REPOSITORY).as_posix()}/{PAGE}",
+        "LabApp.app_settings_dir": HERE / "lab",
+    }
+    return [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in settings.items()), *options]
+
+
+def main(options: list[str]) -> None:
+    kept = refresh(NOTEBOOKS, COPIES)
+    start_page(COPIES)
+    print(f"The notebooks are copies in {COPIES}: change them as you like.")
+    for name in kept:
+        print(f"{name} is your version, and notebooks/ has a newer one: delete lab/{name} to get that.")
+    sys.stdout.flush()
+    os.execv(sys.executable, command(options))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

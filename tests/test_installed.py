@@ -1,0 +1,70 @@
+"""The library by itself: installed without the repository, from another folder, it works and says what it lacks."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_lib.paths import REPOSITORY
+
+MAKE = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A home, and a function that runs Python there with the installed library alone."""
+    home, source = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("source")
+    shutil.copytree(REPOSITORY / "alexnet_lib", source / "alexnet_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    subprocess.run([*MAKE, "--target", str(home / "packages"), str(source)], check=True)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("ALEXNET_", "PYTHON"))}
+    own |= {"PYTHONPATH": str(home / "packages"), "HOME": str(home), "ALEXNET_PROGRESS": "none"}
+
+    def run(*arguments):
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=home, env=own, capture_output=True, text=True)
+
+    return home, run
+
+
+WORKS = """
+import alexnet_lib, torch
+from alexnet_lib import dataset
+from alexnet_lib.paths import data_dir, runs_dir
+from alexnet_lib.runs import reference
+assert "packages" in alexnet_lib.__file__
+dataset.EMBEDDED32_COUNTS = {"train": 48, "val": 24}
+stores = alexnet_lib.load_dataset("embedded32")
+print(len(stores["train"]), stores["train"].folder)
+print(tuple(alexnet_lib.alexnet("code2012", 5, width=0.05, seed=0)(torch.zeros(1, 3, 224, 224)).shape))
+print(runs_dir())
+for ask in (lambda: alexnet_lib.load_dataset("embedded"), lambda: reference("x"), alexnet_lib.claims):
+    try:
+        ask()
+    except FileNotFoundError as error:
+        print(error)
+"""
+
+
+def test_it_works_and_says_what_it_lacks(installed):
+    home, run = installed
+    done = run("-c", WORKS)
+    assert done.returncode == 0, done.stderr
+    stored, shape, runs, *lacking = done.stdout.splitlines()
+    assert stored == f"48 {home}/alexnet-walkthrough/data/prepared/embedded32-32/train" and shape == "(1, 5)"
+    assert runs == f"{home}/alexnet-walkthrough/runs"
+    folder = f"{home}/alexnet-walkthrough/data/embedded"
+    assert f"is not in {folder}: " in lacking[0] and f"`python -m alexnet_lib.data.embedded {folder}` dr" in lacking[0]
+    assert lacking[1].startswith("the record 'x': part of the repository") and "pip install -e ." in lacking[1]
+    assert lacking[2].startswith("the records that the ledger measures: part of the repository")
+    written = [path.name for path in home.iterdir()]
+    assert sorted(written) == ["alexnet-walkthrough", "packages"]
+
+
+def test_the_notebooks_are_named_as_missing(installed):
+    _, run = installed
+    done = run("-m", "alexnet_lib.walkthrough")
+    assert done.returncode == 2 and "the notebooks: part of the repository" in done.stderr
