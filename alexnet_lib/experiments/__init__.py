@@ -3,9 +3,8 @@
 from .. import lazily
 
 NAMES = {
-    "ablations": "LEVELS LIGHTS LONG PICTURES SHORT SHORT_RUN answered averaged_errors epochs_ratio final_errors gain "
-    "gains histories inputs_of results run_variant short_gain silenced_errors slowdowns spread_of stated "
-    "ten_views_gain tinted_errors",
+    "ablations": "LIGHTS LONG PICTURES SHORT SHORT_RUN answered averaged_errors final_errors gain gains histories "
+    "results run_variant short_gain silenced_errors slowdowns spread_of stated ten_views_gain tinted_errors",
     "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup "
     "speedup_table",
     "evidence": "effects interval missing",

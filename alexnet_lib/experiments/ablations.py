@@ -86,7 +86,6 @@ NOISES = (0.1, 0.3)  # deviations of α
 # enough to overfit within ten epochs: a narrow net without dropout, at a high rate
 SHORT_RUN = {"width": 0.125, "epochs": 10, "dropout": 0.0, "learning_rate": 0.008}
 SHORT, LONG = REFERENCE / "augmentation-short", REFERENCE / "augmentation-long"
-LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # top-1 errors that all runs reach
 
 
 def name_of(variant: str, dataset: str, seed: int | str) -> str:
