@@ -18,7 +18,7 @@ test baseline: export OMP_NUM_THREADS := 1
 PYTEST := $(RUN) -m pytest -q -n auto --maxprocesses 4
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300
 
-.PHONY: walkthrough test lab book bench evidence baseline clean
+.PHONY: walkthrough test lab book bench gpu-check evidence baseline clean
 .DELETE_ON_ERROR:
 
 walkthrough: $(INSTALLED)
@@ -40,7 +40,11 @@ book: $(INSTALLED)
 	$(RUN) docs/book.py --profile "$(PROFILE)"
 
 bench: $(INSTALLED)
-	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script"; done
+	set -e; for script in $(filter-out benchmarks/gpu.py benchmarks/turns.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(RUN) "$$script"; done
+
+# On a machine with a GPU: is what is fast there also right, and how fast is it? Eight minutes at most.
+gpu-check: $(INSTALLED)
+	$(RUN) benchmarks/gpu.py
 
 # Which long runs are missing, how long they take, and the command of each.
 evidence: $(INSTALLED)

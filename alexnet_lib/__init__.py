@@ -13,6 +13,7 @@ from importlib import import_module
 # where cores are shared; threads that sleep at once halve the speed of short operations where cores are not shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a product on a GPU may differ when repeated
 
 # For the environment of a process before it starts, with glibc on Linux: large pages, and freed large blocks are kept.
 # Otherwise page faults on new tensors make memory-bound layers several times slower.
@@ -30,9 +31,8 @@ MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2
 NAMES = {
     "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet from_torchvision layer_shapes skeleton",
     "augmentation": "AUGMENTATIONS COPIED_EIGENVALUES IMAGENET_PCA NOISE_UNITS OFFSETS add_colour_noise centre_crops "
-    "colour_shifts cut_views draw_views likeness offset_count random_crops recoloured shift_deviations ten_views "
-    "views_drawn",
-    "cifar_nets": "activation_table cifar_net differing_share saturation",
+    "colour_shifts cut_views draw_views in_light offset_count random_crops recoloured ten_views views_drawn",
+    "cifar_nets": "activation_table cifar_net differing_share",
     "colours": "colour_pca",
     "columns": "crossings memory",
     "data.embedded": "small_pictures",
@@ -44,10 +44,10 @@ NAMES = {
     "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
     "inception": "INCEPTIONS googlenet",
     "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less rate_factor recipe",
+    "ledger.claims": "Claim READERS accepted_verdicts changes claims measure verdict",
     "loader": "ahead make_batches",
     "normalization": "K_OF_CONVENTION LocalResponseNorm",
     "qualitative": "codes_of colourfulness neighbours pixel_features shared train_autoencoder",
-    "ledger.claims": "Claim READERS accepted_verdicts changes claims measure verdict",
     "runs.cifar_settings": "choose_pictures",
     "training": "STALL_STEPS build_net load_net train",
 }

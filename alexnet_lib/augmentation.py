@@ -82,7 +82,7 @@ def cut_views(images, views: Views, size: int, rows=None):
     """
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     if isinstance(images, torch.Tensor):
-        return _cut_windows(images, views, size, rows)
+        return _gathered(images, views, size, rows)
     if isinstance(images, Rows):
         images, rows = images[rows], range(len(rows))
     images = np.asarray(images)  # slices of a memory map are memory maps, which cost several times as much
@@ -95,13 +95,13 @@ def cut_views(images, views: Views, size: int, rows=None):
     return crops
 
 
-def _cut_windows(images: Tensor, views: Views, size: int, rows: np.ndarray) -> Tensor:
+def _gathered(images: Tensor, views: Views, size: int, rows: np.ndarray) -> Tensor:
     """`cut_views` on the images' device, all at once."""
     parts = (rows, views.top, views.left, views.mirrored)
-    rows, top, left, mirrored = (torch.as_tensor(part, device=images.device) for part in parts)
-    windows = images.unfold(1, size, 1).unfold(2, size, 1)  # every window of every image, and no copy
-    crops = windows[rows, top, left]  # (N, 3, size, size), channels last in memory
-    return torch.where(mirrored[:, None, None, None], crops.flip(3), crops).permute(0, 2, 3, 1)
+    rows, top, left, mirrored = (torch.as_tensor(part).to(images.device, non_blocking=True) for part in parts)
+    line = torch.arange(size, device=images.device)
+    across = left[:, None] + torch.where(mirrored[:, None], size - 1 - line, line)
+    return images[rows[:, None, None], (top[:, None] + line)[:, :, None], across[:, None]]
 
 
 def random_crops(images, size: int = 224, offsets: str = "code2012", generator=None, views=None, rows=None):
@@ -172,12 +172,6 @@ def colour_shifts(pca, standard_normals: np.ndarray, std: float = 0.1, units: st
     return (standard_normals * std * size @ pca.eigenvectors.T).astype(np.float32)
 
 
-def shift_deviations(pca, std: float = 0.1, units: str = "code2012") -> np.ndarray:
-    """The standard deviation of `colour_shifts` for red, green and blue, in grey levels: (3,), exact."""
-    along = colour_shifts(pca, np.eye(3), std, units)  # (3 axes, RGB)
-    return np.sqrt((along.astype(float) ** 2).sum(0))
-
-
 def add_colour_noise(images, pca, std=0.1, units="code2012", generator=None, shifts=None, in_place=False):
     """Shift the colour of each image along the principal axes of RGB (§4.1).
 
@@ -226,15 +220,9 @@ def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2
     return noisy.round().clip(0, 255).astype(np.uint8)
 
 
-def likeness(views, others) -> float:
-    """How much two views of an image resemble each other: the mean correlation of their pixels.
-
-    Args:
-        views, others: (N, H, W, 3), less the mean image.
-    """
-    one, other = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (views, others))
-    one, other = (x - x.mean(1, keepdims=True) for x in (one, other))
-    return float(((one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1))).mean())
+def in_light(images, gains) -> np.ndarray:
+    """Pictures (N, H, W, 3) in another light, uint8: their red, green and blue multiplied by three gains."""
+    return (np.asarray(images) * np.asarray(gains, np.float32)).round().clip(0, 255).astype(np.uint8)
 
 
 def numpy_generator(generator=None) -> np.random.Generator:

@@ -1,7 +1,9 @@
 """§6, results: error rates as they were counted in 2012, from one view of each image or ten."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 
 from . import keep_memory
 from .augmentation import VIEWS, centre_crops, is_tensor, ten_views, views_of
+from .data.reading import whole_pictures
+from .data.store_files import RAW
 from .distortions import many_views
 from .runs.job import ALONE, Job
 
@@ -126,7 +130,6 @@ def in_evaluation(net: nn.Module) -> Iterator[nn.Module]:
             layer.training = training
 
 
-@torch.no_grad()
 def predict(
     net: nn.Module,
     images,
@@ -138,8 +141,6 @@ def predict(
 ) -> Tensor:
     """The probabilities of each image's classes, (N, classes) float32 on the CPU, averaged over its views (§4.1).
 
-    In float32, whatever precision the net was trained in.
-
     Args:
         images: uint8 (N, S, S, 3); crops of the mean's size are cut from them.
         mean: (3, crop, crop), what `mean_of` gives for the training store.
@@ -150,24 +151,57 @@ def predict(
     Raises:
         ValueError: unknown views or average, or a net whose answers are not numbers.
     """
-    if views not in (*VIEWS, 144):
-        raise ValueError(f"views = {views}; accepted are {', '.join(map(str, VIEWS))} and 144")
+    return answers(net, images, mean, (views,), batch_size, average, divisor)[views]
+
+
+@torch.no_grad()
+def answers(
+    net: nn.Module,
+    images,
+    mean: Tensor,
+    views: tuple[int, ...],
+    batch_size: int = 128,
+    average: str = "probabilities",
+    divisor: float = 1.0,
+    bf16: bool = False,
+    path: Path | None = None,
+) -> dict[int, Tensor]:
+    """`predict` for several numbers of views, from one reading of the images; for a GPU they are read ahead.
+
+    bf16: compute in bfloat16, where torch's autocast does. path: the file that holds the images, if one does.
+    """
+    for count in views:
+        if count not in (*VIEWS, 144):
+            raise ValueError(f"views = {count}; accepted are {', '.join(map(str, VIEWS))} and 144")
     if average not in AVERAGES:
         raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
     keep_memory()
-    device, crop, batch_size = next(net.parameters()).device, mean.shape[1], max(1, batch_size // views)
-    probabilities = []
-    with in_evaluation(net):
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            crops = crops_of(batch, crop, views)
-            crops = (crops.contiguous() if is_tensor(crops) else np.ascontiguousarray(crops)).reshape(-1, crop, crop, 3)
-            x = to_input(crops, mean, device, None if divisor == 1 else lambda pixels, _: pixels.div_(divisor))
-            probabilities.append(mean_of_views(net(x).unflatten(0, (len(batch), views)), average).cpu())
-    probabilities = torch.cat(probabilities) if probabilities else torch.empty(0, 1)
-    if probabilities.isnan().any():
+    device, crop = next(net.parameters()).device, mean.shape[1]
+    at_once = {count: max(1, batch_size // count) for count in views}
+    found: dict[int, list[Tensor]] = {count: [] for count in views}
+    finish = None if divisor == 1 else lambda pixels, _: pixels.div_(divisor)
+    with in_evaluation(net), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for pictures in _read(images, math.lcm(*at_once.values()), device, views, path):
+            for count, size in at_once.items():
+                for start in range(0, len(pictures), size):
+                    batch = pictures[start : start + size]
+                    crops = crops_of(batch, crop, count)
+                    crops = crops.contiguous() if is_tensor(crops) else np.ascontiguousarray(crops)
+                    x = to_input(crops.reshape(-1, crop, crop, 3), mean, device, finish)
+                    logits = net(x).float().unflatten(0, (len(batch), count))
+                    found[count].append(mean_of_views(logits, average))
+    whole = {count: torch.cat(parts).cpu() if parts else torch.empty(0, 1) for count, parts in found.items()}
+    if any(probabilities.isnan().any() for probabilities in whole.values()):
         raise NotNumbers("the net's answers hold NaN: its weights have grown beyond all numbers")
-    return probabilities
+    return whole
+
+
+def _read(images, size: int, device: torch.device, views: tuple[int, ...], path: Path | None) -> Iterator:
+    """`size` of the images at a time: on a GPU, unless views are wanted that only a CPU makes."""
+    parts = [range(len(images))[start : start + size] for start in range(0, len(images), size)]
+    if device.type != "cuda" or is_tensor(images) or 144 in views:
+        return (images[part.start : part.stop] for part in parts)
+    return whole_pictures(images, map(np.asarray, parts), str(device), path)
 
 
 def crops_of(images, crop: int, views: int):
@@ -179,10 +213,20 @@ def crops_of(images, crop: int, views: int):
 
 def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALONE) -> dict[str, float]:
     """Loss (the mean negative log-probability), top-1 and top-5 error of a net on a store; a job shares the images."""
-    rows = job.share(len(store))
-    probabilities = predict(net, store.images[rows], mean, views)
-    labels = as_labels(probabilities, torch.from_numpy(np.array(store.labels[rows])))
-    loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().sum()
-    wrong = [(1 - rank_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]
-    sums = job.sum(torch.stack([loss, *wrong])).tolist()  # on the CPU: float64, which not every device has
-    return {name: total / len(store) for name, total in zip(("loss", "top1", "top5"), sums, strict=True)}
+    return evaluate_views(net, store, mean, (views,), job)[views]
+
+
+def evaluate_views(
+    net: nn.Module, store, mean: Tensor, views: tuple[int, ...], job: Job = ALONE, bf16: bool = False
+) -> dict[int, dict[str, float]]:
+    """`evaluate` for several numbers of views, in bfloat16 if asked; the images are read once."""
+    rows, found = job.share(len(store)), {}
+    path = getattr(store, "folder", None) and store.folder / RAW
+    for count, probabilities in answers(net, store.images[rows], mean, views, bf16=bf16, path=path).items():
+        labels = as_labels(probabilities, torch.from_numpy(np.array(store.labels[rows])))
+        loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().sum()
+        wrong = [(1 - rank_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]
+        sums = job.sum(torch.stack([loss, *wrong])).tolist()  # on the CPU: float64, which not every device has
+        named = zip(("loss", "top1", "top5"), sums, strict=True)
+        found[count] = {name: total / len(store) for name, total in named}
+    return found

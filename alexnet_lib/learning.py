@@ -1,6 +1,7 @@
 """§5, the details of learning: the update rule, initial weights, the learning rate, and recipes that combine them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 
@@ -26,6 +27,7 @@ class PaperSGD(SGD):
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=5e-4):
+        self._fixed = False
         if not all(isfinite(value) for value in (lr, momentum, weight_decay)):
             raise ValueError(f"lr = {lr}, momentum = {momentum}, weight_decay = {weight_decay}; all must be finite")
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
@@ -33,25 +35,40 @@ class PaperSGD(SGD):
     @torch.no_grad()
     def step(self, closure=None):
         loss = None if closure is None else torch.enable_grad()(closure)()
+        self._rescale()
         groups = self.param_groups
-        self.param_groups = [group for group in groups if group["lr"] != 0]
+        self.param_groups = [
+            {**group, "lr": group["fixed"]} if self._fixed else group for group in groups if group["lr"] != 0
+        ]
         try:
-            for group in self.param_groups:
-                self._rescale(group)
             super().step()
         finally:
             self.param_groups = groups
         return loss
 
-    def _rescale(self, group: dict) -> None:
+    def _rescale(self) -> None:
         """Keep v when ε has changed since the last step: b is multiplied by old ε / new ε."""
-        rate = float(group["lr"])  # a copy: a tensor may be changed in place
-        if rate != group.setdefault("buffer_lr", rate):  # a state of torch.optim.SGD comes without it
-            for p in group["params"]:
-                buffer = self.state.get(p, {}).get("momentum_buffer")
-                if buffer is not None:
-                    buffer.mul_(group["buffer_lr"] / rate)
-            group["buffer_lr"] = rate
+        for group in self.param_groups:
+            rate = float(group["lr"])  # a copy: a tensor may be changed in place
+            if rate and rate != group.setdefault("buffer_lr", rate):  # a state of torch.optim.SGD comes without it
+                for p in group["params"]:
+                    buffer = self.state.get(p, {}).get("momentum_buffer")
+                    if buffer is not None:
+                        buffer.mul_(group["buffer_lr"] / rate)
+                group["buffer_lr"] = rate
+
+    @contextmanager
+    def fixed_rates(self) -> Iterator[None]:
+        """Have `step` read each ε from a tensor that stays, for a CUDA graph; here it is brought up to date."""
+        with torch.no_grad():
+            self._rescale()
+            for group, p in ((group, group["params"][0]) for group in self.param_groups):
+                group.setdefault("fixed", torch.empty((), device=p.device)).fill_(group["lr"])
+        self._fixed = True
+        try:
+            yield
+        finally:
+            self._fixed = False
 
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)

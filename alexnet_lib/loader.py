@@ -16,10 +16,14 @@ import torch
 from torch import Tensor
 
 from .augmentation import add_colour_noise, centre_views, colour_shifts, draw_views, random_crops
+from .data.reading import THREADS, whole_pictures
+from .data.store_files import RAW
 from .dataset import Store
 from .distortions import cut_areas, distort, draw_areas, draw_distortions
 from .evaluation import onto, to_input
 from .runs.job import ALONE, Job
+
+AT_ONCE = 1024  # pictures on their way to a device
 
 
 def batches(
@@ -27,18 +31,21 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of an epoch from a step on: inputs (B, 3, crop, crop) and labels (B,), on the run's device.
 
-    Of a job, each replica reads and makes its own share of every batch.
+    Of a job, each replica makes its own share of every batch, and each column of it cuts a part.
 
-    For a GPU they are made ahead, while those before them are used; on a CPU both would want the same cores.
+    A GPU cuts them itself from whole pictures, which threads read ahead, or which it keeps. What it cannot do is made
+    by another thread, while the batches before are used; on a CPU both would want the same cores.
     """
+    if run.device.startswith("cuda") and not _distorted(run):
+        return make_batches(run, store, mean, epoch, first_step, job, threads=THREADS)
     made = make_batches(run, store, mean, epoch, first_step, job)
     return made if run.device == "cpu" or isinstance(store.images, Tensor) else ahead(made)
 
 
 def make_batches(
-    run, store: Store, mean: Tensor, epoch: int, first_step: int = 0, job: Job = ALONE
+    run, store: Store, mean: Tensor, epoch: int, first_step: int = 0, job: Job = ALONE, threads: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`batches`, each made when it is asked for."""
+    """`batches`, each made when it is asked for; from whole pictures if so many threads are to read them ahead."""
     named, generator = run.named, np.random.default_rng([run.seed, epoch])
     order = generator.permutation(len(store))
     border = store.size - run.image_size
@@ -47,24 +54,33 @@ def make_batches(
         views = views[_positions(order) // named.views_shared_by]
     if not run.cropped:
         views = centre_views(len(store), (border, border))
-    distorted = named.distorted and run.cropped
-    if distorted:
+    if distorted := _distorted(run):
         views = draw_areas(generator, len(store), (store.size, store.size))
         changes = draw_distortions(generator, len(store))
     std = named.noise_std if run.coloured and epoch / run.epochs < named.noise_until else 0.0
     shifts = colour_shifts(store.pca, generator.standard_normal((len(store), 3)), std, named.noise_units)
     mean = mean.to(run.device)
-    for start in range(first_step * run.batch_size, len(store), run.batch_size):
-        batch = order[start : start + run.batch_size]
-        rows = batch[job.share(len(batch))]
+    starts = range(first_step * run.batch_size, len(store), run.batch_size)
+    shares = [batch[job.share(len(batch))] for batch in (order[s : s + run.batch_size] for s in starts)]
+    own = [rows[job.own_part(len(rows))] for rows in shares]
+    pictures = ((store.images, rows) for rows in own)
+    if threads and not isinstance(store.images, Tensor):
+        read = whole_pictures(store.images, own, run.device, store.folder / RAW, threads)
+        pictures = ((pixels, np.arange(len(pixels))) for pixels in read)
+    for rows, mine, (images, places) in zip(shares, own, pictures, strict=True):
         if distorted:
-            crops = cut_areas(store.images, views[rows], run.image_size, rows)
-            crops = distort(crops, changes[rows]) if run.coloured else crops
+            crops = cut_areas(images, views[mine], run.image_size, places)
+            crops = torch.from_numpy(distort(crops, changes[mine]) if run.coloured else crops)
         else:
-            crops = random_crops(store.images, run.image_size, views=views[rows], rows=rows)
+            crops = random_crops(images, run.image_size, views=views[mine], rows=places)
+        crops = job.every_part(onto(torch.as_tensor(crops), run.device), len(rows))
         finish = partial(_finish, run, store.pca, std, torch.from_numpy(shifts[rows]))
         x = to_input(crops, mean, run.device, finish if std or run.input_divisor != 1 else None)
         yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
+
+
+def _distorted(run) -> bool:
+    return run.named.distorted and run.cropped
 
 
 def _finish(run, pca, std: float, shifts: Tensor, pixels: Tensor, part: slice) -> None:
@@ -77,11 +93,24 @@ def _finish(run, pca, std: float, shifts: Tensor, pixels: Tensor, part: slice) -
 
 
 def in_memory(stores: dict[str, Store], device: str) -> dict[str, Store]:
-    """The same splits with their images as tensors in the memory of a device, where they are cut without the CPU."""
-    return {
-        split: dataclasses.replace(store, images=torch.from_numpy(np.array(store.images)).to(device))
-        for split, store in stores.items()
-    }
+    """The same splits with their images in the memory of a device: an array, or a tensor that a GPU cuts by itself."""
+    if device == "cpu":
+        return {split: dataclasses.replace(store, images=np.array(store.images)) for split, store in stores.items()}
+    kept = {}
+    for split, store in stores.items():
+        images = torch.empty(store.images.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(store), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            images[part] = torch.from_numpy(np.array(store.images[part]))
+        kept[split] = dataclasses.replace(store, images=images)
+    return kept
+
+
+def fits_on(device: str, stores: dict[str, Store]) -> bool:
+    """Whether a GPU has room for all pictures beside a net: they take less than half of what is free."""
+    if not device.startswith("cuda"):
+        return False
+    return 2 * sum(math.prod(store.images.shape) for store in stores.values()) < torch.cuda.mem_get_info(device)[0]
 
 
 def _positions(order: np.ndarray) -> np.ndarray:

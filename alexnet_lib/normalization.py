@@ -12,6 +12,7 @@ Three conventions are in use for the sum and for k. They agree in form and diffe
 After the two layers comes what makes them fast: the sums of the windows, the gradient, and torch.compile.
 """
 
+import warnings
 from functools import cache, partial
 from math import isfinite
 
@@ -227,6 +228,12 @@ def _reach(n: int, convention: str) -> tuple[int, int]:
     return n // 2, n // 2 if convention == "paper" else n - 1 - n // 2
 
 
+def reach_and_scale(norm: LocalResponseNorm) -> tuple[int, int, float, float]:
+    """Maps before and after each in its window, k, and the factor on the sum of their squares."""
+    scale = norm.alpha if norm.convention == "paper" else norm.alpha / norm.n
+    return *_reach(norm.n, norm.convention), norm.k, scale
+
+
 def window_band(maps: int, n: int, convention: str = "paper") -> Tensor:
     """The matrix W, (maps, maps) float64, with W[j, i] = 1 where map j is in the window of map i, else 0."""
     before, after = _reach(n, convention)
@@ -352,6 +359,18 @@ def _compiled_functions(device: str, dtype: torch.dtype):
         compiled = [torch.compile(function, dynamic=True) for function in (_response, _share, _gradient)]
         rows = torch.ones(4096, 64, dtype=dtype, device=device, requires_grad=True)
         _compiled_response(rows, compiled, 5, "paper", 2.0, 1.0, 0.75).backward(rows.detach())
-    except Exception:  # the compiler's back ends raise many kinds
+    except Exception as error:  # the compiler's back ends raise many kinds
+        first = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(
+            f"torch.compile does not work here ({first}), so the normalisation takes about twice as long. It wants a "
+            "C++ compiler or, for a GPU, Triton and a C compiler, and a folder that it can write to "
+            "(TORCHINDUCTOR_CACHE_DIR)",
+            stacklevel=2,
+        )
         return None
     return compiled
+
+
+def can_compile(device: str, dtype: torch.dtype) -> bool:
+    """Whether "compiled" means something on this machine; tried once for a kind of device ("cpu", "cuda")."""
+    return _compiled_functions(device, dtype) is not None

@@ -68,14 +68,30 @@ def tell(state: dict) -> None:
     print(PIPE + json.dumps(state), flush=True)
 
 
-def progress_bar(total: int, description: str, unit: str, enabled: bool = True, initial: int = 0) -> tqdm:
-    """A tqdm bar in the style of the place: call .update(n), .set_postfix_str(text) and .close()."""
+def say(bar, line: str, only_to_logs: bool = False) -> None:
+    """A line for a person, above a bar of `progress_bar`. only_to_logs: it says no more than the bar does."""
+    style = progress_style()
+    if style == PIPE:
+        tell({"line": line, "only_to_logs": only_to_logs})
+    elif style == "lines":
+        print(line, flush=True)
+    elif style == "bar" and (sys.stderr.isatty() or not only_to_logs):
+        bar.write(line)
+
+
+def progress_bar(
+    total: int, description: str, unit: str, enabled: bool = True, initial: int = 0, says: bool = False
+) -> tqdm:
+    """A tqdm bar in the style of the place: call .update(n), .set_postfix_str(text) and .close().
+
+    says: whoever wants it says lines of its own, so that in a log the bar adds none.
+    """
     style = progress_style() if enabled else "none"
     if style == PIPE:
         return _Pipe(total, initial)
     options = {"total": total, "desc": description, "unit": unit, "initial": initial}
-    if style != "lines":
-        return notebook_tqdm(disable=style == "none", leave=False, **options)
+    if style != "lines" or says:
+        return notebook_tqdm(disable=style != "bar", leave=False, **options)
     return tqdm(
         file=_Lines(),
         miniters=max(1, total // 5),

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .columns import own_column, own_part, whole
 from .learning import PaperSGD, PlateauRule, averaging, patience_for
+from .normalization import can_compile
+from .runs.fast import Fast
 from .runs.folder import data_differences, require_fit
 from .runs.job import ALONE, Job
 from .runs.records import (
@@ -20,6 +22,7 @@ from .runs.records import (
     refuse_differences,
     save_checkpoint,
 )
+from .runs.step import Replays
 
 STALL_WINDOW = 50
 FORMAT = 2  # of checkpoints; those of another cannot be continued
@@ -78,12 +81,21 @@ class RunState:
             self._load(known, saved)
             if job.leader:
                 self.timing = read_timing(run.folder, self.epoch).to_dict("records")
-        self.forward = job.synchronised(self.net)
+        on_gpu = run.device.startswith("cuda") and run.launches_at_once
+        self.forward = job.synchronised(Fast(self.net) if on_gpu and run.speed == "fast" else self.net)
+        self.replays = Replays(self.optimizer) if on_gpu and job.mesh is None else None
 
     @property
     def answering(self) -> nn.Module:
         """The net that is tested: with the averaged weights, where there are any."""
         return self.average.module if self.average is not None and self.average.n_averaged else self.net
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its normalisation goes through torch.compile."""
+        dtype = torch.bfloat16 if self.run.precision == "bf16" else torch.float32
+        wanted = any(getattr(layer, "compiled", False) for layer in self.net.modules())
+        return wanted and can_compile(torch.device(self.run.device).type, dtype)
 
     def end_epoch(self, images: int, errors: dict, more: dict) -> None:
         """Write the epoch into the history, more columns of training included, and see whether the run ends with it."""

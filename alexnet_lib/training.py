@@ -17,23 +17,21 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from . import architecture, cifar_nets, keep_memory
 from .dataset import Store, load_dataset
-from .evaluation import NotNumbers, mean_of, rank_credit
-from .learning import HEAD_WEIGHT, each_output
-from .loader import batches, in_memory
+from .evaluation import NotNumbers, mean_of
+from .loader import batches, fits_on, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
-from .runs import launch
+from .runs import launch, stopping
 from .runs.cifar_settings import BURST, CifarSettings
 from .runs.fields import check
 from .runs.folder import fingerprints, follow, in_work, require_fit, require_same, sole
@@ -49,6 +47,9 @@ from .runs.records import (
     write_tables,
 )
 from .runs.settings import TrainSettings, resolve
+from .runs.step import arithmetic_of, train_step
+from .runs.stopping import GO_ON, Stopped
+from .runs.telling import Diary
 
 CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
 CHECKPOINT_SECONDS = 600
@@ -79,6 +80,7 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         ValueError: settings that do not belong together, a folder that holds another run, or damaged checkpoints.
         NonFiniteLoss: names the step and the last whole checkpoint.
         JobFailed: a process of several ended before its work was done; says which, and its last lines.
+        Interrupted: a KeyboardInterrupt that says what is kept.
     """
     keep_memory()
     wait_until_prepared(settings.dataset)
@@ -88,24 +90,24 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         if in_work(run.folder):
             return follow(run, stores, on_epoch)
         require_same(run, stores)
-        if run.devices > 1 or run.speed == "fast" and not launch.has_allocator():
+    with stopping.interruptible(run.folder):
+        if not inside_job() and (run.devices > 1 or run.speed == "fast" and not launch.has_allocator()):
             return launch.train_on_devices(run, stores, on_epoch, StallWarning)
-    with join(run.columns, run.device) as job:
-        run = dataclasses.replace(run, device=job.device)
-        if job.leader:
-            require_same(run, stores)
-        finished = job.as_leader_says((run.folder / "summary.json").is_file())
-        if not finished and not _train_here(run, stores, job, on_epoch):
-            return follow(run, stores, on_epoch)
-        return Record.open(run.folder) if job.leader else None
+        with join(run.columns, run.device) as job:
+            run = dataclasses.replace(run, device=job.device)
+            if job.leader:
+                require_same(run, stores)
+            finished = job.as_leader_says((run.folder / "summary.json").is_file())
+            if not finished and not _train_here(run, stores, job, on_epoch):
+                return follow(run, stores, on_epoch)
+            return Record.open(run.folder) if job.leader else None
 
 
 def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
     """This process's part of a run; False, and nothing done, where another began it at the same time."""
-    torch.backends.cudnn.benchmark = run.speed == "fast"
     devices = [run.device] if run.device.startswith("cuda") else []
     try:
-        with sole(run.folder, job) as mine, torch.random.fork_rng(devices):
+        with sole(run.folder, job) as mine, torch.random.fork_rng(devices), arithmetic_of(run):
             if not mine:
                 return False
             if job.as_leader_says((run.folder / "summary.json").is_file()):
@@ -115,7 +117,7 @@ def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
             state = RunState(run, len(stores["train"].classes), job, fingerprints(stores))
             if job.leader:
                 write_json(run.folder / "config.json", dataclasses.asdict(run))
-            if run.keeps_images_in_memory:
+            if run.keeps_images_in_memory or not run.named.distorted and fits_on(run.device, stores):
                 stores = in_memory(stores, run.device)
             run_epochs(run, stores, state, on_epoch)
             _write_summary(run, stores, state)
@@ -146,14 +148,16 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
     store, job = stores["train"], state.job
     mean, steps = mean_of(store, run.image_size), math.ceil(len(store) / run.batch_size)
     look = run.look_at(state.net, store)
-    with progress_bar(
-        run.epochs * steps, "training", "step", job.leader, initial=state.epoch * steps + state.step
-    ) as bar:
+    done = state.epoch * steps + state.step
+    with (
+        progress_bar(run.epochs * steps, "training", "step", job.leader, done, says=True) as bar,
+        closing(Diary(run, state, steps, bar)) as diary,
+    ):
         while state.epoch < run.epochs and not state.ended:
             began, first = time.perf_counter(), state.step * run.batch_size
-            waited = train_epoch(run, store, mean, steps, state, bar)
+            waited = train_epoch(run, store, mean, steps, state, bar, diary)
             seconds, images = time.perf_counter() - began, len(store) - first
-            errors = _validate(run, stores["val"], mean, state)
+            errors = _validate(run, stores["val"], mean, state, (1,))[1]
             state.end_epoch(len(store), errors, look())
             speed = {"seconds": seconds, "images_per_second": images / seconds, "waiting_for_data": waited / seconds}
             state.timing.append({"epoch": state.epoch} | speed)
@@ -161,12 +165,17 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
                 write_tables(run.folder, state)
             state.save(run.folder)
             bar.set_postfix_str(_status(state), refresh=False)
+            diary.epoch()
             if on_epoch is not None and job.leader:
                 on_epoch(pd.DataFrame(state.history))
 
 
-def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, bar) -> float:
-    """The rest of an epoch from state.step on; returns the seconds spent waiting for data."""
+def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, bar, diary: Diary) -> float:
+    """The rest of an epoch from state.step on; returns the seconds spent waiting for data.
+
+    Raises:
+        Stopped: a signal has come, and there is a checkpoint.
+    """
     pending, waited, saved = [], 0.0, time.perf_counter()
     data = batches(run, store, mean, state.epoch, state.step, state.job)
     state.net.train()
@@ -186,45 +195,21 @@ def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, ba
         if last and state.epoch + state.step / steps > run.epochs * (1 - last):
             state.average.update_parameters(state.net)
         if state.step % CHECK_EVERY == 0 or state.step == steps:
-            _count(run, state, pending)
+            diary.losses(_count(run, state, pending))
             pending = []
             if state.job.leader and run.warns_of_a_stall:
                 _warn_of_stall(state, state.epoch * steps + state.step, len(store.classes))
-            if state.job.as_leader_says(time.perf_counter() - saved > CHECKPOINT_SECONDS):
+            late = time.perf_counter() - saved > CHECKPOINT_SECONDS
+            if reason := state.job.as_leader_says(stopping.asked[:1] or late):
                 state.save(run.folder)
                 saved = time.perf_counter()
+                if reason is not True:
+                    raise Stopped(f"stopped by {reason[0]}")
     return waited
 
 
-def train_step(run, state: RunState, x: Tensor, labels: Tensor) -> Tensor:
-    """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
-    _seed(x.device, run.seed, state.epoch, state.step)  # of the dropout masks
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-        logits, *auxiliary = each_output(state.forward(x))
-    logits = logits.float()
-    loss, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
-    extra = [HEAD_WEIGHT * F.cross_entropy(other.float(), labels, reduction="sum") for other in auxiliary]
-
-    state.optimizer.zero_grad()
-    (sum(extra, loss) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
-    state.optimizer.step()
-
-    with torch.no_grad():
-        credit = [rank_credit(logits, labels, k).sum() for k in (1, 5)]
-        return torch.stack([run.as_recorded(loss.detach(), len(labels)), *credit, loss.new_tensor(len(labels))])
-
-
-def _seed(device: torch.device, *parts: int) -> None:
-    """Seed a device's default generator; torch.manual_seed would seed every device's, which takes as long as a step."""
-    if device.type == "cuda":
-        generator = torch.cuda.default_generators[device.index]
-    else:
-        generator = torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
-    generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
-
-
-def _count(run, state: RunState, pending: list[Tensor]) -> None:
-    """Add what the last steps measured to the epoch's sums.
+def _count(run, state: RunState, pending: list[Tensor]) -> list[float]:
+    """Add what the last steps measured to the epoch's sums; returns their losses.
 
     Raises:
         NonFiniteLoss: before anything of these steps is saved.
@@ -237,10 +222,11 @@ def _count(run, state: RunState, pending: list[Tensor]) -> None:
     _require_finite(run, state, state.net)  # the last update may have been one too many
     state.sums = [total + value for total, value in zip(state.sums, rows[:, :3].sum(0).tolist(), strict=True)]
     state.recent.extend(losses)
+    return losses
 
 
-def _validate(run, store: Store, mean: Tensor, state: RunState, views: int = 1) -> dict[str, float]:
-    """The errors of the net as it is.
+def _validate(run, store: Store, mean: Tensor, state: RunState, views: tuple[int, ...]) -> dict[int, dict[str, float]]:
+    """The errors of the net as it is, by the number of views of an image.
 
     Raises:
         NonFiniteLoss: its weights or its answers are not numbers.
@@ -308,7 +294,8 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
     mean, views = mean_of(stores["train"], run.image_size), run.views(stores["train"])
     metrics = {"train": {"as trained": {k: state.history[-2][k] for k in ("loss", "top1", "top5")}}}
     for split in [split for split in stores if split != "train"]:
-        metrics[split] = {label(n): _validate(run, stores[split], mean, state, n) for n in views}
+        errors = _validate(run, stores[split], mean, state, views)
+        metrics[split] = {label(n): found for n, found in errors.items()}
     if not state.job.leader:
         return
     restore_tables(run.folder, state)  # those of a run that was taken up at its end may be damaged
@@ -333,6 +320,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
             "device": run.device,
             "devices": run.devices,
             "columns": run.columns,
+            "compiled": state.compiled,
             "dataset": fingerprints(stores),
             "lossy_pictures": stores["train"].meta.get("lossy", False),
             **provenance(),
@@ -367,7 +355,14 @@ def main(arguments=None) -> None:
         settings = check(kind_of(config), config)
         if settings.speed == "fast" and not launch.has_allocator():
             launch.with_allocator()
+        stopping.note_signals()
         record = train(settings)
+    except Stopped as stop:
+        message = f"{parser.prog}: {stop}; the same command goes on from the last checkpoint\n"
+        if not inside_job():
+            parser.exit(GO_ON, message)
+        print(message, end="", file=sys.stderr, flush=True)
+        os._exit(GO_ON)  # as below
     except (ValueError, OSError, ArithmeticError, JobFailed) as error:
         message = f"{parser.prog}: {error}\n"
         if not inside_job():
@@ -377,8 +372,8 @@ def main(arguments=None) -> None:
         print(message, end="", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(2)
-    except KeyboardInterrupt:
-        parser.exit(130, f"{parser.prog}: stopped; the same command goes on from the last checkpoint\n")
+    except KeyboardInterrupt as stop:
+        parser.exit(130, f"{parser.prog}: {stop or 'Stopped.'}\n")
     if record is not None:
         print(json.dumps(record.summary["metrics"], indent=1))
         print(record.folder)

@@ -7,15 +7,22 @@ of its own: workers that are forked make all memory of the process that starts t
 medians by the clock, and of processor time against the plain loader without workers: of these two the one to trust on
 a machine with other work.
 
+Then how many whole pictures a second threads read, as they do for a GPU, by their number: from memory (the page cache),
+and from the disk, from which the file was dropped before; beside them the ceiling of each, one copy of the memory and
+one reading of the file from its beginning to its end. A store in a folder of memory has no disk's figure.
+
+--threads-only          measures this alone
 --photographs FOLDER    measures the bytes of the JPEG store on these pictures, in class folders; without it they are
                         those of noise, and nothing is said of disks
 --keep                  also writes results/reference/loader/, from which README reads
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +115,46 @@ def measure(folder: Path) -> list[dict]:
     return rows
 
 
+def by_threads(folder: Path, counts=(1, 2, 4, 8, 16)) -> list[dict]:
+    """Whole pictures a second of a raw store that threads read, warm and cold, and the ceilings: the best of ROUNDS."""
+    from alexnet_lib.data.reading import whole_pictures
+    from alexnet_lib.dataset import open_store
+
+    store, path = open_store(folder), folder / "images.npy"
+    order = np.random.default_rng(0).permutation(len(store))
+    parts = np.array_split(order, -(-len(order) // BATCH))
+    pixels = np.array(store.images)
+
+    def read(threads: int) -> None:
+        for _ in whole_pictures(store.images, parts, path=path, threads=threads):
+            pass
+
+    def in_a_row() -> None:
+        with open(path, "rb", buffering=0) as file:
+            while file.read(1 << 22):
+                pass
+
+    ways = {f"{count} threads": lambda count=count: read(count) for count in counts}
+    rows = []
+    for kind in ("warm", "cold"):
+        best = ways | ({"ceiling": pixels.copy} if kind == "warm" else {"ceiling": in_a_row})
+        for way, work in best.items():
+            seconds = min(timed(work, path if kind == "cold" else None) for _ in range(3))
+            rows.append({"way": way, "pages": kind, "pictures_per_second": round(len(store) / seconds)})
+    return rows
+
+
+def timed(work, cold: Path | None) -> float:
+    """Seconds of some work; before it, a file is dropped from memory."""
+    if cold is not None:
+        with open(cold, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
 def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
     """Bytes of one picture in a JPEG store: the mean over evenly chosen files.
 
@@ -123,19 +170,30 @@ def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
 
 
 def main(arguments=None) -> None:
-    from alexnet_lib import cores
+    from alexnet_lib import cores, prepare
     from alexnet_lib.paths import REFERENCE
     from alexnet_lib.runs.launch import has_allocator, with_allocator
     from alexnet_lib.runs.records import provenance, write_json, write_table
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--threads-only", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given = parser.parse_args(arguments)
     if not has_allocator():
         with_allocator()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder))
+        if given.threads_only:
+            store = Path(folder) / "raw"
+            write_pictures(Path(folder) / "pictures")
+            prepare(Path(folder) / "pictures", store, progress=False)
+        else:
+            rows = measure(Path(folder))
+        threads = by_threads(Path(folder) / "raw") if hasattr(os, "preadv") else []
+        for row in threads:
+            print("{way}, {pages}: {pictures_per_second:,} pictures a second".format(**row))
+    if given.threads_only:
+        return
     about = {"cores": cores(), "batch_size": BATCH, "raw_gigabytes": round(ALL * 256 * 256 * 3 / 1e9, 1)}
     if given.photographs:
         about["bytes_a_photograph"] = round(bytes_of_photographs(given.photographs, Path(folder)))
@@ -146,6 +204,7 @@ def main(arguments=None) -> None:
     if given.keep:
         (REFERENCE / "loader").mkdir(exist_ok=True)
         write_table(REFERENCE / "loader" / "loader.csv", rows)
+        write_table(REFERENCE / "loader" / "threads.csv", threads)
         command = "python benchmarks/loader.py --photographs FOLDER --keep"
         write_json(REFERENCE / "loader" / "summary.json", {"command": command} | about | provenance())
 

@@ -6,10 +6,9 @@ and takes its steps in turns with a plain one, so that what else the machine doe
 seconds by the clock and of processor time, and the medians of both ratios, as each way is done, so that a run that is
 cut off has told what it knows. On a machine with other work the ratios of processor time are the ones to trust.
 
-On a GPU: images per second of nets "paper", "code2012" and torchvision's AlexNet, plain and fast, the share of what the
-chip can do in bfloat16 at most, and which kernels take the time.
+For a GPU there is gpu.py.
 
---keep    also writes results/reference/step-BATCH/ (or step-DEVICE/), from which README and notebook 07 read
+--keep    also writes results/reference/step-BATCH/, from which README and notebook 07 read
 """
 
 import argparse
@@ -33,7 +32,6 @@ WAYS = {
     "fast without LRN": {"norm": None},
     "plain without LRN": {"allocator": False, "layout": None, "optimizer": "torch", "bf16": False},
 }
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}  # bfloat16, dense, per second
 
 
 def choices(way: str) -> dict:
@@ -67,7 +65,7 @@ def build(net_name: str, norm: str | None, **changes):
     return net
 
 
-def stepper(net, chosen: dict, device: str, batch: int):
+def stepper(net, chosen: dict, device: str, batch: int, side: int = 224):
     """A function that makes one update on random pixels."""
     import torch
     import torch.nn.functional as F
@@ -77,8 +75,8 @@ def stepper(net, chosen: dict, device: str, batch: int):
 
     layout = torch.channels_last if chosen["layout"] else torch.contiguous_format
     net = net.to(device, memory_format=layout).train()
-    images = (torch.rand(batch, 3, 224, 224) * 255 - 128).to(device, memory_format=layout)
-    labels = torch.arange(batch, device=device)
+    images = (torch.rand(batch, 3, side, side) * 255 - 128).to(device, memory_format=layout)
+    labels = torch.arange(batch, device=device) % 1000
     usual = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
     optimizer = (PaperSGD if chosen["optimizer"] == "paper" else torch.optim.SGD)(net.parameters(), **usual)
     bf16 = chosen["bf16"] and computes_in_bf16(device)
@@ -167,66 +165,6 @@ def row_of(way: str, times: list[tuple[tuple, tuple]]) -> dict:
     return row
 
 
-# ------------------------------------------------------------------------------------------------------- on a GPU
-
-
-def on_gpu(device: str, batches: list[int], keep: bool) -> None:
-    import torch
-
-    torch.backends.cudnn.benchmark = True
-    name = torch.cuda.get_device_name(device)
-    about, rows = {"device": name, "batch_sizes": batches}, []
-    for net_name in ("paper", "code2012", "torchvision"):
-        for way in (PLAIN, OWN):
-            for batch in batches:
-                rows.append(
-                    {"net": net_name, "way": way, "batch_size": batch} | measured(net_name, way, device, batch, name)
-                )
-                print(rows[-1], flush=True)
-                if keep:
-                    write(f"step-{name.replace(' ', '-')}", rows, about)
-    print(profile("paper", device, batches[-1]), flush=True)
-
-
-def measured(net_name: str, way: str, device: str, batch: int, chip: str) -> dict:
-    """Images per second, and the share of the chip's peak, from steps that fill two seconds."""
-    import torch
-
-    from alexnet_lib.study.anatomy import summarise
-
-    chosen = choices(way)
-    net = build(net_name, chosen["norm"])
-    counted = build("owt2014" if net_name == "torchvision" else net_name, "own")
-    operations = 6 * int(summarise(counted)["multiply_adds"].sum())
-    step = stepper(net, chosen, device, batch)
-    for _ in range(10):
-        step()
-    torch.cuda.synchronize()
-    began, steps = time.perf_counter(), 0
-    while time.perf_counter() - began < 2:
-        for _ in range(10):
-            step()
-        torch.cuda.synchronize()
-        steps += 10
-    rate = batch * steps / (time.perf_counter() - began)
-    peak = next((peak for part, peak in PEAKS.items() if part in chip), None)
-    return {"images_per_second": round(rate), "share_of_peak": round(rate * operations / peak, 4) if peak else None}
-
-
-def profile(net_name: str, device: str, batch: int) -> str:
-    """The kernels that take the most time in five steps of the fast way."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as recording
-
-    step = stepper(build(net_name, choices(OWN)["norm"]), choices(OWN), device, batch)
-    for _ in range(5):
-        step()
-    with recording(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
-        for _ in range(5):
-            step()
-    return recorded.key_averages().table(sort_by="self_cuda_time_total", row_limit=15, max_name_column_width=60)
-
-
 # --------------------------------------------------------------------------------------------------------------------
 
 
@@ -241,22 +179,17 @@ def write(name: str, rows: list[dict], about: dict) -> None:
 
 
 def main(arguments=None) -> None:
-    import torch
-
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
-    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, nargs="+", help=f"{BATCH}; on a GPU also 512 and 1024")
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--ways", nargs="+", default=list(WAYS)[1:], choices=list(WAYS))
     parser.add_argument("--keep", action="store_true", help="write the reference")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.way:
-        work(given.way, given.batch[0])
-    elif given.device == "cpu":
-        on_cpu((given.batch or [BATCH])[0], given.rounds, given.ways, given.keep)
+        work(given.way, given.batch)
     else:
-        on_gpu(given.device, given.batch or [BATCH, 512, 1024], given.keep)
+        on_cpu(given.batch, given.rounds, given.ways, given.keep)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from alexnet_lib.augmentation import (
     colour_shifts,
     cut_views,
     draw_views,
-    likeness,
+    in_light,
     offset_count,
     recoloured,
-    shift_deviations,
     views_drawn,
 )
 from alexnet_lib.colours import colour_products
@@ -227,13 +226,6 @@ def test_tensors_come_back_as_tensors(coloured):
     assert isinstance(noisy, torch.Tensor) and noisy.dtype == torch.float32
 
 
-@pytest.mark.parametrize("units", NOISE_UNITS)
-def test_deviation_of_the_shifts_is_that_of_many_draws(coloured, units):
-    pca = coloured[1]
-    shifts = colour_shifts(pca, np.random.default_rng(0).standard_normal((100_000, 3)), 0.2, units)
-    np.testing.assert_allclose(shift_deviations(pca, 0.2, units), shifts.std(0), rtol=0.02)
-
-
 def test_axes_of_imagenet():
     """With deviations the channels come out as those of photographs do; the constants in circulation are variances."""
     axes, sizes = IMAGENET_PCA.eigenvectors, np.sqrt(IMAGENET_PCA.eigenvalues)
@@ -254,9 +246,7 @@ def test_pictures_with_noise(coloured):
     )
 
 
-def test_likeness():
-    views = np.random.default_rng(0).normal(size=(4, 30, 30, 3))
-    assert likeness(views, views) == pytest.approx(1) and likeness(views, 5 - 2 * views) == pytest.approx(-1)
-    assert abs(likeness(views, views[::-1])) < 0.1
-    half = likeness(views, views + views.std() * np.random.default_rng(1).normal(size=views.shape))
-    assert half == pytest.approx(0.5**0.5, abs=0.03)
+def test_another_light_multiplies_and_clips():
+    images = np.array([[[[100, 100, 100], [200, 3, 255]]]], np.uint8)
+    assert in_light(images, (1.5, 1, 0.5)).tolist() == [[[[150, 100, 50], [255, 3, 128]]]]
+    assert in_light(images, (1, 1, 1)).dtype == np.uint8 and np.array_equal(in_light(images, (1, 1, 1)), images)

@@ -47,6 +47,16 @@ def test_errors_by_view_are_those_of_the_summary(kept):
                 assert table.loc[(seed, views), k] == pytest.approx(100 * expected[k], abs=1e-3)
 
 
+def test_errors_by_light_begin_with_those_of_the_summary(kept):
+    for variant in ("baseline", "no-augmentation"):
+        table = ablations.tinted_errors(NAME, variant, kept)
+        assert list(table.index) == [*ablations.LIGHTS, *(f"noise {std}" for std in ablations.NOISES)]
+        for seed, record in ablations.kept_runs(NAME, variant, kept).items():
+            error = record.summary["metrics"]["val"]["1 view"]["top1"]
+            assert table.loc["as it is", seed] == pytest.approx(100 * error, abs=1e-3)
+        assert table.nunique(axis=1).gt(0).all() and table.to_numpy().std() > 0
+
+
 def test_differences_over_the_seeds(kept):
     table = ablations.results(NAME, ("crops-only", "no-augmentation"), kept)["gap"]
     by_hand = [table["no-augmentation", seed] - table["crops-only", seed] for seed in (0, 1)]

@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import LocalResponseNorm, prepare
+from alexnet_lib import LocalResponseNorm, normalization, prepare
 from alexnet_lib.paths import REFERENCE, REPOSITORY
 
 
@@ -82,3 +83,55 @@ def test_what_is_kept_says_how_it_is_repeated(name, table):
     summary = json.loads((REFERENCE / name / "summary.json").read_text())
     assert (REPOSITORY / summary["command"].split()[1]).is_file() and summary["versions"]["torch"]
     assert len(pd.read_csv(REFERENCE / name / f"{table}.csv")) > 1
+
+
+# ------------------------------------------------------------------------------------------------------ on a GPU
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The script for a GPU, with nothing to compile."""
+    monkeypatch.setattr(normalization, "_compiled_functions", lambda *_: None)
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    yield script("gpu")
+    sys.modules.pop("step", None)
+
+
+def test_the_script_for_a_gpu_runs_to_its_end(gpu, tmp_path, capsys):
+    """All that is left for a card to find is numbers."""
+    assert gpu.main(["--small", "--device", "cpu", "--into", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    records = {part.__name__: json.loads((tmp_path / f"{part.__name__}.json").read_text()) for part in gpu.PARTS}
+    assert [record["traceback"] for record in records.values()] == [""] * len(gpu.PARTS)
+    assert all(record["rows"] and record["small"] and record["versions"]["torch"] for record in records.values())
+    for name in ("equality", "repeatability", "two_devices"):
+        assert {row["verdict"] for row in records[name]["rows"]} == {"reached"}, records[name]["rows"]
+    rows = sum(len(record["rows"]) for record in records.values())
+    assert printed[-rows - 1].split() == ["part", "what", "found", "goal", "verdict"]
+    assert [line.split()[0] for line in printed[-rows:]] == [n for n, r in records.items() for _ in r["rows"]]
+
+
+def test_a_part_that_fails_does_not_end_the_others(gpu, tmp_path, monkeypatch, capsys):
+    def fails(place, folder):
+        raise ValueError("labels from 0 to 1023\nare not among 1000 classes")
+
+    def works(place, folder):
+        return [gpu.row("a rate", 3.14159, 4), gpu.row("another", 5.0, 4), gpu.row("nothing to reach", 1)]
+
+    monkeypatch.setattr(gpu, "PARTS", (fails, works))
+    gpu.main(["--small", "--device", "cpu", "--into", str(tmp_path)])
+    failed = json.loads((tmp_path / "fails.json").read_text())
+    assert "Traceback" in failed["traceback"] and failed["rows"][0]["verdict"] == "missed"
+    table = capsys.readouterr().out.splitlines()[-4:]
+    assert "ValueError: labels from 0 to 1023" in table[0]
+    assert [line.split()[-1] for line in table[1:3]] == ["missed", "reached"] and "3.142" in table[1]
+    monkeypatch.setattr(gpu, "MINUTES", 0.9)
+    gpu.main(["--small", "--device", "cpu", "--into", str(tmp_path)])
+    assert capsys.readouterr().out.count("no time left") == 2
+
+
+def test_without_a_gpu_the_script_says_so(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as exit_:
+        gpu.main(["--device", "cpu"])
+    assert exit_.value.code == 2 and "--small shows on a CPU that the script works" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ from alexnet_lib.experiments.cifar_experiments import (
     at_best_rate,
     epochs_by_run,
     lrn_pair,
-    race,
     speedup,
     speedup_table,
     training_curves,
@@ -22,7 +22,7 @@ from alexnet_lib.experiments.cifar_experiments import (
 from alexnet_lib.experiments.lrn_records import LRN_PAIRS
 from alexnet_lib.figures import curves as figures
 from alexnet_lib.runs.fields import check
-from alexnet_lib.runs.notebooks import LrnSettings, ReluSettings
+from alexnet_lib.runs.notebooks import LrnSettings
 
 
 class FakeStore(list):
@@ -97,23 +97,35 @@ def test_curves_are_those_of_the_training_split():
     assert training_curves(history).to_dict("records") == [{"saturated1": 0.1, "epoch": 1, "training_error": 0.5}]
 
 
-def test_the_race_differs_in_what_is_raced_only():
-    four = race(ReluSettings(dataset="embedded32", published_rate=0.002, seed=3))
-    assert list(four) == [(w, a) for w in ("published", "fan_in") for a in ("relu", "tanh")]
-    assert {run.learning_rate for (weights, _), run in four.items() if weights == "published"} == {0.002}
-    for (weights, activation), run in four.items():
-        assert (run.initialisation, run.activation, run.seed) == (weights, activation, 3)
-        assert (run.weight_decay, run.augmentation, run.normalization) == (0.0, False, None)
-        assert (run.target_error, run.epochs) == cifar_experiments.EARLY and run.image_size == 16
-    large = race(ReluSettings(dataset="cifar10", published_rate=0.001, fan_in_rate=0.01, target=0.4, epochs=7))
-    assert {(run.target_error, run.epochs, run.image_size) for run in large.values()} == {(0.4, 7, "auto")}
+def test_weights_and_scale_are_crossed(monkeypatch, tmp_path):
+    asked = []
+
+    def trained(run):
+        asked.append(run)
+        return SimpleNamespace(history=pd.DataFrame({"split": ["train"], "epoch": [4], "top1": [run.learning_rate]}))
+
+    monkeypatch.setattr(cifar_experiments, "train_cifar", trained)
+    monkeypatch.setattr(cifar_experiments, "resolve", lambda run, store: run)
+    monkeypatch.setattr(cifar_experiments, "load_dataset", lambda name: {"train": FakeStore()})
+    monkeypatch.setattr(cifar_experiments, "REFERENCE", tmp_path)
+    cifar_experiments.crossed(["tanh"])
+    assert not list(tmp_path.iterdir())  # a part of them is not kept
+    asked.clear()
+    cifar_experiments.crossed()
+    kinds = {(run.initialisation, run.input_divisor, run.activation) for run in asked}
+    assert kinds == set(cifar_experiments.BEGIN)
+    assert {run.epochs for run in asked} == {cifar_experiments.CROSSED_EPOCHS}
+    assert {(run.weight_decay, run.target_error, run.normalization) for run in asked} == {(0.0, None, None)}
+    kept = pd.read_csv(tmp_path / "figure1-crossed" / "runs.csv")
+    assert len(kept) == len(asked) and set(kept["learning_rate"]) == {run.learning_rate for run in asked}
+    lowest = kept.groupby(cifar_experiments.CROSSED)["learning_rate"].min()
+    assert set(lowest) == {cifar_experiments.CROSSED_RATES[0]}  # the lower the better here
 
 
-def test_the_rates_of_the_race_are_the_committed_ones(monkeypatch, table):
-    monkeypatch.setattr(cifar_experiments, "figure1_reference", lambda name: table)
-    four = race(ReluSettings(dataset="embedded32"))
-    assert four["published", "relu"].learning_rate == 0.01 and four["published", "tanh"].learning_rate == 0.001
-    assert four["fan_in", "tanh"].learning_rate == cifar_experiments.REGIMES["fan_in"]["learning_rate"]
+def test_the_four_combinations_are_kept():
+    kept = cifar_experiments.crossed_reference()
+    rates = kept.groupby(cifar_experiments.CROSSED)["learning_rate"]
+    assert len(rates) == 8 and rates.size().min() >= 3 and kept["training_error"].dropna().between(0, 1).all()
 
 
 def test_slopes_are_those_of_the_formulas():
@@ -151,10 +163,32 @@ def test_a_summary_replaces_the_runs_that_were_done_again_and_keeps_the_others(m
     )
 
 
-def test_the_legend_names_the_lines_of_all_panels(table):
-    panels = {activation: {activation: rows} for activation, rows in table.groupby("activation")}
-    legend = figures.race(panels, 0.25).axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["ReLU", "tanh"]
+def test_the_bracket_stands_between_the_curves(table):
+    seeds = {unit: [rows] for unit, rows in table[table["learning_rate"] == 0.001].groupby("activation")}
+    place = figures.figure_1({"raw": seeds}, 0.25, {"raw": (4, 8, "twice")}).axes[0]
+    assert [text.get_text() for text in place.get_legend().get_texts()] == ["ReLU", "tanh"]
+    assert "twice" in [text.get_text() for text in place.texts]
+    assert [4, 8] in [list(line.get_xdata()) for line in place.lines]
+
+
+def test_the_best_rate_is_filled(table):
+    last = table[table["ended"] == "target"].groupby(["activation", "learning_rate", "seed"]).nth(1).reset_index()
+    place = figures.error_by_rate({"raw": last}, 2).axes[0]
+    filled = [line for line in place.lines if line.get_linestyle() == "None"]
+    assert [line.get_xdata().tolist() for line in filled] == [[0.01, 0.01], [0.001]]
+
+
+def test_batches_are_averaged():
+    place = figures.by_batch({"": {"relu": [1.0, 0.0, 1.0, 0.0], "mine": [0.5] * 4}}, 0.9, over=2).axes[0]
+    lines = {line.get_label(): line for line in place.lines}
+    assert lines["ReLU"].get_xdata().tolist() == [2, 3, 4] and lines["ReLU"].get_ydata().tolist() == [50, 50, 50]
+    assert lines["mine"].get_linestyle() != lines["ReLU"].get_linestyle()
+
+
+def test_saturated_outputs_stand_at_the_ends():
+    place = figures.outputs({"net": np.array([-1.0, -0.99, 0.0, 1.0])}, 0.97).axes[0]
+    heights = [bar.get_height() for bar in place.containers[0]]
+    assert (heights[0], heights[-1], sum(heights)) == (50, 25, 100)
 
 
 def test_the_notebooks_two_nets_differ_in_the_normalisation_only():

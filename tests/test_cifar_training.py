@@ -132,7 +132,7 @@ def test_a_run_learns_and_leaves_a_record(place):
     assert summary["metrics"]["val"]["10 views"]["top1"] < 0.2 and summary["ended"] == "schedule"
     assert summary["images"] == {"train": COUNT, "val": COUNT} and summary["lossy_pictures"] is True
     assert sorted(p.name for p in record.folder.iterdir()) == sorted(
-        ["config.json", "history.csv", "summary.json", "timing.csv", *CHECKPOINTS]
+        ["checkpoint.epoch8.pt", "config.json", "history.csv", "losses.csv", "summary.json", "timing.csv", *CHECKPOINTS]
     )
 
 

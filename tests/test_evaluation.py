@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alexnet_lib import top_k_error
-from alexnet_lib.evaluation import evaluate, mean_of, predict, to_input, top_k_credit
+from alexnet_lib.evaluation import answers, evaluate, mean_of, predict, to_input, top_k_credit
 
 
 def test_top_1_and_top_5_by_hand():
@@ -117,3 +117,34 @@ def test_input_is_pixels_less_the_centre_of_the_mean_image():
     x = to_input(np.full((2, 4, 4, 3), 100, np.uint8), mean)
     assert x.shape == (2, 3, 4, 4) and x.dtype == torch.float32
     assert x[1, 2, 0, 3].item() == 100 - Kept.mean[1, 4, 2]
+
+
+def test_several_numbers_of_views_come_from_one_reading_and_are_the_same_bits():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (37, 6, 6, 3), dtype=torch.uint8, generator=generator).numpy()
+
+    class Counted:
+        """Pictures that count how often each is read."""
+
+        shape, read = pixels.shape, np.zeros(len(pixels), int)
+
+        def __len__(self):
+            return len(pixels)
+
+        def __getitem__(self, rows):
+            self.read[rows] += 1
+            return pixels[rows]
+
+    mean, images = torch.full((3, 3, 3), 100.0), Counted()
+    together = answers(Brightest(), images, mean, (1, 9, 10), batch_size=20)
+    assert images.read.tolist() == [1] * 37
+    for views, found in together.items():
+        assert torch.equal(found, predict(Brightest(), pixels, mean, views, batch_size=20))
+
+
+def test_in_bfloat16_it_answers_a_little_differently():
+    images = np.arange(108, dtype=np.uint8).reshape(1, 6, 6, 3)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 3))
+    one, other = (answers(net, images, torch.zeros(3, 3, 3), (1,), bf16=bf16)[1] for bf16 in (False, True))
+    assert other.dtype == torch.float32 and not torch.equal(one, other)
+    torch.testing.assert_close(one, other, rtol=0.1, atol=0.02)

@@ -58,7 +58,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(place):
     wait_for(lambda: done_epochs(folder) >= 1)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[1].decode()
-    assert process.returncode == 130 and "the same command goes on from the last checkpoint" in said
+    assert process.returncode == 130 and "Run it again, with the same settings, to go on." in said
     assert "Traceback" not in said and not in_work(folder)
     assert train(given).summary["epochs"] == 6
 

@@ -48,7 +48,7 @@ def test_bfloat16_is_as_exact_as_it_can_be(compiled, columns, monkeypatch):
         assert (own - exact).norm() < 2**-6 * exact.norm()
 
 
-def test_without_a_compiler_it_silently_is_the_plain_one(monkeypatch, recwarn, capfd):
+def test_without_a_compiler_it_is_the_plain_one_and_says_so_once(monkeypatch, recwarn, capfd):
     def broken(*arguments, **options):
         def call(*arguments):
             raise RuntimeError("no compiler")
@@ -58,7 +58,9 @@ def test_without_a_compiler_it_silently_is_the_plain_one(monkeypatch, recwarn, c
     monkeypatch.setattr(torch, "compile", broken)
     compiled, plain = (both_ways(LocalResponseNorm("code2012", compiled=way)) for way in (True, False))
     assert all(torch.equal(a, b) for a, b in zip(compiled, plain, strict=True))
-    assert not recwarn.list and capfd.readouterr() == ("", "")
+    (said,) = recwarn.list
+    assert "torch.compile does not work here (RuntimeError: no compiler)" in str(said.message)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_is_compiled_unless_asked_or_to_evaluate(monkeypatch):

@@ -61,7 +61,7 @@ def test_most_of_its_cells_are_checked(code):
         ("07_train", {"dataset": "imagenet"}, "dataset = 'imagenet'; accepted are auto, embedded"),
         ("07_train", {"epochs": 0}, "epochs = 0; accepted is 'auto', or greater than or equal to 1"),
         ("01_architecture", {"image_size": 20}, "image_size = 20; accepted is greater than or equal to 64"),
-        ("02_relu_vs_tanh", {"target": 1.5}, "target = 1.5; accepted is 'auto', or less than 1"),
+        ("02_relu_vs_tanh", {"tanh_rate": -1}, "tanh_rate = -1; accepted is greater than 0"),
         ("03_lrn", {"dataset": "embedded"}, "dataset = 'embedded'; accepted is 'auto', or 'embedded32' or 'cifar10'"),
     ],
 )
@@ -84,14 +84,12 @@ def test_a_misspelt_parameter_ends_a_run_of_papermill(tmp_path, monkeypatch):
     assert error.value.exec_count <= 3
 
 
-def test_models_and_training_belong_to_the_library(code):
+def test_it_defines_no_class(code):
+    """What a reader writes is a few plain lines; a class belongs to the library."""
     for cell in code:
         lines = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
         for node in ast.walk(ast.parse("\n".join(lines))):
             assert not isinstance(node, ast.ClassDef), f"cell {cell.id!r} defines class {node.name}"
-            if isinstance(node, ast.For | ast.While):
-                called = {getattr(inner, "attr", "") for inner in ast.walk(node)}
-                assert not {"backward", "zero_grad"} & called, f"cell {cell.id!r} has a training loop"
 
 
 def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from alexnet_lib import alexnet
+from alexnet_lib.figures import comparisons
 from alexnet_lib.learning import initialise
 from alexnet_lib.study.sub_networks import (
     approximation,
@@ -140,3 +142,27 @@ def test_correlation_of_copies_is_one(net, features):
     with torch.no_grad():
         copied.fc7.weight[:] = copied.fc7.weight[0].abs()
     assert correlation(copied, features) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_picture_of_prices_shows_every_net_where_it_is_paid_for():
+    place = comparisons.price({1: [48.0, 47.0], 2: [46.0]}, {2: [43.0, 42.0, 44.0]}).axes[0]
+    dots = [
+        (line.get_marker(), *line.get_xydata().T.tolist()) for line in place.lines if line.get_linestyle() == "None"
+    ]
+    assert dots == [("o", [1, 1], [48, 47]), ("o", [2], [46]), ("D", [2, 2, 2], [43, 42, 44])]
+    means = [line.get_ydata()[0] for line in place.lines if line.get_linewidth() == 2]
+    assert means == [47.5, 46, 43]
+
+
+def test_nets_are_compared_by_their_training_error_from_high_to_low():
+    table = pd.DataFrame({0: [3.0, 1.0], 1: [5.0, 3.0]}, index=[0.1, 0.5])
+    place = comparisons.by_training_error({"points": {"with dropout": table}}).axes[0]
+    assert place.get_xlim()[0] > 50 > 10 > place.get_xlim()[1]
+    assert place.lines[-1].get_xydata().tolist() == [[10, 4], [50, 2]]  # the mean of the seeds
+
+
+def test_distances_of_the_halved_net_stand_on_one_scale():
+    table = pd.DataFrame({"geometric": [0.0, 0.1], "arithmetic": [0.1, 0.4]}, index=[1.0, 3.0])
+    figure = comparisons.halving({"one": table, "two": table})
+    assert [place.get_ylim() for place in figure.axes] == [(-0.02, 0.52)] * 2
+    assert figure.axes[1].lines[1].get_xydata().tolist() == [[1, 0.1], [3, 0.4]]

@@ -37,7 +37,7 @@ def test_a_run_learns_and_leaves_a_record(place):
     assert summary["seconds"] > 0 and 0 <= summary["waiting_for_data"] < 1
     assert record.config["width"] == 0.05 and len(record.timing) == 12
     assert sorted(p.name for p in record.folder.iterdir()) == sorted(
-        ["config.json", "history.csv", "summary.json", "timing.csv", *CHECKPOINTS]
+        ["config.json", "history.csv", "losses.csv", "summary.json", "timing.csv", *CHECKPOINTS]
     )
 
 

@@ -32,6 +32,7 @@ from .store_files import FORMS, read_meta
 from .unfinished import Unfinished, make_store, npy_bytes, npy_header, tidy, word_sum, work_of, write_file
 
 CHUNK, GROUP = 256, 8  # files
+SMALL = 128  # pixels a side
 LARGEST_SIZE = 10_000  # pixels a side
 NOTES = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
@@ -110,7 +111,6 @@ class Prepared(NamedTuple):
     sha256: str | None
     reason: str | None = None
     image: np.ndarray | None = None
-    products: np.ndarray | None = None  # of its colours
     stored: bytes | memoryview = b""  # of the image
     check: int = 0  # of these bytes
 
@@ -125,7 +125,25 @@ def _prepare_file(file: SourceFile, size: int, form: str) -> Prepared:
     except ValueError as error:
         return Prepared(digest, str(error))
     stored = encode(image) if form == "jpeg" else image.reshape(-1).data
-    return Prepared(digest, None, image, colour_products(image), stored, word_sum(stored))
+    return Prepared(digest, None, image, stored, word_sum(stored))
+
+
+class Group(NamedTuple):
+    """What became of some files, and the sums over their images, which are exact in any order."""
+
+    files: list[Prepared]
+    total: np.ndarray  # of the images, uint16, which holds 256 of them
+    products: np.ndarray  # of their colours
+
+
+def _prepare_group(files: list[SourceFile], size: int, form: str) -> Group:
+    done = [_prepare_file(file, size, form) for file in files]
+    images = [one.image for one in done if one.image is not None]
+    total = np.zeros((size, size, 3), np.uint16)
+    for image in images:
+        total += image
+    together = [np.concatenate(images)] if size < SMALL and images else images  # a call takes longer than its work
+    return Group(done, total, sum(map(colour_products, together), np.zeros((3, 3))))
 
 
 # ------------------------------------------------------------------------------------------------ from files to a store
@@ -207,15 +225,15 @@ def _append_all(so_far: Unfinished, split: Split, workers: int | None, progress:
     bar = progress_bar(len(files), f"preparing {split.about['source']}", "file", progress, initial=start)
     with bar, _single_threads(workers or cores()) as pool:
 
-        def begin(chunk: list[SourceFile]) -> Iterator[list[Prepared]]:
+        def begin(chunk: list[SourceFile]) -> Iterator[Group]:
             """Some files at a time, because each result wakes the thread that waits."""
             groups = [chunk[i : i + GROUP] for i in range(0, len(chunk), GROUP)]
-            return pool.map(lambda group: [_prepare_file(f, so_far.size, so_far.form) for f in group], groups)
+            return pool.map(lambda group: _prepare_group(group, so_far.size, so_far.form), groups)
 
         chunks = [files[i : i + CHUNK] for i in range(start, len(files), CHUNK)]
         ahead = [begin(chunk) for chunk in chunks[:1]]
         for chunk, following in zip_longest(chunks, chunks[1:], fillvalue=[]):
-            done = [one for group in ahead.pop() for one in group]
+            done = list(ahead.pop())
             ahead.append(begin(following))  # the cores go on while a chunk is written
             so_far.append(chunk, done)
             bar.update(len(chunk))

@@ -12,7 +12,7 @@ from ..colours import ColourPCA
 from .jpeg_store import IMAGES, OFFSETS, JpegImages
 from .pieces import Rows
 
-FORMS = ("raw", "jpeg")
+FORMS, RAW = ("raw", "jpeg"), "images.npy"
 COUNT = "a whole number from 1 on", lambda value: type(value) is int and value >= 1
 TEXTS = "a list of names", lambda value: isinstance(value, list) and value and all(isinstance(v, str) for v in value)
 META = {"classes": TEXTS, "images": COUNT, "size": COUNT, "files": COUNT} | {
@@ -42,7 +42,7 @@ def read_store(folder: Path):
     if meta.get("form") == "jpeg":
         images = _open_jpeg(folder, count, size)
     else:
-        images = _read(folder / "images.npy", np.uint8, (count, size, size, 3))
+        images = _read(folder / RAW, np.uint8, (count, size, size, 3))
     return images, labels, mean, _colour_axes(meta, folder), meta["classes"], meta
 
 

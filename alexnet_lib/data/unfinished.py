@@ -72,9 +72,9 @@ class Unfinished:
             file.seek(len(self.header))
             return all(word_sum(file.read(record["bytes"])) == record["check"] for record in self.records())
 
-    def append(self, chunk: list, done: list) -> None:
+    def append(self, chunk: list, groups: list) -> None:
         """Add one chunk: data first, then the note that it counts."""
-        state = self.state
+        state, done = self.state, [one for group in groups for one in group.files]
         state["image_bytes"] = _put(self.images, state["image_bytes"], (one.stored for one in done))
         records = [
             {"file": source.name, "label": source.label, "sha256": one.sha256, "reason": one.reason}
@@ -84,13 +84,10 @@ class Unfinished:
         lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         state["record_bytes"] = _put(self.records_file, state["record_bytes"], [lines])
         state["record_check"] = zlib.crc32(lines, state["record_check"])
-        images = [one for one in done if one.image is not None]
-        total = np.zeros((self.size, self.size, 3), np.uint16)  # holds a chunk: 256 times 255 is less than 2¹⁶
-        for one in images:
-            total += one.image
-            state["products"] += one.products
-        state["sum"] += total
-        state["rows"] += len(images)
+        for group in groups:
+            state["sum"] += group.total
+            state["products"] += group.products
+        state["rows"] += sum(one.reason is None for one in done)
         state["files"] += len(chunk)
         self._save()
 

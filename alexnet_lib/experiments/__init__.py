@@ -3,14 +3,14 @@
 from .. import lazily
 
 NAMES = {
-    "ablations": "LEVELS PICTURES SHORT SHORT_RUN answered averaged_errors epochs_ratio final_errors gain gains "
-    "histories inputs_of results run_variant short_gain silenced_errors slowdowns spread_of stated "
-    "ten_views_gain",
-    "cifar_experiments": "LONGEST at_best_rate epochs_by_run epochs_to figure1_reference lrn_pair race speedup "
-    "speedup_table training_curves",
+    "ablations": "LIGHTS LONG PICTURES SHORT SHORT_RUN answered averaged_errors final_errors gain gains histories "
+    "results run_variant short_gain silenced_errors slowdowns spread_of stated ten_views_gain tinted_errors",
+    "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup "
+    "speedup_table",
+    "evidence": "effects interval missing",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
     "sequel": "pair",
-    "stalls": "stalled",
+    "stalls": "outcomes",
     "trained": "full_size_kernels search_seconds",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, NAMES)

@@ -12,12 +12,13 @@ with random crops, colour noise and dropout.
     python -m alexnet_lib.experiments.ablations pooling --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations augmentation --short
+    python -m alexnet_lib.experiments.ablations augmentation --long
     python -m alexnet_lib.experiments.ablations parts --dataset imagenette73 --epochs 15 --only no-lrn one-gpu
 
 Finished runs are skipped, and interrupted ones go on. Each run is kept as
 results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images, and
 `silenced.csv`, the errors on validation images when hidden units are silenced at test time. The question augmentation
-adds `averaged.csv`, the errors with one view and with ten.
+adds `averaged.csv`, the errors with one view and with ten, and `tinted.csv`, the errors in other lights.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..augmentation import centre_crops
+from ..augmentation import centre_crops, in_light, recoloured
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of, predict, to_input, top_k_error
 from ..learning import RECIPES
@@ -78,11 +79,13 @@ QUESTIONS = {
     "worth": ("baseline", *WORTH),
 }
 TESTED = 1024  # training images
-AS_THEY_ARE, SILENCED, AVERAGED = "as_they_are.csv", "silenced.csv", "averaged.csv"
+AS_THEY_ARE, SILENCED, AVERAGED, TINTED = "as_they_are.csv", "silenced.csv", "averaged.csv", "tinted.csv"
+# what red, green and blue are multiplied by
+LIGHTS = {"as it is": (1, 1, 1), "dim": (0.6,) * 3, "bright": (1.5,) * 3, "warm": (1.2, 1, 0.8), "cold": (0.8, 1, 1.2)}
+NOISES = (0.1, 0.3)  # deviations of α
 # enough to overfit within ten epochs: a narrow net without dropout, at a high rate
 SHORT_RUN = {"width": 0.125, "epochs": 10, "dropout": 0.0, "learning_rate": 0.008}
-SHORT = REFERENCE / "augmentation-short"
-LEVELS = {"embedded": (0.5, 0.25), "imagenette73": (0.6, 0.4)}  # top-1 errors that all runs reach
+SHORT, LONG = REFERENCE / "augmentation-short", REFERENCE / "augmentation-long"
 
 
 def name_of(variant: str, dataset: str, seed: int | str) -> str:
@@ -147,6 +150,7 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
             write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
             write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
             if question == "augmentation":
+                write_table(kept / TINTED, tinting(record))
                 write_table(kept / AVERAGED, averaging(record))
 
 
@@ -176,6 +180,18 @@ def averaging(record: Record) -> list[dict]:
         errors = top_k_error(predict(net, stores["val"].images, mean, views, average=average), labels)
         rows.append({"views": views, "average": average, "top1": round(errors[1], 5), "top5": round(errors[5], 5)})
     return rows
+
+
+def tinting(record: Record) -> list[dict]:
+    """The top-1 validation errors of a finished run, one view, in each of LIGHTS and with colour noise of NOISES."""
+    stores, net = data_of(record), load_net(record)
+    mean, val, pca = mean_of(stores["train"], record.config["image_size"]), stores["val"], stores["train"].pca
+    pictures = {light: in_light(val.images, gains) for light, gains in LIGHTS.items()}
+    normals = np.random.default_rng(0).standard_normal((len(val), 3))
+    for std in NOISES:
+        pictures[f"noise {std}"] = recoloured(val.images, 0, pca, normals, std, "deviation")
+    errors = {light: top_k_error(predict(net, images, mean), val.labels)[1] for light, images in pictures.items()}
+    return [{"light": light, "top1": round(error, 5)} for light, error in errors.items()]
 
 
 def final_errors(record: Record) -> dict[str, float]:
@@ -237,6 +253,13 @@ def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder
     runs = kept_runs(dataset, variant, folder).items()
     tables = [pd.read_csv(run.folder / AVERAGED).assign(seed=seed) for seed, run in runs]
     return pd.concat(tables, ignore_index=True).assign(top1=lambda t: 100 * t["top1"], top5=lambda t: 100 * t["top5"])
+
+
+def tinted_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = LONG) -> pd.DataFrame:
+    """Top-1 validation errors of the kept runs in per cent, one row a light, one column a seed; see `tinting`."""
+    runs = kept_runs(dataset, variant, folder).items()
+    tables = {seed: pd.read_csv(run.folder / TINTED).set_index("light")["top1"] for seed, run in runs}
+    return 100 * pd.DataFrame(tables)
 
 
 def ten_views_gain(dataset: str = "embedded", column: str = "top1", folder: Path = REFERENCE):
@@ -307,12 +330,14 @@ def main(arguments=None) -> None:
     parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
     parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
     parser.add_argument("--short", action="store_true", help=f"runs of seconds, kept in {SHORT.name}: {SHORT_RUN}")
+    parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}, so all variants are of one machine")
     with command(parser, arguments) as given:
         asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
         chosen = {name: getattr(given, name) or "auto" for name in asked}
         chosen |= SHORT_RUN if given.short else {}
         settings = TrainSettings(dataset=given.dataset, speed=given.speed, **chosen)
-        run_all(given.question, settings, given.seeds, given.only, SHORT if given.short else REFERENCE)
+        folder = SHORT if given.short else LONG if given.long else REFERENCE
+        run_all(given.question, settings, given.seeds, given.only, folder)
 
 
 if __name__ == "__main__":

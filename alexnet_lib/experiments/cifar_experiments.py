@@ -5,6 +5,7 @@ Several commands can run side by side, each with its own --only.
 
     python -m alexnet_lib.experiments.cifar_experiments figure1 --only 19pct tanh
     python -m alexnet_lib.experiments.cifar_experiments figure1 --small
+    python -m alexnet_lib.experiments.cifar_experiments crossed
     python -m alexnet_lib.experiments.cifar_experiments lrn --epochs 50 --seeds 0 1 2
     python -m alexnet_lib.experiments.cifar_experiments summary
 """
@@ -21,7 +22,7 @@ from ..cifar_nets import ACTIVATIONS, NETS
 from ..dataset import load_dataset
 from ..paths import REFERENCE, runs_dir
 from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
-from ..runs.notebooks import LrnSettings, ReluSettings
+from ..runs.notebooks import LrnSettings
 from ..runs.records import Record, keep, provenance, read_json, write_json, write_table
 from ..runs.settings import resolve
 from ..training import NonFiniteLoss
@@ -44,8 +45,14 @@ REGIMES = {
     "fan_in": {"initialisation": "fan_in", "input_divisor": 64.0, "learning_rate": 0.01},
 }
 SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}  # for a laptop: centres of generated pictures
-EARLY = (0.65, 6)  # training error and epochs at which a reader's run on them ends
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+CROSSED = ["initialisation", "input_divisor", "activation"]  # what a run of `crossed` is besides its rate and seed
+# rates at which the searches of `crossed` begin; the fourth combination is in the table of `figure1(small=True)`
+BEGIN = {("published", 1.0, "relu"): 0.003, ("published", 1.0, "tanh"): 0.03}
+BEGIN |= {("published", 64.0, "relu"): 0.03, ("published", 64.0, "tanh"): 0.03}
+BEGIN |= {("fan_in", 1.0, "relu"): 0.00001, ("fan_in", 1.0, "tanh"): 0.01}
+CROSSED_EPOCHS, CROSSED_RATES = 4, (0.000001, 0.000003, 0.00001, *RATES, 0.3)
+CROSSED_COMMAND = "python -m alexnet_lib.experiments.cifar_experiments crossed"
 
 
 def figure1(only=(), small: bool = False, **common) -> None:
@@ -71,31 +78,49 @@ def unregularised(net: str, regime: str, activation: str) -> dict:
     return fixed | {"augmentation": False, "target_error": TARGET, "give_up_epochs": PACE} | REGIMES[regime]
 
 
-def race(asked: ReluSettings) -> dict[tuple[str, str], CifarSettings]:
-    """The four runs of notebook 02, ReLU and tanh with each initialisation, {(initialisation, activation): settings}.
+def crossed(only=(), **common) -> None:
+    """Initial weights and pixel scale in the combinations of BEGIN, on the generated pictures: their table is kept.
 
-    On the generated pictures they are those of `figure1(small=True)` and end early.
+    A run has CROSSED_EPOCHS and one seed; from BEGIN, rates go up and down until one does worse than one that learns.
     """
-    dataset = choose_pictures(asked.dataset)
-    small = dataset == SMALL["dataset"]
-    target, epochs = EARLY if small else (TARGET, LONGEST)
-    ends = {"target_error": target if asked.target == "auto" else asked.target, "give_up_epochs": None}
-    ends["stages"] = ((epochs if asked.epochs == "auto" else asked.epochs, 1.0),)
-    common = {"dataset": dataset, "seed": asked.seed, "device": asked.device, "precision": asked.precision}
-    common |= ends | {"experiment": "race"} | (SMALL if small else {})
-    runs, committed = {}, figure1_reference(experiment(small))
-    for regime, activation in itertools.product(REGIMES, ("relu", "tanh")):
-        rate = getattr(asked, f"{regime}_rate")
-        rate = best_rate(committed, asked.net, regime, activation) if rate == "auto" else rate
-        settings = unregularised(asked.net, regime, activation) | common | {"learning_rate": rate}
-        runs[regime, activation] = CifarSettings(**settings)
-    return runs
+    rows = []
+
+    def last_error(run: CifarSettings, _limit=None) -> tuple[float, float]:
+        run, about = resolve(run, load_dataset(run.dataset)["train"]), [*CROSSED, "learning_rate", "seed"]
+        rows.append({name: getattr(run, name) for name in about} | {"epoch": 0})
+        try:
+            history = training_curves(train_cifar(run).history)
+        except NonFiniteLoss:
+            return math.inf, math.inf
+        rows[-1:] = [rows[-1] | row for row in history.to_dict("records")]
+        error = rows[-1]["training_error"]
+        return error if error < LEARNS else math.inf, error
+
+    for kind, begin in BEGIN.items():
+        if set(only) <= set(kind):
+            fixed = unregularised("19pct", kind[0], kind[2]) | SMALL | {"experiment": "figure1-crossed"}
+            fixed |= {"stages": ((CROSSED_EPOCHS, 1.0),), "target_error": None, "give_up_epochs": None}
+            fixed |= {"input_divisor": kind[1], "learning_rate": begin}
+            rate, _ = fastest_rate(CifarSettings(**fixed | common), last_error, CROSSED_RATES)
+            print(f"{kind[0]}, pixels ÷ {kind[1]:g}, {kind[2]}: rate {rate:g}", flush=True)
+    if not only:
+        folder = REFERENCE / "figure1-crossed"
+        folder.mkdir(parents=True, exist_ok=True)
+        order = [*CROSSED, "learning_rate", "epoch"]
+        table = pd.DataFrame(rows).sort_values(order, ignore_index=True).dropna(axis=1, how="all")
+        write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[5:], 5)).to_dict("records"))
+        write_json(folder / "about.json", {"command": CROSSED_COMMAND, "dataset": SMALL["dataset"]} | provenance())
 
 
-def best_rate(table: pd.DataFrame, net: str, regime: str, activation: str) -> float:
-    """The best rate of a kind in a `figure1_table`; where it has no such run, the rate at which a search begins."""
-    rates = at_best_rate(epochs_by_run(table)).groupby(KIND)["learning_rate"].first()
-    return float(rates.get((net, regime, activation), REGIMES[regime]["learning_rate"]))
+def crossed_reference() -> pd.DataFrame:
+    """The error after CROSSED_EPOCHS of all four combinations, from two committed tables, one row a rate."""
+    regime = REGIMES["fan_in"]
+    fourth = figure1_reference("figure1-small").query("net == '19pct' and seed == 0 and initialisation == 'fan_in'")
+    fourth = fourth[fourth["activation"].isin(["relu", "tanh"])].assign(input_divisor=regime["input_divisor"])
+    others = kept_table(REFERENCE / "figure1-crossed" / "runs.csv", CROSSED_COMMAND)
+    columns = [*CROSSED, "learning_rate", "epoch", "training_error"]
+    table = pd.concat([others[columns], fourth[columns]])
+    return table[table["epoch"] == CROSSED_EPOCHS].drop(columns="epoch").reset_index(drop=True)
 
 
 def experiment(small: bool) -> str:
@@ -103,15 +128,16 @@ def experiment(small: bool) -> str:
     return "figure1-small" if small else "figure1"
 
 
-def fastest_rate(settings: CifarSettings, measure: Callable | None = None) -> tuple[float, float]:
+def fastest_rate(settings: CifarSettings, measure: Callable | None = None, grid=None) -> tuple[float, float]:
     """The rate that reaches the target in the fewest epochs, or comes nearest, and these epochs; inf if none does.
 
     The search goes from settings.learning_rate up, then down, each way until a rate does worse than the best so far;
     while none has reached the target, until two in a row do worse than one that learns. No run is longer than the best.
     """
-    measure, start = measure or epochs_needed, RATES.index(settings.learning_rate)
-    best, above = (math.inf, math.inf, settings.learning_rate), RATES[start:]
-    for rates in (above, RATES[:start][::-1]):
+    measure, grid = measure or epochs_needed, grid or RATES
+    start = grid.index(settings.learning_rate)
+    best, above = (math.inf, math.inf, settings.learning_rate), grid[start:]
+    for rates in (above, grid[:start][::-1]):
         worse = 0
         for rate in rates:
             limit = math.ceil(min(LONGEST, best[0]))
@@ -302,7 +328,7 @@ def summary(small: bool = False) -> None:
 
 def main(arguments=None) -> None:
     parser = command_line("cifar_experiments", __doc__)
-    parser.add_argument("command", choices=["figure1", "lrn", "summary"])
+    parser.add_argument("command", choices=["figure1", "crossed", "lrn", "summary"])
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
     parser.add_argument("--only", nargs="+", default=[], choices=words, help="the runs that have all of these")
@@ -315,6 +341,8 @@ def main(arguments=None) -> None:
         match given.command:
             case "figure1":
                 figure1(given.only, given.small, **common)
+            case "crossed":
+                crossed(given.only)
             case "lrn":
                 lrn(given.epochs, given.seeds, given.only, **common)
             case "summary":

@@ -103,14 +103,6 @@ def outcomes(folder: Path = KEPT) -> pd.DataFrame:
     return last.assign(steps=last["step"], left=last["step"].where(learned)).drop(columns=["step", "loss", "classes"])
 
 
-def stalled(folder: Path = KEPT) -> pd.DataFrame:
-    """How many runs of each kind stalled, and the median number of steps after which the others had left, or NaN."""
-    order = ["width", "rescaled", "dataset"]
-    groups = outcomes(folder).groupby([*order, "rule"])
-    table = groups["left"].agg(runs="size", stalled=lambda left: int(left.isna().sum()), left="median")
-    return table.reset_index().sort_values([*order, "left"], ascending=[False, False, True, True])
-
-
 def main(arguments=None) -> None:
     parser = command_line("stalls", __doc__)
     parser.add_argument("--datasets", nargs="+", default=["embedded", "imagenette73"])

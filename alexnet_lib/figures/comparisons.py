@@ -53,7 +53,7 @@ def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str
 @in_style
 def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], bins: int = 40) -> Figure:
     """How the sub-networks of a net answer: for each title their probabilities of one class, and marked values."""
-    figure, axes = new_figure(10, 3, 1, len(panels), sharey=True)
+    figure, axes = new_figure(8, 2.5, 1, len(panels), sharey=True)
     tallest = 0
     for place, (title, (probabilities, marks)) in zip(axes[0], panels.items(), strict=True):
         counts, *_ = place.hist(
@@ -61,7 +61,7 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
         )
         for (name, value), (style, colour) in zip(marks.items(), LINES, strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
-        place.set(title=title, xlabel="probability of the first class")
+        place.set(title=title, xlabel="probability of the class chosen")
         place.legend(fontsize=8, loc="upper center", frameon=True, framealpha=1, edgecolor="white")
         tallest = max(tallest, counts.max())
     axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.35 * tallest))  # room for the legends
@@ -74,7 +74,7 @@ def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
 
     panels: for each title and net a table by share, one column a seed.
     """
-    figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
+    figure, axes = new_figure(7.5, 2.4, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), look in zip(tables.items(), LINES, strict=False):
             seed_lines(place, 100 * table.index, 100 * table, look, name)
@@ -90,13 +90,64 @@ def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure
 
     panels: for each title and net a table by level, one column a seed.
     """
-    figure, axes = new_figure(10, 3.2, 1, len(panels), sharey=True)
+    figure, axes = new_figure(7.5, 2.4, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), look in zip(tables.items(), LINES, strict=False):
             seed_lines(place, 100 * table.index, table, look, name)
         level(place, paper, "the paper", 100 * table.index.min())
         place.set(title=title, xlabel="level of top-1 error (%)")
         place.invert_xaxis()
-    axes[0, 0].set(ylabel="epochs with dropout / without", ylim=(0, None))
-    axes[0, -1].legend()
+    axes[0, 0].set(ylabel="epochs, with / without", ylim=(0, None))
+    axes[0, -1].legend(loc="lower left")
+    return figure
+
+
+@in_style
+def price(averaged: dict[int, Sequence[float]], dropped: dict[int, Sequence[float]]) -> Figure:
+    """Error by price: averages of separate nets, and single nets with dropout, a dot each and a line at their mean.
+
+    Both by price, in trainings of one net without dropout: the errors in per cent.
+    """
+    figure, axes = new_figure(6.5, 3)
+    place, looks = axes[0, 0], {"average of separate nets": ("o", INK), "one net with dropout": ("D", ACCENT)}
+    for (name, (marker, colour)), errors in zip(looks.items(), (averaged, dropped), strict=True):
+        for number, (cost, values) in enumerate(errors.items()):
+            label = "" if number else name
+            place.plot([cost] * len(values), values, marker, color=colour, mfc="white", markersize=5, label=label)
+            place.plot([cost - 0.15, cost + 0.15], [np.mean(values)] * 2, color=colour, linewidth=2)
+    place.plot(list(averaged), [np.mean(values) for values in averaged.values()], color=INK, linewidth=0.8, zorder=0)
+    place.set(xlabel="price, in trainings of one net", ylabel="validation error, top-1 (%)", xticks=list(averaged))
+    place.legend()
+    return figure
+
+
+@in_style
+def by_training_error(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """Quantities of nets as they learn, by their error on training images; thin lines the seeds, thick ones their mean.
+
+    panels: for each quantity and net a table by training error (0 to 1), one column a seed.
+    """
+    figure, axes = new_figure(7.5, 2.3, 1, len(panels))
+    for place, (quantity, tables) in zip(axes[0], panels.items(), strict=True):
+        for (name, table), look in zip(tables.items(), LINES, strict=False):
+            seed_lines(place, 100 * table.index, table, look, name)
+        place.set(xlabel="training error, top-1 (%)", title=quantity, ylim=(0, None))
+        place.invert_xaxis()
+    axes[0, 0].legend()
+    return figure
+
+
+@in_style
+def halving(panels: dict[str, pd.DataFrame]) -> Figure:
+    """How far the halved net is from the averages of its sub-networks, by the strength of its weights.
+
+    panels: for each title a table by strength, a column of distances (0 to 1) for each average.
+    """
+    figure, axes = new_figure(7, 2.1, 1, len(panels), sharey=True)
+    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
+        for name, (style, colour) in zip(table, LINES, strict=False):
+            place.plot(table.index, table[name], style, color=colour, marker="o", markersize=3, label=name)
+        place.set(title=title, xlabel="weights times")
+    axes[0, 0].set(ylabel="distance", ylim=(-0.02, 0.52))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure

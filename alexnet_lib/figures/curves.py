@@ -137,7 +137,7 @@ def activation_functions(table: pd.DataFrame) -> Figure:
 
     table: columns x, activation, value, slope.
     """
-    figure, axes = new_figure(9, 2.8, 1, 2)
+    figure, axes = new_figure(7.2, 2.3, 1, 2)
     for activation, rows in table.groupby("activation", sort=False):
         for place, column in zip(axes[0], ("value", "slope"), strict=True):
             place.plot(rows["x"], rows[column], **LOOKS[activation])
@@ -148,22 +148,98 @@ def activation_functions(table: pd.DataFrame) -> Figure:
 
 
 @in_style
-def race(panels: dict[str, dict[str, pd.DataFrame]], target: float, highest: float = 0.9) -> Figure:
-    """Training error by epoch as in Figure 1; dotted, the target.
+def by_batch(panels: dict[str, dict[str, Sequence[float]]], guess: float, over: int = 40) -> Figure:
+    """Training error by batch: lines, the mean of the last ones; dots, single batches of two lines; dotted, a guess.
 
-    panels: for each title and activation a table: epoch, training_error.
+    panels: for each title and line the error of each batch. Lines named as in LOOKS look so. over: batches of a mean.
     """
-    figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
+    figure, axes = new_figure(max(6.5, 4.5 * len(panels)), 3, 1, len(panels), sharex=True, sharey=True)
     for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
-        for activation, rows in lines.items():
-            place.plot(rows["epoch"], 100 * rows["training_error"], **LOOKS[activation])
+        others = iter(((":", SECOND), ("-.", GREY), ("-", SECOND)))
+        for name, errors in lines.items():
+            style, colour = ("", "") if name in LOOKS else next(others)
+            look = LOOKS.get(name, {"label": name, "linestyle": style, "color": colour})
+            batches = np.arange(1, len(errors) + 1)
+            if len(lines) <= 2:
+                place.plot(batches, 100 * np.asarray(errors), ".", color=look["color"], markersize=2, alpha=0.25)
+            few = min(over, len(errors))
+            means = np.convolve(errors, np.full(few, 1 / few), "valid")
+            place.plot(batches[few - 1 :], 100 * means, linewidth=2, **look)
+        level(place, 100 * guess, "a guess", place.get_xlim()[1])
+        place.set(xlabel="batch", title=title, ylim=(0, 105))
+        place.legend(loc="lower left")
+    axes[0, 0].set_ylabel("training error (%)")
+    return figure
+
+
+@in_style
+def figure_1(
+    panels: dict[str, dict[str, list]], target: float, brackets: dict[str, tuple[float, float, str]]
+) -> Figure:
+    """Training error by epoch as in Figure 1, a line a seed; dotted, the target; a bracket, how far apart they meet it.
+
+    panels: for each title and activation a table a seed: epoch, training_error. brackets: (from, to, text) by title.
+    """
+    figure, axes = new_figure(4.2 * len(panels), 2.8, 1, len(panels), sharex=True, sharey=True)
+    for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for activation, seeds in lines.items():
+            for number, rows in enumerate(seeds):
+                look = LOOKS[activation] | {"linewidth": 1} | ({"label": ""} if number else {})
+                place.plot(rows["epoch"], 100 * rows["training_error"], **look)
         place.axhline(100 * target, color=GREY, linestyle=":")
-        place.set(xlabel="epoch", title=title, ylim=(0, 100 * highest))
-    place.set_xlim(left=0)
-    place.xaxis.get_major_locator().set_params(integer=True)
+        if title in brackets:
+            start, end, text = brackets[title]
+            for x in (start, end):
+                place.plot([x, x], [100 * target - 6, 100 * target], color=INK, linewidth=1)
+            place.plot([start, end], [100 * target - 6] * 2, color=INK, linewidth=2)
+            place.text(start, 100 * target - 8, text, va="top")
+        place.set(xlabel="epoch", title=title, ylim=(0, 80))
+        place.legend(loc="upper right")
     place.text(place.get_xlim()[1], 100 * target, f"{target:.0%}", ha="right", va="bottom", fontsize=9)
     axes[0, 0].set_ylabel("training error (%)")
-    _legend_of_all(axes)
+    return figure
+
+
+@in_style
+def error_by_rate(panels: dict[str, pd.DataFrame], after: int, columns: int = 2) -> Figure:
+    """Training error after some epochs by learning rate, a panel a way to begin: each unit's best rate is filled.
+
+    panels: for each title a table: learning_rate, activation, training_error; several rows of one rate are seeds.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(3.7 * columns, 1.9 * rows, rows, columns, sharex=True, sharey=True)
+    for place, (title, table) in zip(axes.flat, panels.items(), strict=True):
+        for activation, runs in table.groupby("activation"):
+            look, marker = LOOKS[activation], MARKERS[activation]
+            means = 100 * runs.groupby("learning_rate")["training_error"].mean()
+            place.plot(means.index, means, marker=marker, markerfacecolor="white", markersize=5, **look)
+            best = runs[runs["learning_rate"] == means.idxmin()]
+            place.plot(best["learning_rate"], 100 * best["training_error"], marker, color=look["color"], markersize=5)
+        place.set(title=title, xscale="log", ylim=(0, 100))
+        place.minorticks_off()
+    for place in axes[-1]:
+        place.set_xlabel(f"learning rate (of {after} epochs)")
+    for place in axes[:, 0]:
+        place.set_ylabel("error (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    return figure
+
+
+@in_style
+def outputs(panels: dict[str, np.ndarray], flat: float) -> Figure:
+    """What the units of a layer put out, over many pictures: a histogram each; shaded, where the function is flat.
+
+    flat: the absolute value above which an output counts as saturated.
+    """
+    figure, axes = new_figure(2.6 * len(panels), 2.4, 1, len(panels), sharey=True)
+    for place, (title, values) in zip(axes[0], panels.items(), strict=True):
+        for side in (-1, 1):
+            place.axvspan(side * flat, side * 1.03, color=PALE, linewidth=0, zorder=0)
+        shares = np.full(values.size, 100 / values.size)
+        place.hist(values, np.linspace(-1, 1, 41), weights=shares, color=SECOND, edgecolor=INK, linewidth=0.3)
+        place.set(title=title, xlabel="output", xlim=(-1.03, 1.03))
+    axes[0, 0].set_ylabel("units (%)")
     return figure
 
 
@@ -173,7 +249,7 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
 
     panels: for each title a table: epoch, saturated1, saturated2, …
     """
-    figure, axes = new_figure(2.6 * len(panels), 2.6, 1, len(panels), sharey=True)
+    figure, axes = new_figure(2.3 * len(panels), 2, 1, len(panels), sharey=True)
     for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
         layers = rows.filter(like="saturated").dropna(axis=1)
         for number, (layer, style) in enumerate(zip(layers, ("-", "--", ":", "-."), strict=False), start=1):
@@ -183,40 +259,6 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set_ylabel("saturated units (%)")
     axes[0, -1].legend()
     return figure
-
-
-@in_style
-def rate_search(panels: dict[str, pd.DataFrame], longest: int) -> Figure:
-    """Epochs to the target by learning rate; hollow on top, runs that needed more than the longest or were given up.
-
-    panels: for each title a table: learning_rate, activation, epochs (infinite for what was given up).
-    """
-    figure, axes = new_figure(4.8 * len(panels), 3.2, 1, len(panels), sharex=True, sharey=True)
-    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
-        place.axhspan(0.93 * longest, longest * 1.2**4, color=PALE, linewidth=0, zorder=0)
-        for row, (activation, marker) in enumerate(MARKERS.items()):
-            rows = table[table["activation"] == activation].sort_values("learning_rate")
-            if rows.empty:
-                continue
-            reached, look = (rows["epochs"] <= longest).to_numpy(), LOOKS[activation]
-            place.plot(rows["learning_rate"][reached], rows["epochs"][reached], marker=marker, **look)
-            given_up = rows["learning_rate"][~reached]
-            height = np.full(len(given_up), longest * 1.2**row)
-            place.plot(given_up, height, marker, color=look["color"], markerfacecolor="white", markersize=5)
-        place.set(xlabel="learning rate", xscale="log", yscale="log", title=title)
-        place.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "given up"])
-        place.minorticks_off()
-    axes[0, 0].set_ylabel("epochs to the target")
-    _legend_of_all(axes)
-    return figure
-
-
-def _legend_of_all(axes) -> None:
-    """One legend, in the first panel, for the lines of all of them."""
-    shown = {}
-    for place in axes.flat:
-        shown |= {label: line for line, label in zip(*place.get_legend_handles_labels(), strict=True)}
-    axes.flat[0].legend(shown.values(), shown)
 
 
 # --------------------------------------------------------------------------------------------------- §5, learning
@@ -262,7 +304,7 @@ def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
 
 @in_style
 def kernels(weights: np.ndarray, columns: int) -> Figure:
-    """Kernels of the first layer, all on one scale; one block of rows a GPU column.
+    """Kernels of the first layer; one block of rows a column of the net, the first above.
 
     weights: (N, 3, k, k).
     """
@@ -278,4 +320,7 @@ def kernels(weights: np.ndarray, columns: int) -> Figure:
     figure, axes = new_figure(9, 9 * wall.shape[0] / wall.shape[1])
     bare(axes[0, 0])
     axes[0, 0].imshow(wall)
+    for column in range(columns if columns > 1 else 0):
+        middle = (column + 0.5) / columns * len(wall)
+        axes[0, 0].text(-2, middle, f"column {column + 1}", rotation=90, ha="right", va="center", fontsize=9)
     return figure

@@ -295,7 +295,7 @@ def silent_units(sizes: tuple[int, ...], silent: set[tuple[int, int]], cut: set[
 
     silent: (layer, unit) that fall silent. cut: (layer, from unit, to unit) of weights left out, from layer to next.
     """
-    figure, axes = new_figure(10, 2.9, 1, 3)
+    figure, axes = new_figure(8, 2.3, 1, 3)
     off = {(k, i, j) for k, i, j in _weights(sizes) if (k, i) in silent or (k + 1, j) in silent}
     panels = {
         "the whole net": (set(), set()),

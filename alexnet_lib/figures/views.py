@@ -1,37 +1,45 @@
-"""Figures of views and colours, and of when they are made (§4.1); the style is that of `figures.py`."""
+"""Figures of views and colours (§4.1); the style is that of `figures.py`."""
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from .curves import ACCENT, INK, PALE, bare, frame, in_style, name_rows, new_figure
+from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, frame, in_style, label_ticks, name_rows, new_figure
 
 
 @in_style
-def crop_places(image: np.ndarray, views, crops: np.ndarray) -> Figure:
-    """Left, an image with the borders of its crops; right, the crops as the net sees them, the mirrored ones named.
+def crop_places(image: np.ndarray, crops: np.ndarray, top, left, mirrored) -> Figure:
+    """Left, a picture with the borders of its crops; right, the crops; a dot shows where the picture's centre went.
 
-    views: `augmentation.Views` of the one image; crops: (N, side, side, 3).
+    crops: (N, side, side, 3); top, left, mirrored: (N,), as in `augmentation.Views`.
     """
     columns = -(-len(crops) // 2)
     figure = plt.figure(figsize=(2.8 + 1.4 * columns, 3.0), layout="constrained")
     plt.close(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=[2.8, 1.4 * columns])
-    place, side = left.subplots(), crops.shape[1]
+    one, all_of_them = figure.subfigures(1, 2, width_ratios=[2.8, 1.4 * columns])
+    place, side, centre = one.subplots(), crops.shape[1], (len(image) - 1) / 2
     bare(place)
     place.imshow(image)
-    for top, across in zip(views.top, views.left, strict=True):
-        frame(place, (across - 0.5, top - 0.5), side, 2.5, 1)
-    for i, place in enumerate(right.subplots(2, columns, squeeze=False).flat):
+    _dot(place, centre, centre)
+    for down, across in zip(top, left, strict=True):
+        frame(place, (across - 0.5, down - 0.5), side, 2.5, 1)
+    for i, place in enumerate(all_of_them.subplots(2, columns, squeeze=False).flat):
         bare(place)
         if i < len(crops):
             place.imshow(crops[i])
-            title = f"{views.top[i]} down, {views.left[i]} right" + (", mirrored" if views.mirrored[i] else "")
+            for line in (place.axhline, place.axvline):
+                line((side - 1) / 2, color="white", linewidth=0.7)
+            across = centre - left[i]
+            _dot(place, side - 1 - across if mirrored[i] else across, centre - top[i])
+            title = f"{top[i]} down, {left[i]} right" + (", mirrored" if mirrored[i] else "")
             place.set_title(title, fontsize=7.5, loc="center")
     return figure
+
+
+def _dot(axes, x: float, y: float) -> None:
+    axes.plot(x, y, "o", color="white", markeredgecolor=INK, markeredgewidth=1.5, markersize=7)
 
 
 @in_style
@@ -55,18 +63,23 @@ def picture_rows(rows: dict[str, Sequence[np.ndarray]], titles: Sequence[str], s
 
 
 @in_style
-def timeline(panels: dict[str, pd.DataFrame]) -> Figure:
-    """When batches are made and when steps are taken.
+def shift_sizes(sizes: dict[str, np.ndarray], axis_names: Sequence[str]) -> Figure:
+    """By how many grey levels α of one standard deviation moves a picture along each axis, for each reading.
 
-    panels: for each title a table: what ("batch" or "step"), start and end, in seconds.
+    sizes: (3,) for each reading.
     """
-    figure, axes = new_figure(9, 1.15 * len(panels) + 0.3, len(panels))
-    for place, (title, spans) in zip(axes[:, 0], panels.items(), strict=True):
-        for row, (what, colour) in enumerate((("batch", ACCENT), ("step", PALE))):
-            rows = spans[spans["what"] == what]
-            bars = list(zip(rows["start"], rows["end"] - rows["start"], strict=True))
-            place.broken_barh(bars, (row - 0.35, 0.7), facecolor=colour, edgecolor=INK, linewidth=0.6)
-        name_rows(place, ["batch made", "step taken"])
-        place.set(title=title, xlim=(0, spans["end"].max()))
-    axes[-1, 0].set_xlabel("seconds")
+    figure, axes = new_figure(8, 0.42 * len(sizes) + 1.0)
+    place = axes[0, 0]
+    place.axvline(255, color=GREY, linestyle=":")
+    place.text(255, -0.6, " the whole scale", color=GREY, fontsize=9, va="center")
+    for i, (name, marker, colour) in enumerate(zip(axis_names, "os^", (INK, ACCENT, SECOND), strict=True)):
+        values = [size[i] for size in sizes.values()]
+        place.plot(values, range(len(sizes)), marker, color=colour, markersize=7, label=name)
+    place.grid(axis="y", color=PALE)
+    place.set_axisbelow(True)
+    place.set(xscale="log", xlabel="grey levels of 255")
+    place.set_ylim(-0.9, len(sizes) - 0.5)
+    name_rows(place, list(sizes))
+    label_ticks(place, (0.1, 1, 10, 100, 1000))
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure

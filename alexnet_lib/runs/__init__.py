@@ -7,6 +7,6 @@ NAMES = {
     "records": "reference",
     "notebooks": "ArchitectureSettings AugmentationSettings DatasetSettings DropoutSettings GoogLeNetSettings "
     "LrnSettings PoolingSettings QualitativeSettings ReluSettings ResultsSettings parameters",
-    "settings": "TrainSettings resolve",
+    "settings": "TrainSettings find_device resolve",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, NAMES)

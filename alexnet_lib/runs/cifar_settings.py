@@ -10,7 +10,7 @@ from torch import nn
 
 from ..cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from ..dataset import Store, is_prepared
-from ..evaluation import mean_of, predict, to_input, top_k_error
+from ..evaluation import answers, mean_of, to_input, top_k_error
 from ..learning import Recipe
 from .fields import Auto, Count, Dataset, Epochs, Finite, FolderName, Positive, Seed, Share, checked
 from .settings import Run, require_size, with_auto
@@ -66,6 +66,7 @@ class CifarSettings(Run):
     named = CIFAR
     coloured = False
     keeps_images_in_memory = True
+    launches_at_once = True  # with the kernels that it would launch one by one
     warns_of_a_stall = False  # a search over learning rates tries hopeless ones, and gives up by itself
 
     @property
@@ -115,19 +116,23 @@ class CifarSettings(Run):
         """The mean times their number, which may differ from the sum in the last bit: so in all kept histories."""
         return loss / images * images
 
-    def measure(self, net: nn.Module, store: Store, mean, views: int, job) -> dict[str, float]:
+    def measure(self, net: nn.Module, store: Store, mean, views: tuple[int, ...], job) -> dict[int, dict]:
         """Loss, top-1 and top-5 error, one less the mean credit, which rounds as all kept histories do."""
-        scores = predict(net, store.images, mean, views, TESTED_AT_ONCE, divisor=self.input_divisor)
-        errors, labels = top_k_error(scores, store.labels), torch.from_numpy(store.labels).long()
-        loss = -scores.gather(1, labels[:, None]).double().clamp(min=1e-30).log().mean().item()
-        return {"loss": loss, "top1": errors[1], "top5": errors[5]}
+        labels, found = torch.from_numpy(store.labels).long(), {}
+        for count, scores in answers(
+            net, store.images, mean, views, TESTED_AT_ONCE, divisor=self.input_divisor
+        ).items():
+            errors = top_k_error(scores, store.labels)
+            loss = -scores.gather(1, labels[:, None]).double().clamp(min=1e-30).log().mean().item()
+            found[count] = {"loss": loss, "top1": errors[1], "top5": errors[5]}
+        return found
 
     def look_at(self, net: nn.Module, store: Store):
         """The shares of saturated units, over LOOKED_AT training images."""
         rows = np.random.default_rng(self.seed).permutation(len(store))[:LOOKED_AT]
         border = (store.size - self.image_size) // 2
         inside = slice(border, border + self.image_size)
-        centres = store.images[rows][:, inside, inside].contiguous()
+        centres = store.images[rows][:, inside, inside]
         mean = mean_of(store, self.image_size)
         inputs = to_input(centres, mean, self.device, lambda pixels, _: pixels.div_(self.input_divisor))
         return lambda: saturation(net, inputs, self.activation)

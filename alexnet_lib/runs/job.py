@@ -52,6 +52,19 @@ class Job:
         """This replica's part of `count` things: shares differ by at most one."""
         return slice(self.replica * count // self.replicas, (self.replica + 1) * count // self.replicas)
 
+    def own_part(self, count: int) -> slice:
+        """Which of `count` images of its replica this column makes ready for both."""
+        return slice(self.column * count // self.columns, (self.column + 1) * count // self.columns)
+
+    def every_part(self, values: Tensor, count: int) -> Tensor:
+        """The `count` images of a replica, uint8 on the device, from the parts that its columns have made ready."""
+        if self.columns == 1:
+            return values
+        rows = values.new_zeros((count, *values.shape[1:]))
+        rows[self.own_part(count)] = values
+        dist.all_reduce(rows, group=self.group("column"))
+        return rows
+
     def group(self, dimension: str):
         """The processes of this one's row ("column") or column ("replica") of the grid."""
         return self.mesh.get_group(dimension)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,15 +12,25 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from tqdm import tqdm
+
 from .. import ALLOCATOR, cores
 from ..dataset import Store
-from ..progress import PIPE, progress_bar
+from ..progress import PIPE, progress_bar, say
+from . import stopping
 from .folder import History, follow, in_work, require_same
 from .job import POLL_SECONDS, JobFailed
 from .processes import command as job_command
 from .records import Record, whereabouts, write_json
+from .stopping import GO_ON, Stopped
 
 MOST_PROCESSES = 8  # on a machine of fewer cores
+
+NCCL_REMEDIES = (
+    "NCCL carries the messages between GPUs. NCCL_DEBUG=INFO in the environment makes it say more; NCCL_P2P_DISABLE=1 "
+    "helps where GPUs cannot reach each other's memory, NCCL_SHM_DISABLE=1 or a larger /dev/shm in a container, "
+    'NCCL_SOCKET_IFNAME where a machine has several networks; "devices": 1 does without it'
+)
 
 
 def in_notebook() -> bool:
@@ -47,6 +58,7 @@ def torchrun(
     tell: Callable[[dict], None] | None = None,
     outlives: bool = False,
     config: dict | None = None,
+    logs: Path | None = None,
 ) -> list[str]:
     """Run a module of this library in several processes on this machine, and return what the first one printed.
 
@@ -59,9 +71,11 @@ def torchrun(
         tell: called with every state of its progress, as it comes.
         outlives: the job goes on when this process is ended from outside.
         config: settings; a file with them becomes the last argument.
+        logs: a folder for all that each process has printed, where one fails.
 
     Raises:
         JobFailed: with the process that failed first and its last lines.
+        Stopped: a signal has ended it.
         ValueError: more processes than would ever get on.
     """
     if not 1 <= processes <= max(MOST_PROCESSES, cores()):
@@ -84,18 +98,27 @@ def torchrun(
                 if job.poll() is None:  # the caller was interrupted
                     job.terminate()
                     job.wait()
+        if job.returncode == GO_ON:
+            raise Stopped("stopped by a signal")
         if job.returncode:
-            raise JobFailed(
-                (folder / "log").read_text(encoding="utf-8").strip() or f"the job ended with code {job.returncode}"
-            )
+            said = (folder / "log").read_text(encoding="utf-8").strip() or f"the job ended with code {job.returncode}"
+            if logs is not None:
+                shutil.copytree(
+                    folder, logs, ignore=lambda _, names: {n for n in names if n == "store"}, dirs_exist_ok=True
+                )
+                said += f"\nAll that the processes said is in {logs}"
+            raise JobFailed(said + (f"\n{NCCL_REMEDIES}" if "NCCL" in said else ""))
         return printed
 
 
 def _follow(job: subprocess.Popen, path: Path, tell) -> list[str]:
     """The lines that the first process prints until the job ends; states of its progress go to `tell`."""
-    printed, position, ended = [], 0, False
+    printed, position, ended, told_to_stop = [], 0, False, False
     while not ended:
         ended = job.poll() is not None
+        if stopping.asked and not ended and not told_to_stop:
+            job.terminate()
+            told_to_stop = True
         time.sleep(0 if ended else POLL_SECONDS)
         if not path.exists():
             continue
@@ -118,11 +141,14 @@ def watch(description: str, warning: type[Warning] = UserWarning) -> tuple[Calla
     bars = []
 
     def tell(state: dict) -> None:
+        if "line" in state:
+            say(bars[0] if bars else tqdm, state["line"], state["only_to_logs"])
+            return
         if "warning" in state:
             warnings.warn(state["warning"], warning, stacklevel=2)
             return
         if not bars:
-            bars.append(progress_bar(state["total"], description, "step", initial=state["initial"]))
+            bars.append(progress_bar(state["total"], description, "step", initial=state["initial"], says=True))
         bars[0].set_postfix_str(state["postfix"], refresh=False)
         bars[0].update(state["n"] - bars[0].n)
 
@@ -151,6 +177,7 @@ def train_on_devices(run, stores: dict[str, Store], on_epoch, warning: type[Warn
 
     tell, close = watch("training", warning)
     options = {"tell": look, "outlives": in_notebook(), "config": dataclasses.asdict(run)}
+    options["logs"] = run.folder / "logs"
     try:
         torchrun(run.devices, "training", **options)
     except JobFailed as failure:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..architecture import NETS
 from .cells import said
-from .fields import Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, Share, check, checked
+from .fields import Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, check, checked
 
 # what no parameters cell has to begin with, though a reader may add it, and Papermill inject it
 OF_NO_NOTEBOOK = ("augmentation", "experiment", "geometry", "name")
@@ -35,17 +35,14 @@ class ArchitectureSettings:
 
 @checked
 class ReluSettings:
-    """Notebook 02. target: the training error at which a run ends; rates: "auto" are the best of the committed runs."""
+    """Notebook 02. epochs, and learning rates, of the races that it runs itself."""
 
     dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
-    net: Literal["19pct", "18pct", "conv-local-13pct"] = "19pct"
-    target: Auto | Share = "auto"
-    epochs: Auto | Epochs = "auto"
-    published_rate: Auto | Positive = "auto"
-    fan_in_rate: Auto | Positive = "auto"
+    epochs: Epochs = 4
+    relu_rate: Positive = 0.003
+    tanh_rate: Positive = 0.03
     seed: Seed = 0
     device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 @checked
@@ -73,10 +70,10 @@ class PoolingSettings:
 
 @checked
 class AugmentationSettings:
-    """Notebook 05. epochs: of two short runs, 0 for none; noise_std: deviation of α; steps: of the full-size net."""
+    """Notebook 05. epochs: of the net that is tested in other lights; noise_std: of α; steps: of the full-size net."""
 
     dataset: Dataset = "auto"
-    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    epochs: Epochs = 10
     noise_std: Annotated[float, Field(ge=0.0001, le=100)] = 0.1
     steps: Annotated[int, Field(ge=1, le=100)] = 2
     seed: Seed = 0
@@ -85,10 +82,10 @@ class AugmentationSettings:
 
 @checked
 class DropoutSettings:
-    """Notebook 06."""
+    """Notebook 06. epochs: of its small nets without dropout; those with dropout take twice as many."""
 
     dataset: Dataset = "auto"
-    epochs: Epochs = 4
+    epochs: Epochs = 20
     seed: Seed = 0
     device: str = "auto"
 

@@ -15,6 +15,8 @@ import threading
 import time
 from pathlib import Path
 
+from .stopping import GO_ON, STOP_SECONDS
+
 FOLDER = "ALEXNET_JOB"  # in the environment of a process of a job on one machine: the job's private folder
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 POLL_SECONDS = 0.1
@@ -93,6 +95,11 @@ def _watch_over(job: dict, *program: str) -> str | None:
                 return None
             time.sleep(POLL_SECONDS)
         return "the process that started the job has ended"
+    except KeyboardInterrupt:
+        end(workers, STOP_SECONDS)  # they write a checkpoint
+        if {worker.returncode for worker in workers} == {GO_ON}:
+            sys.exit(GO_ON)
+        raise
     finally:
         end(workers)
         if os.getppid() != job["parent"]:
@@ -112,11 +119,11 @@ def _last_words(folder: Path, code: int, rank: int) -> str:
     return f"process {rank} {how}" + ("; its last lines:\n" + "\n".join(lines) if lines else " without a word")
 
 
-def end(processes: list) -> None:
+def end(processes: list, patience: float = GRACE_SECONDS) -> None:
     """Ask processes of `subprocess` or `multiprocessing` to end, and end those that have not done so in time."""
     for process in processes:
         process.terminate()
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + patience
     for process in processes:
         while _runs(process) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS / 10)

@@ -3,8 +3,11 @@
 config.json     the settings, every one of them; a run can be repeated from it
 history.csv     loss, top-1 and top-5 error of every epoch and split; the same bytes when a run is repeated
 timing.csv      seconds, images per second and the share of time spent waiting for data, of every epoch
+losses.csv      the mean loss of every few steps; events/ the same for TensorBoard, where that is installed
 summary.json    the final errors by split and views, and where they come from: versions, device, data, commit
-checkpoint.pt   tensors and plain values; checkpoint.previous.pt is the one before
+checkpoint.pt   tensors and plain values; checkpoint.previous.pt is the one before, and checkpoint.epochN.pt the one of
+                the end of epoch N, before a fall of the rate
+logs/           all that the processes of a job have printed, where one has failed
 
 python -m alexnet_lib.runs.records RUN NAME    keeps a finished run as results/reference/NAME, without its weights
 """

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from .. import cores, inception
 from ..architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, alexnet, skeleton
 from ..augmentation import AUGMENTATIONS
 from ..dataset import Store, choose_dataset
-from ..evaluation import evaluate
+from ..evaluation import evaluate_views
 from ..learning import (
     INITIALISATIONS,
     RECIPES,
@@ -53,6 +54,11 @@ class Run:
     speed = "repeatable"
 
     @property
+    def launches_at_once(self) -> bool:
+        """Whether a GPU may take a step as one graph, and a faster way through the net with speed "fast"."""
+        return self.speed == "fast"
+
+    @property
     def folder(self) -> Path:
         """Where a resolved run is recorded."""
         return runs_dir() / self.experiment / self.name
@@ -65,9 +71,9 @@ class Run:
         """The sum of the losses of a batch, as the history adds it up."""
         return loss
 
-    def measure(self, net: nn.Module, store: Store, mean: Tensor, views: int, job) -> dict[str, float]:
-        """Loss, top-1 and top-5 error of the net."""
-        return evaluate(net, store, mean, views, job)
+    def measure(self, net: nn.Module, store: Store, mean: Tensor, views: tuple[int, ...], job) -> dict[int, dict]:
+        """Loss, top-1 and top-5 error of the net for each number of views; "fast" tests in the run's precision."""
+        return evaluate_views(net, store, mean, views, job, self.speed == "fast" and self.precision == "bf16")
 
     def ending(self, history: list[dict], classes: int) -> str:
         """Why a run with this history ends before its schedule does; "" where it does not."""
@@ -267,13 +273,29 @@ def find_device(name: str = "auto") -> str:
     if torch.backends.mps.is_available():
         here.insert(0, "mps")
     if torch.cuda.is_available():
-        here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count()) if _has_kernels(i)]
     if name == "auto":
         return here[0]
     name = "cuda:0" if name == "cuda" else name
     if name not in here:
         raise ValueError(f"device = {name!r}; on this machine are auto, {', '.join(here)}")
     return name
+
+
+def _has_kernels(number: int) -> bool:
+    """Whether the installed torch was built for a GPU; of one that it was not, a warning says so."""
+    major, minor = torch.cuda.get_device_capability(number)
+    built = [entry.rstrip("af").rpartition("_") for entry in torch.cuda.get_arch_list()]
+    for kind, _, version in built:
+        of = int(version[:-1]), int(version[-1])
+        if kind == "compute" and of <= (major, minor) or kind == "sm" and of[0] == major and of[1] <= minor:
+            return True
+    warnings.warn(
+        f"cuda:{number} ({torch.cuda.get_device_name(number)}, compute capability {major}.{minor}) is left out: the "
+        f"installed torch {torch.__version__} has kernels for {', '.join(torch.cuda.get_arch_list())} alone",
+        stacklevel=4,
+    )
+    return not built  # an unusual build that names none
 
 
 def computes_in_bf16(device: str) -> bool:

@@ -1,4 +1,4 @@
-"""§5, a net before training: its first batch, how its signal spreads, how fast its updates are."""
+"""§5, a net before training: its first batch, and how fast its updates are."""
 
 import dataclasses
 import itertools
@@ -14,26 +14,17 @@ from torch import Tensor, nn
 
 from ..colours import ColourPCA
 from ..dataset import Store
-from ..evaluation import in_evaluation, mean_of
+from ..evaluation import mean_of
 from ..learning import PaperSGD
 from ..loader import ahead, batches, make_batches
 from ..paths import REFERENCE
 from ..runs.settings import TrainSettings
-from .anatomy import trace
 
 
 def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
     """The first inputs of the first epoch, (count, 3, crop, crop), on the CPU."""
     run = dataclasses.replace(run, batch_size=count, device="cpu")
     return next(batches(run, store, mean_of(store, run.image_size), 0, 0))[0]
-
-
-def signal_spread(net: nn.Sequential, images: Tensor) -> pd.Series:
-    """After each learned layer, the standard deviation of a unit over the images, averaged over the units."""
-    with in_evaluation(net):
-        outputs = trace(net, images)
-    learned = [name for name, layer in net.named_children() if hasattr(layer, "weight")]
-    return pd.Series({name: outputs[name].std(0).mean().item() for name in learned})
 
 
 def steps_per_second(net: nn.Sequential, device: str, batch_size: int, image_size: int = 224, steps: int = 3) -> float:

@@ -1,0 +1,132 @@
+"""§5, one update of a net; on a GPU, where launching its kernels takes longer than their work, all of them at once."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..evaluation import rank_credit
+from ..learning import HEAD_WEIGHT, PaperSGD, each_output
+
+EAGER_STEPS = 12  # before a graph: by then cuDNN has chosen its ways, and what is compiled is
+
+
+def train_step(run, state, x: Tensor, labels: Tensor) -> Tensor:
+    """One update (§5); returns its sums of loss, top-1 and top-5 credit, and their number, still on the device."""
+    _seed(x.device, run.seed, state.epoch, state.step)  # of the dropout masks
+    if state.replays is None:
+        return _update(run, state, x, labels)
+    return state.replays(lambda *batch: _update(run, state, *batch), x, labels)
+
+
+def _update(run, state, x: Tensor, labels: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+        logits, *auxiliary = each_output(state.forward(x))
+    logits = logits.float()
+    loss, job = F.cross_entropy(logits, labels, reduction="sum"), state.job
+    extra = [HEAD_WEIGHT * F.cross_entropy(other.float(), labels, reduction="sum") for other in auxiliary]
+
+    state.optimizer.zero_grad()
+    (sum(extra, loss) * (job.replicas / job.batch)).backward()  # the replicas' gradients are averaged
+    state.optimizer.step()
+
+    with torch.no_grad():
+        credit = [rank_credit(logits, labels, k).sum() for k in (1, 5)]
+        count = loss.new_full((), len(labels))  # not from a number on the CPU, which no graph can fetch
+        return torch.stack([run.as_recorded(loss.detach(), len(labels)), *credit, count])
+
+
+def _seed(device: torch.device, *parts: int) -> None:
+    """Seed a device's default generator; torch.manual_seed would seed every device's, which takes as long as a step."""
+    if device.type == "cuda":
+        generator = torch.cuda.default_generators[device.index]
+    else:
+        generator = torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
+    generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
+
+
+@contextmanager
+def arithmetic_of(run) -> Iterator[None]:
+    """How a GPU computes during a run: "repeatable" has the same bits again, wherever torch knows how, without TF32.
+
+    cuBLAS also wants CUBLAS_WORKSPACE_CONFIG, which the package sets before torch is loaded. An operation of which
+    torch knows no repeatable way warns.
+    """
+    fast = run.speed == "fast"
+    if not run.device.startswith("cuda") or fast:
+        torch.backends.cudnn.benchmark = fast
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    matmul, memory = torch.backends.cuda.matmul, torch.utils.deterministic
+    tf32, filled = matmul.allow_tf32, memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    matmul.allow_tf32 = memory.fill_uninitialized_memory = False  # nothing reads memory before it is written
+    try:
+        with torch.backends.cudnn.flags(True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        matmul.allow_tf32, memory.fill_uninitialized_memory = tf32, filled
+
+
+class Replays:
+    """The updates of a run as CUDA graphs, one for each size of a batch and each set of groups that learn.
+
+    The first EAGER_STEPS of a kind are taken as they are. What changes from step to step is in tensors that a graph
+    reads: the batch, the rates (`PaperSGD.fixed_rates`), and the seed of the masks, which torch hands to its graphs. A
+    step that cannot be captured is taken as it is from then on, and `reason` says why.
+
+    Args:
+        optimizer: of the net that is trained.
+        capture: from a function without arguments, another that does the same again and returns the same tensor.
+    """
+
+    def __init__(self, optimizer: PaperSGD, capture: Callable | None = None):
+        self.optimizer, self.capture, self.reason = optimizer, capture or _Captured(), ""
+        self.seen: Counter = Counter()
+        self.ready: dict = {}
+
+    def __call__(self, update: Callable[[Tensor, Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
+        kind = x.shape, x.stride(), tuple(group["lr"] != 0 for group in self.optimizer.param_groups)
+        self.seen[kind] += 1
+        if self.reason or self.seen[kind] <= EAGER_STEPS:
+            return update(x, labels)
+        if kind not in self.ready:
+            given = torch.empty_like(x), torch.empty_like(labels)
+            try:
+                with self.optimizer.fixed_rates():
+                    self.ready[kind] = *given, self.capture(lambda: update(*given))
+            except RuntimeError as error:
+                self.reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                warnings.warn(f"a step is no CUDA graph here, so small nets take longer: {self.reason}", stacklevel=3)
+                return update(x, labels)
+        own_x, own_labels, replay = self.ready[kind]
+        own_x.copy_(x)
+        own_labels.copy_(labels)
+        with self.optimizer.fixed_rates():
+            return replay().clone()
+
+
+class _Captured:
+    """Captures on a GPU. All graphs of a run share their memory, for no two of them run at the same time."""
+
+    def __init__(self):
+        self.pool = None
+
+    def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # others may make batches
+            result = work()
+        self.pool = graph.pool()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay

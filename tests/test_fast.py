@@ -1,0 +1,201 @@
+"""§3 by other ways for a GPU: equal to the plain net, column by column, as blocks, as one kernel, as a graph."""
+
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from alexnet_lib import LocalResponseNorm, PaperSGD, alexnet
+from alexnet_lib.architecture import NETS
+from alexnet_lib.dataset import load_dataset
+from alexnet_lib.evaluation import mean_of
+from alexnet_lib.loader import make_batches
+from alexnet_lib.run_state import RunState
+from alexnet_lib.runs import fast, step
+from alexnet_lib.runs.settings import resolve
+from tests.small_runs import NAME, settings
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("changes", [{}, {"geometry": "padding2"}, {"pooling": "run147"}, {"without": "conv4"}])
+def test_the_fast_net_is_the_plain_one_in_float64(net, changes):
+    plain = alexnet(net, 7, width=0.1, image_size=99, dropout=0.0, seed=0, **changes).double()
+    x = torch.rand(2, 3, 99, 99, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 255 - 128
+    found = []
+    for forward in (plain, fast.Fast(plain)):
+        plain.zero_grad()
+        logits = forward(x)
+        F.cross_entropy(logits, torch.tensor([1, 4])).backward()
+        found.append([logits, *(p.grad.clone() for p in plain.parameters())])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride", "padding"), [(224, 11, 4, 0), (227, 11, 4, 0), (224, 11, 4, 2)])
+def test_a_convolution_over_blocks_is_the_one_with_a_stride(side, kernel, stride, padding):
+    layer = nn.Conv2d(3, 8, kernel, stride, padding)
+    x = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
+    (y,) = fast.convolved(layer, [x])
+    torch.testing.assert_close(y, layer(x), rtol=1e-5, atol=1e-5)
+    places = y.shape[-1]
+    assert fast.as_blocks(x, layer).shape[1:] == (48, places + 2, places + 2)
+    assert fast.kernels_of_blocks(layer.weight, stride).shape == (8, 48, 3, 3)
+
+
+def test_columns_are_computed_from_tensors_of_their_own():
+    net, seen = alexnet("paper", 7, width=0.1, image_size=99, seed=0), []
+    parts = fast.convolved(net.conv1, [torch.rand(2, 3, 99, 99)], wanted=2)
+    for layer in (net.conv2, net.conv3, net.conv4, net.conv5):
+        seen.append(len(parts))
+        parts = fast.convolved(layer, parts, wanted=2)
+    assert seen == [2, 2, 2, 2] and [part.shape[1] for part in parts] == [net.conv5.out_channels // 2] * 2
+
+
+def test_another_net_is_called_as_it_is():
+    class Other(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    x = torch.ones(2)
+    assert fast.Fast(Other())(x) == (x, x)
+
+
+KERNEL = """
+import torch
+from torch import nn
+from alexnet_lib import LocalResponseNorm
+from alexnet_lib.runs import fast
+
+worst = []
+given = [(1, "paper", 5, 24), (0, "caffe", 4, 16), (1, "paper", 4, 5)]
+for dtype, (relu, convention, n, maps) in [*((torch.float32, one) for one in given), (torch.bfloat16, given[0])]:
+    torch.manual_seed(0)
+    x = (30 * torch.randn(1, maps, 7, 8)).to(dtype).requires_grad_()
+    row = [nn.ReLU()] * relu + [LocalResponseNorm(convention, n, alpha=0.01), nn.MaxPool2d(3, 2)]
+    found = []
+    for way in (lambda x: fast.pooled_response(x, row), nn.Sequential(*row)):
+        y = way(x)
+        found.append((y, *torch.autograd.grad(y, x, torch.ones_like(y).cumsum(3) / 4)))
+    for own, plain in zip(*found):  # in bfloat16 units tie that do not in float32, and another one is the largest
+        exact = dtype == torch.float32
+        parts = [x.abs().float().max() if exact else x.abs().float().mean() for x in (own - plain, plain)]
+        worst.append((parts[0] / parts[1]).item() / (1e-6 if exact else 0.1))
+print(max(worst))
+"""
+
+
+def test_one_kernel_does_what_three_layers_do():
+    """In Triton's interpreter, which needs no GPU; it is chosen when Triton is loaded, so in another process."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 1
+
+
+def test_which_layers_are_one_kernel(monkeypatch):
+    monkeypatch.setattr(fast, "triton_works", lambda device: True)
+    relu, norm, pool = nn.ReLU(), LocalResponseNorm(), nn.MaxPool2d(3, 2)
+    x = torch.ones(1, 8, 9, 9, dtype=torch.bfloat16)
+    assert fast._is_one_kernel([relu, norm, pool], x) and fast._is_one_kernel([norm, pool], x)
+    other = [nn.MaxPool2d(2, 2), nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(3, 2)]
+    assert not any(fast._is_one_kernel([relu, norm, p], x) for p in other)
+    norms = [LocalResponseNorm(beta=0.5), LocalResponseNorm(columns=2), nn.Identity()]
+    assert not any(fast._is_one_kernel([relu, n, pool], x) for n in norms)
+    assert not fast._is_one_kernel([nn.Tanh(), norm, pool], x) and not fast._is_one_kernel([pool], x)
+    assert not fast._is_one_kernel([norm, pool], x.float())  # in which products are slow
+    net, calls = alexnet("paper", 7, width=0.1, image_size=99, seed=0), []
+    monkeypatch.setattr(fast, "pooled_response", lambda x, row: calls.append(len(row)) or nn.Sequential(*row)(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        fast.Fast(net)(torch.rand(1, 3, 99, 99))
+    assert calls == [3] * 4  # two layers, two columns
+
+
+def test_triton_that_does_not_work_says_why(monkeypatch):
+    fast.triton_works.cache_clear()
+    assert not fast.triton_works(torch.device("cpu"))
+    with pytest.warns(UserWarning, match="Triton does not work here .* three steps; a C compiler"):
+        assert not fast.triton_works(torch.device("cuda", 77))
+    fast.triton_works.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------------ as one graph
+
+
+def losses(place, capture=None, **changes):
+    """What the steps of two epochs return, and the last weights."""
+    store = load_dataset(NAME)["train"]
+    run = resolve(settings(**changes), store)
+    state, mean = RunState(run, 3), mean_of(store, run.image_size)
+    state.replays = step.Replays(state.optimizer, capture) if capture else None
+    said = []
+    for epoch in range(3):
+        for number, (x, labels) in enumerate(make_batches(run, store, mean, epoch)):
+            state.epoch, state.step, state.job.batch = epoch, number, len(x)
+            run.set_rates(state.optimizer, state.rule, state.epoch, (state.epoch + state.step / 4) / 3)
+            said.append(step.train_step(run, state, x, labels))
+    return torch.stack(said), state
+
+
+@pytest.mark.parametrize("recipe", ["small", "code2012"])
+def test_steps_that_are_replayed_are_the_steps(place, monkeypatch, recipe):
+    """The rates fall from step to step; code2012 also stops a layer. Nothing that a graph reads may be left behind."""
+    monkeypatch.setattr(step, "EAGER_STEPS", 1)
+    plain, state = losses(place, recipe=recipe, batch_size=13, initialisation="fan_in", learning_rate=0.01)
+    replayed, other = losses(
+        place, lambda work: work, recipe=recipe, batch_size=13, initialisation="fan_in", learning_rate=0.01
+    )
+    assert len(other.replays.ready) >= 2  # whole batches, and the last of an epoch
+    torch.testing.assert_close(replayed, plain, rtol=1e-5, atol=1e-4)
+    for own, theirs in zip(state.net.parameters(), other.net.parameters(), strict=True):
+        torch.testing.assert_close(theirs, own, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_that_cannot_be_captured_is_taken_as_it_is(place, monkeypatch):
+    monkeypatch.setattr(step, "EAGER_STEPS", 1)
+
+    def fails(work):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    plain, _ = losses(place)
+    with pytest.warns(UserWarning, match="a step is no CUDA graph here.*: RuntimeError: operation not permitted"):
+        taken, state = losses(place, fails)
+    assert torch.equal(plain, taken)
+    assert state.replays.reason == "RuntimeError: operation not permitted when stream is capturing"
+
+
+def test_rates_of_a_graph_are_kept_in_tensors():
+    nets = [nn.Linear(3, 2) for _ in range(2)]
+    nets[1] = deepcopy(nets[0])
+    optimizers = [PaperSGD(net.parameters(), 0.1) for net in nets]
+    x = torch.rand(4, 3)
+    for rate in (0.1, 0.1, 0.02, 0.0, 0.05):
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+            net(x).square().sum().backward()
+        optimizers[0].step()
+        with optimizers[1].fixed_rates():
+            optimizers[1].step()
+    torch.testing.assert_close(nets[1].weight, nets[0].weight, rtol=1e-6, atol=1e-7)
+    assert optimizers[1].param_groups[0]["fixed"].item() == pytest.approx(0.05)
+
+
+def test_repeatable_means_it_on_a_gpu_and_leaves_no_trace():
+    def flags():
+        backends = torch.backends
+        deterministic = torch.are_deterministic_algorithms_enabled(), backends.cudnn.deterministic
+        return *deterministic, not (backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32)
+
+    before = flags()
+    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
+        assert flags() == (True, True, True) and not torch.utils.deterministic.fill_uninitialized_memory
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
+    assert flags() == before != (True, True, True)
+    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cpu")):
+        assert flags() == before

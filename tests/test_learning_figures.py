@@ -1,0 +1,55 @@
+"""The figures of §5: what is drawn is what was given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alexnet_lib.figures import learning
+
+
+def drawn(figure, panel=0):
+    """The lines of a panel, by their labels."""
+    return {line.get_label(): line for line in figure.axes[panel].lines}
+
+
+def test_a_first_run_beside_longer_ones():
+    errors = {"short": ([1, 2], [0.9, 0.5]), "long": (range(1, 41), np.linspace(0.9, 0.2, 40))}
+    figure = learning.first_minutes([3.0, 2.0, 1.0], 3.2, errors, ("2012", 91, 40.7))
+    assert drawn(figure)["mean of 20"].get_ydata().tolist() == [3, 2.5, 2]
+    right = drawn(figure, 1)
+    assert right["short"].get_ydata().tolist() == [90, 50] and right["2012"].get_xydata().tolist() == [[91, 40.7]]
+    assert right["short"].get_marker() == "o" and right["long"].get_marker() == ""
+
+
+def test_a_stalled_run_is_hollow_and_in_the_band():
+    rows = {"wide": {"printed": [100, 150], "2012": [50]}, "narrow": {"printed": [np.nan], "2012": [np.nan]}}
+    figure = learning.starts(rows, 2000)
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [x for line in hollow for x in line.get_xdata()] == [3000, 3000]
+    assert sum(len(line.get_xdata()) for line in figure.axes[0].lines) == 5
+
+
+def test_a_rate_is_drawn_in_steps():
+    rows = pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": [0.1, 0.1, 0.01], "top1": [0.9, 0.5, 0.4]})
+    figure = learning.schedules({"rule": rows})
+    (steps,) = figure.axes[0].patches
+    assert steps.get_data().edges.tolist() == [0, 1, 2, 3] and steps.get_data().values.tolist() == [0.1, 0.1, 0.01]
+    assert drawn(figure, 1)["rule"].get_ydata().tolist() == pytest.approx([90, 50, 40])
+
+
+def test_every_seed_is_a_dot_and_every_part_has_its_number():
+    figure = learning.decay({"a": [1, 2], "b": [-3.0]}, {"short": 0.98, "long": 2e-6})
+    dots = [x for line in figure.axes[0].lines if line.get_marker() == "o" for x in line.get_xdata()]
+    assert dots == [1, 2, -3]
+    assert [text.get_text().strip() for text in figure.axes[1].texts] == ["98 %", "0.0002 %"]
+
+
+def test_the_other_pictures_have_a_panel_for_each():
+    walk, after = np.array([[1.0, 1.0], [0.0, 0.0]]), {"conv1": 1.0, "fc8": 1e-3}
+    seeds = pd.DataFrame({0: np.arange(20.0), 1: np.arange(20.0)})
+    assert len(learning.valley({"a": walk, "b": walk}, (1, 30)).axes) == 2
+    signals = learning.signals({"wide": {"printed": after}, "narrow": {"printed": after, "2012": after}})
+    assert [len(axes.lines) for axes in signals.axes] == [1, 2]
+    assert drawn(learning.first_steps({"bias": seeds}, 3.2, window=5))["bias"].get_ydata()[0] == 2
+    twins = learning.twins({"one bit": np.array([1e-8, 1e-2])}, {"one seed": [17, 20], "seeds": [16]})
+    assert "one seed; seeds" in twins.alt and [len(axes.lines) for axes in twins.axes] == [1, 2]

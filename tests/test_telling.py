@@ -1,0 +1,227 @@
+"""§5: what a person sees of a run of days, and how it is ended so that it can go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from alexnet_lib import normalization, training
+from alexnet_lib.runs import launch, settings, stopping, telling
+from alexnet_lib.runs.job import JobFailed
+from alexnet_lib.runs.records import load_checkpoint
+from alexnet_lib.runs.stopping import GO_ON, Stopped
+from alexnet_lib.training import train
+from tests import small_runs
+from tests.test_launch import start, wait_for
+from tests.test_training import done_epochs, lasting_files
+
+
+def test_a_line_tells_of_each_epoch(place, monkeypatch, capsys):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    record = train(small_runs.settings(epochs=3))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"epoch {number} of 3" for number in (1, 2, 3)]
+    loss = record.history.query("epoch == 2 and split == 'train'")["loss"].item()
+    for part in (
+        f"loss {loss:.3f}",
+        "in validation",
+        "errors",
+        "top-5",
+        "rate",
+        "images/s",
+        "waiting for data",
+        "left",
+    ):
+        assert part in lines[1]
+    assert "left" not in lines[2] and "on the GPU" not in lines[1]
+
+
+def test_the_losses_are_in_a_file_that_goes_on(place, monkeypatch):
+    monkeypatch.setattr(training, "CHECK_EVERY", 2)
+    given = small_runs.settings(epochs=3)
+
+    class Enough(Exception):
+        pass
+
+    def stop(history):
+        raise Enough
+
+    with pytest.raises(Enough):
+        train(given, on_epoch=stop)
+    folder = training.resolve(given, training.load_dataset(small_runs.NAME)["train"]).folder
+    with open(folder / "losses.csv", "a") as file:
+        file.write("2,4,9,9\nno row\n3,")
+    losses = pd.read_csv(train(given).folder / "losses.csv")
+    assert losses["epoch"].tolist() == [1, 1, 2, 2, 3, 3] and losses["step"].tolist() == [2, 4] * 3
+    assert losses["loss"].between(0.1, 3).all() and losses["learning_rate"].lt(0.01).all()
+
+
+def test_a_run_says_that_the_plateau_rule_may_end_it_and_when_it_does(place, monkeypatch, capsys):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    monkeypatch.setattr(settings.Run, "measure", lambda self, *_: {n: dict(loss=1, top1=0.5, top5=0) for n in (1, 10)})
+    record = train(small_runs.settings(recipe="paper", epochs=20, initialisation="fan_in", learning_rate=1e-4))
+    said = capsys.readouterr().out
+    assert "20 epochs at most: the rate is divided by 10 after 2 epochs without a lower validation error, 3 t" in said
+    assert "the plateau rule ends the run, 11 epochs before its schedule" in said
+    assert record.summary["ended"] == "plateau" and record.summary["epochs"] == 9
+    falls = [line for line in said.splitlines() if "falls" in line]
+    assert falls[0] == "the rate falls from 0.0001 to 1e-05 in epoch 4; checkpoint.epoch3.pt is kept"
+    for epoch in (3, 5, 7):
+        kept = torch.load(record.folder / f"checkpoint.epoch{epoch}.pt", weights_only=True)
+        assert json.loads(kept["progress"])["epoch"] == epoch
+    assert len(list(record.folder.glob("checkpoint.epoch*"))) == len(falls) == 3
+
+
+def test_falls_within_an_epoch_and_of_single_layers_are_announced(place, monkeypatch, capsys):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    train(small_runs.settings(net="code2012", recipe="code2012", epochs=4, batch_size=24))
+    assert capsys.readouterr().out.count("falls from") == 3
+    train(small_runs.settings(epochs=4))  # a rate that falls all the time
+    assert "falls from" not in capsys.readouterr().out
+
+
+def test_events_for_tensorboard_are_written_where_it_is_installed(place, monkeypatch):
+    seen, fake = [], ModuleType("torch.utils.tensorboard")
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            seen.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            seen.append((name, step))
+
+        def close(self):
+            seen.append("closed")
+
+    fake.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    record = train(small_runs.settings(epochs=2))
+    assert seen[0] == (str(record.folder / "events"), 0) and seen[-1] == "closed"
+    assert {("loss", 4), ("loss", 8), ("error/validation", 4), ("rate", 8), ("images_per_second", 8)} < {*seen[1:-1]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7265, "2 h 1 min"), (90_000, "1 d 1 h"), (864_000, "10 d 0 h")],
+)
+def test_the_time_left_is_said_for_people(seconds, said):
+    assert telling._duration(seconds) == said
+
+
+# ------------------------------------------------------------------------------------------------------- stopping
+
+
+def test_a_signal_writes_a_checkpoint_and_ends_with_go_on(place, name="SIGUSR1"):
+    given, folder, process = start(place, errors=subprocess.PIPE)
+    wait_for(lambda: done_epochs(folder) >= 1)
+    process.send_signal(getattr(signal, name))
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == GO_ON == 75 and f"stopped by {name}; the same command goes on" in said
+    assert json.loads(load_checkpoint(folder)["progress"])["epoch"] >= 1
+    record = train(given)
+    assert record.summary["epochs"] == 6
+    os.environ["ALEXNET_RUNS"] = str(place / "whole")
+    assert lasting_files(train(given).folder)["history.csv"] == lasting_files(record.folder)["history.csv"]
+
+
+def test_a_job_of_several_processes_stops_together(place):
+    """A signal to the command that watches them: both columns end at one step."""
+    given = {"dataset": small_runs.NAME, "width": 0.05, "epochs": 40, "batch_size": 12, "name": "two", "devices": 2}
+    config, folder = place / "config.json", place / "runs" / "train" / "two"
+    config.write_text(json.dumps(given | {"device": "cpu"}))
+    command = [sys.executable, "-m", "alexnet_lib.training", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    wait_for(lambda: done_epochs(folder) >= 1)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == GO_ON, said
+    assert load_checkpoint(folder) is not None and not (folder / "summary.json").exists()
+
+
+def test_one_who_follows_is_stopped_too(place, monkeypatch):
+    monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        stopping.stop_if_asked()
+
+
+# --------------------------------------------------------------------------------------------- what does not work here
+
+
+def test_a_compiler_that_is_not_there_is_named_and_recorded(place, monkeypatch):
+    normalization._compiled_functions.cache_clear()
+
+    def broken(*_, **__):
+        raise RuntimeError("Failed to find C compiler.\nmore")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(UserWarning, match=r"torch.compile does not work here \(RuntimeError: Failed to find C compiler"):
+        assert not normalization.can_compile("cpu", torch.float32)
+    monkeypatch.setattr(launch, "has_allocator", lambda: True)
+    monkeypatch.setattr(settings, "computes_in_bf16", lambda device: False)
+    assert train(small_runs.settings(epochs=1, speed="fast")).summary["compiled"] is False
+    assert train(small_runs.settings(epochs=1)).summary["compiled"] is False
+    normalization._compiled_functions.cache_clear()
+
+
+def test_a_gpu_without_kernels_is_left_out_with_the_reason(monkeypatch):
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(cuda, "get_device_name", lambda number: f"card {number}")
+    monkeypatch.setattr(cuda, "get_arch_list", lambda: ["sm_80", "sm_90a", "compute_120"])
+    monkeypatch.setattr(cuda, "get_device_capability", lambda number: [(7, 0), (8, 6), (9, 0), (12, 1)][number])
+    with pytest.warns(UserWarning, match=r"cuda:0 \(card 0, compute capability 7.0\) is left out: the installed torch"):
+        assert settings.find_device("auto") == "cuda:1"
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="on this machine are auto, cuda:1, cuda:2, cuda:3"):
+        settings.find_device("cuda:0")
+
+
+def test_a_job_that_fails_keeps_all_that_was_said(tmp_path):
+    with pytest.raises(JobFailed, match="All that the processes said is in"):
+        launch.torchrun(1, "columns", logs=tmp_path / "logs")
+    assert "Traceback" in (tmp_path / "logs" / "0.err").read_text()
+
+
+def test_nccl_has_remedies(monkeypatch, tmp_path):
+    def popen(command, stdout, **_):
+        stdout.write("process 0: NCCL error in: ProcessGroupNCCL.cpp, unhandled system error")
+        stdout.flush()
+        return SimpleNamespace(poll=lambda: 1, returncode=1)
+
+    monkeypatch.setattr(launch.subprocess, "Popen", popen)
+    with pytest.raises(JobFailed, match="NCCL_DEBUG=INFO .* NCCL_P2P_DISABLE=1 .* NCCL_SOCKET_IFNAME"):
+        launch.torchrun(1, "columns")
+
+
+def test_stop_in_a_notebook_says_in_two_lines_what_is_kept(place, monkeypatch):
+    """And the same cell, run again, ends with the same record."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    given = small_runs.settings(epochs=3)
+    shell, shown = InteractiveShell(), []
+    monkeypatch.setattr(shell, "_showtraceback", lambda kind, value, lines: shown.extend(lines))
+
+    def press_stop(history):
+        if history["epoch"].max() == 2:
+            raise KeyboardInterrupt
+
+    shell.user_ns.update(train=train, given=given, press_stop=press_stop)
+    assert not shell.run_cell("record = train(given, on_epoch=press_stop)").success
+    folder = training.resolve(given, training.load_dataset(small_runs.NAME)["train"]).folder
+    kept, how = shown
+    assert kept.startswith("Stopped: the last whole checkpoint is of") and str(folder) in kept
+    assert how == "Run it again, with the same settings, to go on."
+    assert shell.run_cell("record = train(given)").success
+    assert shell.user_ns["record"].history["epoch"].max() == 3
+
+
+def test_stop_before_the_first_checkpoint_says_that_there_is_none(tmp_path):
+    no = pytest.raises(stopping.Interrupted, match="Stopped: there is no checkpoint yet")
+    with no, stopping.interruptible(tmp_path):
+        raise KeyboardInterrupt
