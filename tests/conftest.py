@@ -4,6 +4,12 @@ import pytest
 
 from tests.small_runs import prepare_place
 
+LONGEST = ("test_profiles.py", "test_book.py")  # begun first, so that no process waits for the last one at the end
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):

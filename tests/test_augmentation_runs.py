@@ -60,9 +60,8 @@ def test_errors_by_light_begin_with_those_of_the_summary(kept):
 def test_differences_over_the_seeds(kept):
     table = ablations.results(NAME, ("crops-only", "no-augmentation"), kept)["gap"]
     by_hand = [table["no-augmentation", seed] - table["crops-only", seed] for seed in (0, 1)]
-    assert ablations.short_gain("crops-only", "no-augmentation", "gap", kept) == pytest.approx(
-        (np.mean(by_hand), np.std(by_hand, ddof=1), 2)
-    )
+    found = ablations.spread_of(ablations.gains(NAME, "no-augmentation", "crops-only", kept)["gap"])
+    assert found == pytest.approx((np.mean(by_hand), np.std(by_hand, ddof=1), 2))
     errors = [r.summary["metrics"]["val"] for r in ablations.kept_runs(NAME, "baseline", kept).values()]
     gains = [100 * (e["1 view"]["top1"] - e["10 views"]["top1"]) for e in errors]
     assert ablations.ten_views_gain(NAME, "top1", kept)[0] == pytest.approx(np.mean(gains), abs=1e-3)

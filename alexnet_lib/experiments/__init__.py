@@ -4,7 +4,7 @@ from .. import lazily
 
 NAMES = {
     "ablations": "LIGHTS LONG PICTURES SHORT SHORT_RUN answered averaged_errors final_errors gain gains histories "
-    "results run_variant short_gain silenced_errors slowdowns spread_of stated ten_views_gain tinted_errors",
+    "results run_variant silenced_errors slowdowns spread_of stated ten_views_gain tinted_errors",
     "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup "
     "speedup_table",
     "evidence": "effects interval missing",

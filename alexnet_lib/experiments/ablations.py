@@ -243,11 +243,6 @@ def gain(dataset: str, against: str, column: str, variant: str = "baseline") -> 
     return spread_of(gains(dataset, against, variant)[column])
 
 
-def short_gain(variant: str, against: str, column: str, folder: Path = SHORT) -> tuple[float, float, int]:
-    """The same of the short runs on the built-in pictures."""
-    return spread_of(gains("embedded", against, variant, folder)[column])
-
-
 def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
     """Validation errors of the kept runs in per cent by views and average: columns seed, views, average, top1, top5."""
     runs = kept_runs(dataset, variant, folder).items()
