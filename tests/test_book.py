@@ -191,7 +191,7 @@ def test_the_ledger_is_searched_filtered_and_sorted(built, page):
     page.locator(".ledger select[name=verdict]").select_option("")
     page.locator(".ledger th button", has_text="measured").click()
     measured = rows["measured"].loc[page.evaluate(shown)].dropna()
-    assert len(measured) > 100 and measured.is_monotonic_increasing
+    assert len(measured) > 100 and measured.round(9).is_monotonic_increasing  # rounding differs from run to run
     page.locator(".ledger th button", has_text="measured").click()
     assert page.evaluate(shown)[0] == rows["measured"].idxmax()
     page.screenshot(path=ARTEFACTS / "book-ledger.png")

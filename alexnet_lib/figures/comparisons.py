@@ -32,15 +32,15 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
 
 
 @in_style
-def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float]) -> Figure:
-    """Differences by group: one dot a run and a bar at their mean; diamonds, what the paper says of a group."""
+def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float], dot="one run") -> Figure:
+    """Differences by group, a dot each, and a bar at their mean; diamonds, what the paper says of a group."""
     figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
     place = axes[0, 0]
     place.axvline(0, color=GREY, linewidth=1)
     for row, (name, values) in enumerate(groups.items()):
         mean = np.mean(values)
         place.plot([mean, mean], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="" if row else "mean")
-        place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else "one run")
+        place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else dot)
         if name in paper:
             label = "the paper" if name == next(iter(paper)) else ""
             place.plot(paper[name], row, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label=label)
@@ -62,9 +62,9 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
         for (name, value), (style, colour) in zip(marks.items(), LINES, strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
         place.set(title=title, xlabel="probability of the class chosen")
-        place.legend(fontsize=8, loc="upper center", frameon=True, framealpha=1, edgecolor="white")
+        place.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.12))
         tallest = max(tallest, counts.max())
-    axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.35 * tallest))  # room for the legends
+    axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.05 * tallest))
     return figure
 
 

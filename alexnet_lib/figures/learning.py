@@ -70,12 +70,13 @@ def decay(points: dict[str, Sequence[float]], left: dict[str, float]) -> Figure:
     name_rows(place, list(points))
     place.set(xlabel="points of training error saved by decay", ylim=(len(points) - 0.4, -0.8))
     place.legend(fontsize=8, ncols=2, loc="upper right")
-    bars = other.barh(range(len(left)), list(left.values()), color=[SECOND] * (len(left) - 1) + [ACCENT], height=0.6)
+    percent = [100 * share for share in left.values()]
+    bars = other.barh(range(len(left)), percent, color=[SECOND] * (len(left) - 1) + [ACCENT], height=0.6)
     bars[-1].set_hatch("//")
-    for row, share in enumerate(left.values()):
-        other.text(max(share, 0.01), row, f" {100 * share:.2g} %", va="center", fontsize=9)
+    for row, share in enumerate(percent):
+        other.text(max(share, 1), row, f" {share:.2g} %", va="center", fontsize=9)
     name_rows(other, list(left))
-    other.set(xlabel="part of a weight that decay leaves", xlim=(0, 1.2), xticks=[0, 0.5, 1])
+    other.set(xlabel="part of a weight that decay leaves (%)", xlim=(0, 120), xticks=[0, 50, 100])
     return figure
 
 

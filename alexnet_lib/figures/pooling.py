@@ -168,7 +168,7 @@ def saved(panels: dict[str, dict[str, dict]]) -> Figure:
 
 @in_style
 def gaps(tables: dict[str, pd.DataFrame]) -> Figure:
-    """By how much the validation error exceeds the training error, as the latter falls; bands, from seed to seed.
+    """By how much the validation error exceeds the training error, as the latter falls; thin lines, single seeds.
 
     tables: for each name the gap in points by training error in per cent: a row a level, a column a seed.
     """
@@ -176,8 +176,7 @@ def gaps(tables: dict[str, pd.DataFrame]) -> Figure:
     place = axes[0, 0]
     for (name, table), (style, colour) in zip(tables.items(), LINES, strict=False):
         place.plot(table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
-        band = table.min(axis=1), table.max(axis=1)
-        place.fill_between(table.index, *band, color=colour, alpha=0.12, linewidth=0)
+        place.plot(table.index, table, style, color=colour, linewidth=0.5, alpha=0.6)
     place.set(xlabel="error on training images (%); training goes on to the right", ylabel="gap (points)", ylim=0)
     place.set_xlim(table.index.max(), table.index.min())
     place.legend(fontsize=9)
