@@ -27,7 +27,7 @@ walkthrough: $(INSTALLED)
 test: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(PYTEST) --dist loadfile --ignore tests/test_lab.py tests
+	$(PYTEST) --dist loadfile --no-loadscope-reorder --ignore tests/test_lab.py tests
 	rm -rf build/checked
 	ALEXNET_CHECKED=build/checked $(NBVAL) notebooks
 	ALEXNET_CHECKED=build/checked $(RUN) -m pytest -q -rs -n 2 tests/test_lab.py
