@@ -54,7 +54,7 @@ def start(place, seconds=0.02, errors=None, **changes):
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(place):
-    given, folder, process = start(place, errors=subprocess.PIPE)
+    given, folder, process = start(place, 0.2, errors=subprocess.PIPE)
     wait_for(lambda: done_epochs(folder) >= 1)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[1].decode()

@@ -118,7 +118,7 @@ def test_the_time_left_is_said_for_people(seconds, said):
 
 
 def test_a_signal_writes_a_checkpoint_and_ends_with_go_on(place, name="SIGUSR1"):
-    given, folder, process = start(place, errors=subprocess.PIPE)
+    given, folder, process = start(place, 0.2, errors=subprocess.PIPE)
     wait_for(lambda: done_epochs(folder) >= 1)
     process.send_signal(getattr(signal, name))
     said = process.communicate(timeout=60)[1].decode()
