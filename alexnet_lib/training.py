@@ -156,7 +156,7 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
         while state.epoch < run.epochs and not state.ended:
             began, first = time.perf_counter(), state.step * run.batch_size
             waited = train_epoch(run, store, mean, steps, state, bar, diary)
-            seconds, images = time.perf_counter() - began, len(store) - first
+            seconds, images = time.perf_counter() - began, max(0, len(store) - first)
             errors = _validate(run, stores["val"], mean, state, (1,))[1]
             state.end_epoch(len(store), errors, look())
             speed = {"seconds": seconds, "images_per_second": images / seconds, "waiting_for_data": waited / seconds}
@@ -373,7 +373,7 @@ def main(arguments=None) -> None:
         sys.stdout.flush()
         os._exit(2)
     except KeyboardInterrupt as stop:
-        parser.exit(130, f"{parser.prog}: {stop or 'Stopped.'}\n")
+        parser.exit(130, f"{parser.prog}: {str(stop) or 'Stopped.'}\n")
     if record is not None:
         print(json.dumps(record.summary["metrics"], indent=1))
         print(record.folder)

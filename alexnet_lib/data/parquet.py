@@ -15,7 +15,7 @@ from pathlib import Path
 from .sources import SourceFile, Split, is_junk, readable, split_of
 
 WANTED = {"image.bytes": ("BYTE_ARRAY",), "image.path": ("BYTE_ARRAY",), "label": ("INT32", "INT64")}
-PART = re.compile(r".*-(\d+)-of-(\d+)")
+PART = re.compile(r".*-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 _LOCK = threading.Lock()  # otherwise each thread would read the same row group
 
 
