@@ -71,7 +71,7 @@ def test_a_run_that_wants_to_go_on_is_put_back_into_the_queue(cluster, code, req
 
 
 def test_the_warning_signal_reaches_the_run_and_is_waited_for(cluster):
-    cluster(srun='trap "echo checkpoint; exit 75" TERM; echo begun; while :; do sleep 0.05; done')
+    cluster(srun='trap "echo checkpoint; exit 75" USR1; echo begun; while :; do sleep 0.05; done')
     command, environment = ["bash", str(SCRIPT), "paper.json"], os.environ | SLURM | {"SLURM_NNODES": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "begun\n"

@@ -96,6 +96,9 @@ def _watch_over(job: dict, *program: str) -> str | None:
             time.sleep(POLL_SECONDS)
         return "the process that started the job has ended"
     except KeyboardInterrupt:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a second one would cut the checkpoints off
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
         end(workers, STOP_SECONDS)  # they write a checkpoint
         if {worker.returncode for worker in workers} == {GO_ON}:
             sys.exit(GO_ON)

@@ -88,7 +88,11 @@ class Replays:
     """
 
     def __init__(self, optimizer: PaperSGD, capture: Callable | None = None):
-        self.optimizer, self.capture, self.reason = optimizer, capture or _Captured(), ""
+        self.optimizer, self.capture, self.reason = (
+            optimizer,
+            capture or _Captured(optimizer.param_groups[0]["params"][0].device),
+            "",
+        )
         self.seen: Counter = Counter()
         self.ready: dict = {}
 
@@ -116,12 +120,14 @@ class Replays:
 class _Captured:
     """Captures on a GPU. All graphs of a run share their memory, for no two of them run at the same time."""
 
-    def __init__(self):
-        self.pool = None
+    def __init__(self, device: torch.device):
+        self.pool, self.device, self.stream = None, device, None
 
     def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # others may make batches
+        self.stream = self.stream or torch.cuda.Stream(self.device)  # the default one is the current device's
+        alone = {"pool": self.pool, "stream": self.stream, "capture_error_mode": "thread_local"}  # others make batches
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, **alone):
             result = work()
         self.pool = graph.pool()
 
