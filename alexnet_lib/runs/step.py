@@ -88,11 +88,8 @@ class Replays:
     """
 
     def __init__(self, optimizer: PaperSGD, capture: Callable | None = None):
-        self.optimizer, self.capture, self.reason = (
-            optimizer,
-            capture or _Captured(optimizer.param_groups[0]["params"][0].device),
-            "",
-        )
+        self.optimizer, self.reason = optimizer, ""
+        self.capture = capture or _Captured(optimizer.param_groups[0]["params"][0].device)
         self.seen: Counter = Counter()
         self.ready: dict = {}
 
