@@ -31,7 +31,13 @@ def test_each_kernel_is_a_dot_and_each_column_a_bar():
     table = pd.DataFrame({"seed": [0] * 4 + [3] * 4, "column": [1, 1, 2, 2] * 2, "colourfulness": np.linspace(0, 1, 8)})
     place = figures.colours_by_column({"runs": table}).axes[0]
     dots = [line for line in place.lines if line.get_linestyle() == "None"]
-    assert sum(len(line.get_xdata()) for line in dots) == 8 and len(place.lines) == 8
+    assert sum(len(line.get_xdata()) for line in dots) == 8 and len(place.lines) == 9
+    assert set(place.lines[-1].get_ydata()) == {2 / 3}  # what random weights have
+
+
+def test_a_frequency_and_its_mirror_image_are_one_dot():
+    place = figures.strongest_frequencies({"learned": (np.array([0.1, -0.2]), np.array([0.3, 0.4]))}).axes[0]
+    assert place.lines[0].get_xydata().tolist() == [[0.1, 0.3], [0.2, -0.4]]
 
 
 def test_lines_and_levels_of_precision():

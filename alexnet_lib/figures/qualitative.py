@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from matplotlib.ticker import NullLocator
 
 from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, label_ticks, name_rows, new_figure
@@ -79,24 +80,45 @@ def _frame(place) -> None:
 
 
 @in_style
+def strongest_frequencies(panels: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """The strongest frequency of each kernel, a dot each: the further out the finer, at right angles to the stripes.
+
+    panels: for each title the frequencies across and down, in cycles a pixel.
+    """
+    figure, axes = new_figure(2.1 * len(panels), 2.9, 1, len(panels), sharex=True, sharey=True)
+    for place, (title, (across, down)) in zip(axes[0], panels.items(), strict=True):
+        for radius in (0.1, 0.2, 0.3, 0.4):
+            place.add_patch(Circle((0, 0), radius, fill=False, edgecolor=PALE, linewidth=1, zorder=0))
+        turned = np.where(across < 0, -1, 1)  # a frequency and its mirror image are one
+        place.plot(turned * across, turned * down, "o", color=INK, markersize=4, alpha=0.6)
+        place.set(title=title, xlabel="cycles a pixel, across", xlim=(-0.02, 0.52), ylim=(-0.52, 0.52), aspect="equal")
+    axes[0, 0].set_ylabel("cycles a pixel, down")
+    return figure
+
+
+@in_style
 def colours_by_column(panels: dict[str, pd.DataFrame]) -> Figure:
     """How much of each kernel is colour, a dot a kernel, by run and column; bars: the means of the columns.
 
-    panels: for each title a table: seed, column (1 or 2), colourfulness (0 to 1).
+    The dotted line is what random weights have. panels: for each title a table: seed, column (1 or 2), colourfulness.
     """
-    figure, axes = new_figure(10, 2.6, 1, len(panels), sharey=True)
+    counts = [table["seed"].nunique() for table in panels.values()]
+    figure, axes = new_figure(
+        10, 2.6, 1, len(panels), sharey=True, width_ratios=[max(count + 1, 3) for count in counts]
+    )
     styles = {1: ("o", INK, -0.17, "first column"), 2: ("D", ACCENT, 0.17, "second column")}
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         seeds = sorted(table["seed"].unique())
         for (seed, column), part in table.groupby(["seed", "column"]):
             marker, colour, shift, label = styles[column]
             x = seeds.index(seed) + shift
-            spread = np.linspace(-0.09, 0.09, len(part))
+            spread = np.linspace(-0.12, 0.12, len(part))
             label = label if seed == seeds[0] else ""
             place.plot(x + spread, part["colourfulness"], marker, color=colour, markersize=3, alpha=0.7, label=label)
             place.plot([x - 0.14, x + 0.14], [part["colourfulness"].mean()] * 2, color=colour, linewidth=2)
+        place.axhline(2 / 3, color=GREY, linestyle=":", linewidth=1.2, zorder=0, label="random weights")
         place.set_xticks(range(len(seeds)), seeds)
-        place.set(title=title, xlabel="run (seed)", ylim=(0, 1))
+        place.set(title=title, xlabel="run (seed)", xlim=(-0.6, len(seeds) - 0.4), ylim=(0, 1))
     axes[0, 0].set_ylabel("share of colour in a kernel")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
