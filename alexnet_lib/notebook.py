@@ -92,10 +92,10 @@ def plain(table: pd.DataFrame) -> HTML:
     return HTML(re.sub("<(t[hd])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', html))
 
 
-def photographic(figure: Figure) -> Image:
+def photographic(figure: Figure, quality: int = 75) -> Image:
     """A figure of pictures as JPEG: a quarter of the bytes, in a notebook that is kept with its outputs."""
     data = io.BytesIO()
-    figure.savefig(data, format="jpeg", pil_kwargs={"quality": 75})
+    figure.savefig(data, format="jpeg", pil_kwargs={"quality": quality})
     return Image(data.getvalue(), format="jpeg", alt=figure.alt)
 
 
