@@ -42,6 +42,30 @@ def test_a_line_tells_of_each_epoch(place, monkeypatch, capsys):
     assert "left" not in lines[2] and "on the GPU" not in lines[1]
 
 
+def test_a_finished_run_says_which_record_is_read_how_to_train_anew_and_what_it_warned_of(place, monkeypatch, capsys):
+    """And a run that goes on says from where; it warns once."""
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    monkeypatch.setattr(training, "STALL_STEPS", 60)
+    given = small_runs.settings(initialisation="printed", learning_rate=0.001, epochs=20)
+
+    def press_stop(history):
+        if history["epoch"].max() == 16:
+            raise KeyboardInterrupt
+
+    with pytest.warns(training.StallWarning, match="not begun to learn"), pytest.raises(stopping.Interrupted):
+        train(given, on_epoch=press_stop)
+    capsys.readouterr()
+    record = train(given)
+    went_on = capsys.readouterr().out.splitlines()
+    folder = record.folder
+    assert went_on[0] == f"This run goes on from the end of epoch 16, as its checkpoint in {folder} has it."
+    assert went_on[1].startswith("epoch 17 of 20")
+    assert train(given).folder == folder
+    read, warned = capsys.readouterr().out.splitlines()
+    assert read.startswith(f"This run is finished, so it was read and not trained: {folder}. To train anew, ask for an")
+    assert warned == f"It ended with a warning: {record.summary['warnings'][0]}." and "not begun to learn" in warned
+
+
 def test_the_losses_are_in_a_file_that_goes_on(place, monkeypatch):
     monkeypatch.setattr(training, "CHECK_EVERY", 2)
     given = small_runs.settings(epochs=3)

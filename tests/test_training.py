@@ -182,11 +182,12 @@ def test_a_loss_that_is_no_number_stops_with_the_step(place):
 
 def look(losses, step, told=False):
     """What the alarm says of a run of three classes with these last losses."""
-    state = SimpleNamespace(recent=losses[-run_state.STALL_WINDOW :], told_of_stall=told)
+    state = SimpleNamespace(recent=losses[-run_state.STALL_WINDOW :], warned=["before"] if told else [])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         training._warn_of_stall(state, step, 3)
-    return [str(warning.message) for warning in caught]
+    assert [str(warning.message) for warning in caught] == state.warned[told:]
+    return state.warned[told:]
 
 
 def test_stall_alarm():
@@ -199,8 +200,8 @@ def test_stall_alarm():
 def test_the_printed_initialisation_stalls_a_narrow_net_and_the_alarm_says_so(place, monkeypatch):
     monkeypatch.setattr(training, "STALL_STEPS", 60)
     with pytest.warns(StallWarning) as caught:
-        train(settings(initialisation="printed", learning_rate=0.001, epochs=20))
-    assert len(caught) == 1
+        record = train(settings(initialisation="printed", learning_rate=0.001, epochs=20))
+    assert len(caught) == 1 and record.summary["warnings"] == [str(caught[0].message)]
 
 
 def test_shell_and_notebook_share_a_configuration(place, capsys):
