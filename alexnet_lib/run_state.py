@@ -27,8 +27,7 @@ from .runs.step import Replays
 STALL_WINDOW = 50
 FORMAT = 2  # of checkpoints; those of another cannot be continued
 PLAIN_STATE = ("epoch", "step", "sums", "ended", "history", "warned")
-# what older checkpoints lack; then what those lack from before there was one trainer, which the CIFAR nets wrote between
-# epochs alone
+# what older checkpoints lack, and what those of the CIFAR nets lack from before there was one trainer
 NEWER = {"data": None, "warned": []}
 OLDER = NEWER | {"format": FORMAT, "step": 0, "sums": [0.0, 0.0, 0.0], "rule": None, "averaged": 0}
 

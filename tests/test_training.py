@@ -22,7 +22,7 @@ from alexnet_lib.run_state import RunState
 from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
-from tests.small_runs import NAME, settings
+from tests.small_runs import NAME, on_mps, settings
 
 
 def test_a_run_learns_and_leaves_a_record(place):
@@ -77,6 +77,12 @@ def test_every_parameter_changes_the_weights(place):
 
 def weights_digest(record):
     return hashlib.sha256(load_net(record).fc7.weight.detach().numpy().tobytes()).hexdigest()
+
+
+def test_a_device_without_float64_trains_and_is_tested(place):
+    with on_mps() as tensors:
+        assert train(settings(epochs=1)).summary["epochs"] == 1
+    assert tensors.came > 2
 
 
 def test_a_repeated_run_gives_the_same_bits(place, monkeypatch):
