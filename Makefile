@@ -27,10 +27,10 @@ walkthrough: $(INSTALLED)
 test: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(PYTEST) --dist loadfile --no-loadscope-reorder --ignore tests/test_lab.py tests
+	$(PYTEST) --dist loadfile --no-loadscope-reorder --ignore-glob 'tests/test_lab*' tests
 	rm -rf build/checked
 	ALEXNET_CHECKED=build/checked $(NBVAL) notebooks
-	ALEXNET_CHECKED=build/checked $(RUN) -m pytest -q -rs -n 2 tests/test_lab.py
+	ALEXNET_CHECKED=build/checked $(RUN) -m pytest -q -rs -n 2 --dist loadgroup tests/test_lab*.py
 
 # On copies, in lab/. LAB="--port 9999" goes to JupyterLab.
 lab: $(INSTALLED)

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm as notebook_tqdm
 PIPE = "progress: "  # a process that another one watches starts its messages with this
 STYLES = ("bar", "lines", "none", PIPE)
 PIPE_SECONDS = 0.3
+IN_NOTEBOOK = any(kind.__module__ == "tqdm.notebook" for kind in notebook_tqdm.__mro__)
 
 
 def progress_style() -> str:
@@ -91,7 +92,16 @@ def progress_bar(
         return _Pipe(total, initial)
     options = {"total": total, "desc": description, "unit": unit, "initial": initial}
     if style != "lines" or says:
-        return notebook_tqdm(disable=style != "bar", leave=False, **options)
+        watched = style == "bar"
+        options |= {"display": False} if IN_NOTEBOOK else {}
+        # dynamic_ncols: the words wrap in a notebook, and leave the bar its width
+        bar = notebook_tqdm(disable=not watched, leave=False, dynamic_ncols=True, **options)
+        if watched and IN_NOTEBOOK:  # the words are what a reopened tab and the saved file show, where the bar is dead
+            words = f"({description}: run this cell again to see how far it is)"
+            from IPython.display import display
+
+            display(bar.container._repr_mimebundle_() | {"text/plain": words}, raw=True)
+        return bar
     return tqdm(
         file=_Lines(),
         miniters=max(1, total // 5),

@@ -26,9 +26,10 @@ from .runs.step import Replays
 
 STALL_WINDOW = 50
 FORMAT = 2  # of checkpoints; those of another cannot be continued
-PLAIN_STATE = ("epoch", "step", "sums", "ended", "history")
-# what checkpoints from before there was one trainer lack: those of the CIFAR nets were written between epochs alone
-OLDER = {"format": FORMAT, "step": 0, "sums": [0.0, 0.0, 0.0], "rule": None, "averaged": 0, "data": None}
+PLAIN_STATE = ("epoch", "step", "sums", "ended", "history", "warned")
+# what older checkpoints lack, and what those of the CIFAR nets lack from before there was one trainer
+NEWER = {"data": None, "warned": []}
+OLDER = NEWER | {"format": FORMAT, "step": 0, "sums": [0.0, 0.0, 0.0], "rule": None, "averaged": 0}
 
 
 def build_net(run, classes: int) -> nn.Module:
@@ -66,7 +67,7 @@ class RunState:
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
         self.ended = ""  # why, where it was before the schedule did
-        self.told_of_stall = False
+        self.warned: list[str] = []  # of a net that learns nothing
         self.recent: deque[float] = deque(maxlen=STALL_WINDOW)  # losses of the last steps
         self.history: list[dict] = []
         self.timing: list[dict] = []
@@ -133,7 +134,7 @@ class RunState:
         folder, cifar = self.run.folder, "ended" in progress and "format" not in progress
         if "stopped" in progress:
             progress["ended"] = "plateau" if progress.pop("stopped") else ""
-        known = (OLDER if cifar else {"data": None}) | progress
+        known = (OLDER if cifar else NEWER) | progress
         if not {*PLAIN_STATE, "rates", "rule", "format"} <= known.keys():
             raise DamagedCheckpoint(f"the checkpoint in {folder} holds no state of a run; move or delete the folder")
         if known["format"] != FORMAT:

@@ -49,7 +49,7 @@ from .runs.records import (
 from .runs.settings import TrainSettings, resolve
 from .runs.step import arithmetic_of, train_step
 from .runs.stopping import GO_ON, Stopped
-from .runs.telling import Diary
+from .runs.telling import Diary, read_again
 
 CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
 CHECKPOINT_SECONDS = 600
@@ -90,6 +90,8 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         if in_work(run.folder):
             return follow(run, stores, on_epoch)
         require_same(run, stores)
+        if (run.folder / "summary.json").is_file():
+            return read_again(run.folder)
     with stopping.interruptible(run.folder):
         if not inside_job() and (run.devices > 1 or run.speed == "fast" and not launch.has_allocator()):
             return launch.train_on_devices(run, stores, on_epoch, StallWarning)
@@ -252,29 +254,32 @@ def _numberless(run, state: RunState, what: str) -> NonFiniteLoss:
 
 def _warn_of_stall(state: RunState, step: int, classes: int) -> None:
     """Warn, once, when after STALL_STEPS the loss is still that of a blind guess."""
-    if state.told_of_stall or step < STALL_STEPS or len(state.recent) < STALL_WINDOW:
+    if state.warned or step < STALL_STEPS or len(state.recent) < STALL_WINDOW:
         return
-    state.told_of_stall = True
     recent = sum(state.recent) / len(state.recent)
     if abs(recent - math.log(classes)) < STALL_MARGIN:
-        warnings.warn(
+        _warn(
+            state,
             f"after {step} steps the loss is {recent:.3f}, still ln({classes}) = {math.log(classes):.3f}: the net has "
             'not begun to learn. Remedies: initialisation "code2012", "rescaled" or "fan_in" in place of "printed", '
             "another seed, a smaller batch, or patience",
-            StallWarning,
-            stacklevel=2,
         )
 
 
-def _warn_of_burst(loss: float, classes: int) -> None:
+def _warn_of_burst(state: RunState, loss: float, classes: int) -> None:
     """Warn of a run that ends further from the truth than a guess would be."""
     if loss > BURST * math.log(classes):
-        warnings.warn(
+        _warn(
+            state,
             f"the run has ended at a validation loss of {loss:.3g}, far above the {math.log(classes):.3g} of a guess "
             "among its classes: it has learned nothing. A lower learning_rate may help",
-            StallWarning,
-            stacklevel=2,
         )
+
+
+def _warn(state: RunState, text: str) -> None:
+    """Warn, and keep the words for those who only read the record."""
+    state.warned = [*state.warned, text]
+    warnings.warn(text, StallWarning, stacklevel=3)
 
 
 # -------------------------------------------------------------------------------------------------- the results
@@ -302,7 +307,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
     timing = pd.DataFrame(state.timing, columns=["seconds", "images_per_second", "waiting_for_data"])
     classes = len(stores["train"].classes)
     if state.ended != "gave up":
-        _warn_of_burst(metrics["val"]["1 view"]["loss"], classes)
+        _warn_of_burst(state, metrics["val"]["1 view"]["loss"], classes)
     median = {name: column.median() for name, column in timing.items() if len(timing)}
     write_json(
         run.folder / "summary.json",
@@ -310,6 +315,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
             "metrics": metrics,
             "epochs": state.epoch,
             "ended": state.ended or "schedule",
+            "warnings": state.warned,
             "images": {split: len(store) for split, store in stores.items()},
             "classes": classes,
             "parameters": sum(p.numel() for p in run.skeleton(classes).parameters()),

@@ -345,13 +345,13 @@ def literal(word: str):
         return word
 
 
-def from_here(dataset):
-    """The absolute path of a folder named relative to where the command was given; kernels run elsewhere."""
-    if not Path(str(dataset)).expanduser().is_dir():
-        return dataset
+def from_here(path):
+    """The absolute path of what is named relative to where the command was given; kernels run elsewhere."""
+    if not Path(str(path)).expanduser().exists():
+        return path
     from .dataset import HOW_TO_GET  # seconds, for torch
 
-    return dataset if dataset in HOW_TO_GET else str(Path(str(dataset)).expanduser().resolve())
+    return path if path in HOW_TO_GET else str(Path(str(path)).expanduser().resolve())
 
 
 def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependencies=DEPENDENCIES) -> int:
@@ -376,8 +376,8 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
     if type(jobs) is not int or jobs < 1:
         parser.error(f"jobs = {jobs!r}; accepted are whole numbers from 1 on")
     for parameters in todo.values():
-        if "dataset" in parameters:
-            parameters["dataset"] = from_here(parameters["dataset"])
+        for name in parameters.keys() & {"dataset", "picture"}:
+            parameters[name] = from_here(parameters[name])
     steps = partial(walk, folder, todo, output, Path(__file__).parent, chosen.force, dependencies)
     try:
         results = in_parallel(steps, jobs) if jobs > 1 else steps()

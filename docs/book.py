@@ -49,13 +49,14 @@ def run_shown(notebook: nbformat.NotebookNode, profile: str, machine: dict) -> s
 
 
 def page(notebook: nbformat.NotebookNode, line: str) -> nbformat.NotebookNode:
-    """The notebook with the line under its title, without widgets, which are dead on a page, and without checks."""
+    """The notebook with the line under its title, without widgets, which are dead on a page, and its checks folded."""
     opening = notebook.cells[0]
     title, _, rest = opening.source.partition("\n")
     opening.source = f"{title}\n\n> **The run on this page:** {line}.\n{rest}"
     for cell in notebook.cells:
         if "check" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+            cell.metadata["tags"] = [*cell.metadata["tags"], "hide-cell"]
+            cell.metadata["mystnb"] = {"code_prompt_show": "Show what is checked", "code_prompt_hide": "Hide it"}
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             for about in output.get("metadata", {}).values():

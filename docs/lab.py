@@ -42,7 +42,14 @@ def refresh(source: Path, folder: Path) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Changes with what a notebook says and shows; JupyterLab writes other things about it when it is only opened."""
+    data = path.read_bytes()
+    try:
+        cells = [[cell["source"], cell.get("outputs")] for cell in json.loads(data)["cells"]]
+        data = json.dumps(cells, sort_keys=True).encode()
+    except (ValueError, TypeError, KeyError):  # no notebook, or a damaged one
+        pass
+    return hashlib.sha256(data).hexdigest()
 
 
 def start_page(folder: Path) -> None:
@@ -58,6 +65,7 @@ def command(options: list[str]) -> list[str]:
         "ServerApp.root_dir": REPOSITORY,
         "LabApp.default_url": f"/lab/tree/{COPIES.relative_to(REPOSITORY).as_posix()}/{PAGE}",
         "LabApp.app_settings_dir": HERE / "lab",
+        "HTMLExporter.template_name": "classic",  # keeps the words for those who cannot see the figures
     }
     return [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in settings.items()), *options]
 

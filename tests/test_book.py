@@ -47,10 +47,10 @@ def test_every_notebook_is_a_page_and_stands_in_the_contents(built):
         assert f"{path.stem}.html" in contents
 
 
-def test_checks_are_left_out_of_a_page():
+def test_checks_are_folded_on_a_page():
     check = nbformat.v4.new_code_cell("assert net_errs < 0.5", metadata={"tags": ["check"]})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A title"), check])
-    assert "remove-cell" in book.page(notebook, "one").cells[1].metadata["tags"]
+    assert "hide-cell" in book.page(notebook, "one").cells[1].metadata["tags"]
 
 
 def test_every_page_says_which_run_it_shows(built):
@@ -218,3 +218,12 @@ def test_solutions_are_folded_and_open(built, page):
     assert not solution.locator("pre").is_visible()
     solution.locator("summary").click()
     assert "assert" in solution.locator("pre").inner_text()
+
+
+@without_browser
+def test_checks_are_folded_and_open(built, page):
+    page.goto((built / "06_dropout.html").as_uri())
+    check = page.locator("details:has(summary:has-text('Show what is checked'))").first
+    assert not check.locator("pre").first.is_visible()
+    check.locator("summary").click()
+    assert "assert" in check.locator("pre").first.inner_text()

@@ -64,6 +64,18 @@ def test_no_import_climbs(module):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_text_is_read_and_written_as_utf_8_wherever(path):
+    """Windows' own encoding, and that of LC_ALL=C, know neither every class's name nor our own files."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
+        if not isinstance(node, ast.Call) or name not in ("open", "read_text", "write_text"):
+            continue
+        said = ast.unparse(node)
+        elsewhere = "b'" in said or re.match(r"(os|gzip|tarfile|Image|Record|opener)\.open|open_\w+", said)
+        assert elsewhere or "utf-8" in said, said
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_file_is_longer_than_one_can_read(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 

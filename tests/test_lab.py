@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -43,20 +44,31 @@ def address(tmp_path_factory):
     for checked in Path(os.environ.get("ALEXNET_CHECKED", home / "nothing")).glob("*/"):
         shutil.copytree(checked, home / "checked", dirs_exist_ok=True)
     own = {"ALEXNET_RUNS": str(home / "checked" / "runs"), "ALEXNET_DATA": str(home / "checked" / "data")}
-    own |= {f"JUPYTER{part}_DIR": str(home / part) for part in ("LAB_SETTINGS", "LAB_WORKSPACES", "_CONFIG")}
+    own |= jupyter_folders(home)
+    lab = script("lab")
+    lab.start_page(home / "notebooks")
+    root = f"--ServerApp.root_dir={home / 'notebooks'}"
+    command = [sys.executable, "-m", "jupyterlab", root, next(w for w in lab.command([]) if "app_settings_dir" in w)]
+    environment = kernel_environment(OMP_NUM_THREADS="1", ALEXNET_PROGRESS=None, **own)
+    with served(command, home, environment) as url:
+        yield url
+
+
+def jupyter_folders(home: Path) -> dict[str, str]:
+    """Variables that keep a reader's JupyterLab and this one apart."""
+    return {f"JUPYTER{part}_DIR": str(home / part) for part in ("LAB_SETTINGS", "LAB_WORKSPACES", "_CONFIG")}
+
+
+@contextmanager
+def served(command: list[str], home: Path, environment: dict):
+    """The address of a JupyterLab that this command starts in a folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    lab = script("lab")
-    lab.start_page(home / "notebooks")
     options = [f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--expose-app-in-browser"]
-    options += ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--ServerApp.root_dir={home / 'notebooks'}"]
-    options += [next(word for word in lab.command([]) if "app_settings_dir" in word)]
-    environment = kernel_environment(OMP_NUM_THREADS="1", ALEXNET_PROGRESS=None, **own)
+    options += ["--no-browser", "--allow-root", "--ip=127.0.0.1"]
     with open(home / "lab.log", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
+        server = subprocess.Popen([*command, *options], cwd=home, env=environment, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/api/status", server, home / "lab.log")

@@ -88,6 +88,15 @@ def test_torch_goes_the_same_way_until_the_rate_drops():
     assert abs(ours[5] - ours[4]) > 5 * abs(theirs[5] - theirs[4])
 
 
+def test_without_momentum_a_step_is_the_rate_times_the_gradient():
+    w = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = PaperSGD([w], lr=0.1, momentum=0.0, weight_decay=0.0)
+    for gradient in (1.0, -3.0):
+        before, w.grad = w.item(), torch.full_like(w, gradient)
+        optimizer.step()
+        assert w.item() - before == pytest.approx(-0.1 * gradient)
+
+
 def test_a_rate_of_zero_leaves_weights_and_velocity_alone():
     w, free = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2))
     optimizer = PaperSGD([{"params": [w]}, {"params": [free]}], lr=0.1)

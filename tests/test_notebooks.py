@@ -107,6 +107,16 @@ def test_it_defines_no_class(code):
             assert not isinstance(node, ast.ClassDef), f"cell {cell.id!r} defines class {node.name}"
 
 
+def test_it_needs_no_front_end_of_its_own(path):
+    """What it shows are words, tables and pictures, which VS Code, Colab, nbclient and a page on the web show, too."""
+    kinds = {"text/plain", "text/html", "text/markdown", "image/png", "image/jpeg"}
+    for cell in nbformat.read(path, 4).cells:
+        assert not re.search(r"^%%?(javascript|html)|Javascript\(|<script|attachment:", cell.source, re.MULTILINE)
+        for output in cell.get("outputs", []):
+            assert output.get("data", {}).keys() <= kinds
+            assert "<script" not in output.get("data", {}).get("text/html", "")
+
+
 def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
     """The times are the contract's, not a measurement: a minute, and two for the notebook that trains for itself."""
     opening = nbformat.read(path, 4).cells[0].source

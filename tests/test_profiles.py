@@ -6,7 +6,9 @@ built-in pictures, so that the nets are small too.
 
 import io
 import os
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,5 +82,11 @@ def test_a_profile_runs_through_its_notebooks(tmp_path, monkeypatch, capfd, prof
     monkeypatch.setenv("ALEXNET_RUNS", str(tmp_path / "runs"))
     known = set().union(*(walkthrough.declared_parameters(NOTEBOOKS / f"{name}.ipynb") for name in notebooks))
     changes = [word for name in SHORT.keys() & known for word in ("-p", name, str(SHORT[name]))]
+    monkeypatch.chdir(tmp_path)
+    Path("a picture of mine.jpg").write_bytes(picture(3, 40))
+    changes += ["-p", "picture", "a picture of mine.jpg"]
     code = walkthrough.main(["--profile", profile, "--only", *notebooks, *changes])
     assert code == 0, capfd.readouterr().out
+    cells = nbformat.read(tmp_path / "runs" / "walkthrough" / profile / "09_qualitative.ipynb", 4).cells
+    (occlusion,) = next(cell.outputs for cell in cells if cell.id == "occlusion-figure")
+    assert "yours: n" in occlusion.metadata["image/jpeg"]["alt"]

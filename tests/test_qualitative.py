@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from alexnet_lib import alexnet, qualitative
+from alexnet_lib.paths import NOTEBOOKS
 
 
 def clusters(count=40, classes=5, units=32, noise=0.3, seed=0):
@@ -146,6 +148,24 @@ def test_hidden_features_are_the_layers_output():
     assert features.min() >= 0 and torch.allclose(rest, logits, atol=1e-4)
     with pytest.raises(ValueError, match="layer = 'relu9'; the net has pad1, conv1"):
         qualitative.hidden_features(net, images, mean, "relu9")
+
+
+def test_notebook_09_finds_the_place_that_an_answer_needs():
+    """A net that only looks whether one pixel is white."""
+    cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOKS / "09_qualitative.ipynb", 4).cells}
+
+    def predict(net, images, mean):
+        white = images[:, 50, 10, 0] / 255
+        return torch.from_numpy(np.stack([1 - white, white], 1))
+
+    names = {"np": np, "predict": predict, "net": None, "mean": torch.full((3, 64, 64), 100.0), "crop": 64}
+    exec(cells["occlude"], names)
+    image = np.full((64, 64, 3), 255, np.uint8)
+    best, shown = names["occluded"](image)
+    assert best == 1 and shown.shape == (13, 13) and image.min() == 255
+    at = np.arange(0, 49, 4)  # the patch of 16 pixels covers (50, 10)
+    covering = ((at > 34) & (at <= 50))[:, None] & (at <= 10)
+    np.testing.assert_allclose(shown, np.where(covering, 100 / 255, 1))
 
 
 def test_pixels_and_sizes():

@@ -27,6 +27,16 @@ def test_neighbours_of_the_same_class_have_a_frame():
     assert len([place for place in figure.axes if place.images]) == 2 * (1 + 3 + 3) and len(framed) == 2
 
 
+def test_a_map_lies_where_the_middles_of_the_patches_were():
+    probability = np.linspace(0, 1, 9).reshape(3, 3)
+    figure = figures.occlusion([picture(0), picture(1)], [probability] * 2, ["a: fish?", "b: jar?"], patch=4)
+    shown = [place for place in figure.axes if place.images]
+    assert [place.get_title(loc="center") for place in shown[::2]] == ["a: fish?", "b: jar?"]
+    shades = shown[1].images[0]
+    assert shades.get_array().tolist() == probability.tolist() and shades.get_clim() == (0, 1)
+    assert shades.get_extent() == [1, 6, 6, 1]  # of 8 pixels, whose middles are 0 to 7
+
+
 def test_each_kernel_is_a_dot_and_each_column_a_bar():
     table = pd.DataFrame({"seed": [0] * 4 + [3] * 4, "column": [1, 1, 2, 2] * 2, "colourfulness": np.linspace(0, 1, 8)})
     place = figures.colours_by_column({"runs": table}).axes[0]

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from PIL import Image
 
 from alexnet_lib.runs.cifar_settings import CifarSettings
 from alexnet_lib.runs.fields import check
@@ -55,6 +56,7 @@ def test_whole_numbers_are_rates_too():
         (TrainSettings, {"learning_rate": math.inf}, "learning_rate = inf; accepted is 'auto', or a finite number"),
         (TrainSettings, {"learning_rate": math.nan}, "learning_rate = nan; accepted is 'auto', or a finite number"),
         (TrainSettings, {"learning_rate": 1e300}, "learning_rate = 1e+300; accepted is 'auto', or at most 1e36"),
+        (TrainSettings, {"learning_rate": 1e-300}, "'auto', or at least 1e-36, as less is zero in float32"),
         (TrainSettings, {"width": math.inf}, "width = inf; accepted is 'auto', or a finite number"),
         (TrainSettings, {"width": 1e300}, "width = 1e+300; accepted is 'auto', or less than or equal to 16"),
         (TrainSettings, {"width": 10**400}, "accepted is 'auto', or "),
@@ -117,7 +119,11 @@ def test_absurd_values_are_refused_with_what_is_accepted(kind, values, message):
         ({"name": 2012}, "a word, not a number: after Papermill's -p 2012 is a number, after -r a word"),
         ({"dataset": 2012}, "after -r a word"),
         ({"learning_rate": "1e-3"}, "a number, not a word: 1.0e-3 in YAML"),
-        ({"epochs": "90"}, "a number, not a word: 90 in YAML"),
+        ({"learning_rate": "1.5E-3"}, "a number, not a word: 1.5E-3 in YAML, without quotes"),
+        ({"epochs": "90"}, "a number, not a word: 90 without quotes"),
+        ({"epochs": "1e3"}, "accepted is 'auto', or a valid integer (a number, not a word: 1000 without quotes)"),
+        ({"epochs": "null"}, "epochs = 'null'; accepted is 'auto', or a valid integer (left out, a parameter has its"),
+        ({"seed": None}, "seed = None; accepted is a valid integer (left out, a parameter has its default)"),
         ({"without": "None"}, "without = 'None'; accepted is None (not the word 'None': None in Python"),
         ({"normalization": "null"}, "accepted is 'own' or 'lrn', or None (not the word 'null': None in Python"),
     ],
@@ -126,6 +132,19 @@ def test_what_papermill_and_yaml_make_of_a_value_is_explained(values, hint):
     with pytest.raises(ValueError) as error:
         check(TrainSettings, values)
     assert hint in str(error.value)
+
+
+def test_a_picture_of_ones_own_is_looked_at_before_any_work(tmp_path):
+    assert check(QualitativeSettings, {"picture": None}).picture is None
+    for name, content, reason in (("none.jpg", None, "No such file"), ("words.jpg", b"words", "not a picture of a k")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}'; accepted is the path of a picture .*{reason}.*, or None"):
+            check(QualitativeSettings, {"picture": str(tmp_path / name)})
+    with pytest.raises(ValueError, match="the path of a picture"):
+        check(QualitativeSettings, {"picture": str(tmp_path)})
+    Image.new("RGB", (9, 8)).save(tmp_path / "mine.png")
+    assert check(QualitativeSettings, {"picture": str(tmp_path / "mine.png")}).picture.endswith("mine.png")
 
 
 def test_whole_numbers_of_devices_end_where_the_cores_do(monkeypatch):

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 
 from alexnet_lib import normalization, training
 from alexnet_lib.runs import launch, settings, stopping, telling
@@ -18,7 +19,7 @@ from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.stopping import GO_ON, Stopped
 from alexnet_lib.training import train
 from tests import small_runs
-from tests.test_launch import start, wait_for
+from tests.test_launch import SLOWLY, start, wait_for
 from tests.test_training import done_epochs, lasting_files
 
 
@@ -40,6 +41,30 @@ def test_a_line_tells_of_each_epoch(place, monkeypatch, capsys):
     ):
         assert part in lines[1]
     assert "left" not in lines[2] and "on the GPU" not in lines[1]
+
+
+def test_a_finished_run_says_which_record_is_read_how_to_train_anew_and_what_it_warned_of(place, monkeypatch, capsys):
+    """And a run that goes on says from where; it warns once."""
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    monkeypatch.setattr(training, "STALL_STEPS", 60)
+    given = small_runs.settings(initialisation="printed", learning_rate=0.001, epochs=20)
+
+    def press_stop(history):
+        if history["epoch"].max() == 16:
+            raise KeyboardInterrupt
+
+    with pytest.warns(training.StallWarning, match="not begun to learn"), pytest.raises(stopping.Interrupted):
+        train(given, on_epoch=press_stop)
+    capsys.readouterr()
+    record = train(given)
+    went_on = capsys.readouterr().out.splitlines()
+    folder = record.folder
+    assert went_on[0] == f"This run goes on from the end of epoch 16, as its checkpoint in {folder} has it."
+    assert went_on[1].startswith("epoch 17 of 20")
+    assert train(given).folder == folder
+    read, warned = capsys.readouterr().out.splitlines()
+    assert read.startswith(f"This run is finished, so it was read and not trained: {folder}. To train anew, ask for an")
+    assert warned == f"It ended with a warning: {record.summary['warnings'][0]}." and "not begun to learn" in warned
 
 
 def test_the_losses_are_in_a_file_that_goes_on(place, monkeypatch):
@@ -219,6 +244,43 @@ def test_stop_in_a_notebook_says_in_two_lines_what_is_kept(place, monkeypatch):
     assert how == "Run it again, with the same settings, to go on."
     assert shell.run_cell("record = train(given)").success
     assert shell.user_ns["record"].history["epoch"].max() == 3
+
+
+def test_a_kernel_without_jupyterlab_shows_the_same(place, monkeypatch):
+    """As VS Code, nbclient and Papermill start one: lines for a bar, a picture for a slider, two lines after Stop."""
+    for name in ("ALEXNET_PROGRESS", "JPY_SESSION_NAME", "PYTEST_CURRENT_TEST", "MPLBACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    manager, client = start_new_kernel(cwd=str(place))
+    outputs = []
+
+    def run(code, stop_after=None):
+        outputs.clear()
+
+        def hook(message):
+            outputs.append((message["msg_type"], message["content"]))
+            if stop_after and stop_after in message["content"].get("text", ""):
+                manager.interrupt_kernel()
+
+        reply = client.execute_interactive(code, output_hook=hook, timeout=240)["content"]
+        return reply["status"], "".join(content.get("text", "") for _, content in outputs)
+
+    try:
+        run(SLOWLY.format(seconds=0.05))
+        run("from tests import small_runs\nfrom alexnet_lib import train\ngiven = small_runs.settings(epochs=5)")
+        status, said = run("record = train(given)", stop_after="epoch 2 of 5")
+        (error,) = [content for kind, content in outputs if kind == "error"]
+        assert status == "error" and error["ename"] == "Interrupted" and "epoch 2 of 5" in said
+        kept, how = error["traceback"]
+        assert kept.startswith("Stopped: the last whole checkpoint is of") and how.startswith("Run it again")
+        status, said = run("record = train(given)")
+        assert status == "ok" and said.startswith("This run goes on from") and "epoch 5 of 5" in said
+        run("from alexnet_lib.figures.curves import new_figure\nfrom alexnet_lib.notebook import slider")
+        run("slider(lambda width: new_figure(width, 1)[0], width=([1, 2], 2))")
+        (shown,) = [content["data"] for kind, content in outputs if kind == "execute_result"]
+        assert shown.keys() == {"image/png", "text/plain"}
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_stop_before_the_first_checkpoint_says_that_there_is_none(tmp_path):

@@ -22,7 +22,7 @@ from alexnet_lib.run_state import RunState
 from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
-from tests.small_runs import NAME, settings
+from tests.small_runs import NAME, on_mps, settings
 
 
 def test_a_run_learns_and_leaves_a_record(place):
@@ -77,6 +77,12 @@ def test_every_parameter_changes_the_weights(place):
 
 def weights_digest(record):
     return hashlib.sha256(load_net(record).fc7.weight.detach().numpy().tobytes()).hexdigest()
+
+
+def test_a_device_without_float64_trains_and_is_tested(place):
+    with on_mps() as tensors:
+        assert train(settings(epochs=1)).summary["epochs"] == 1
+    assert tensors.came > 2
 
 
 def test_a_repeated_run_gives_the_same_bits(place, monkeypatch):
@@ -182,11 +188,12 @@ def test_a_loss_that_is_no_number_stops_with_the_step(place):
 
 def look(losses, step, told=False):
     """What the alarm says of a run of three classes with these last losses."""
-    state = SimpleNamespace(recent=losses[-run_state.STALL_WINDOW :], told_of_stall=told)
+    state = SimpleNamespace(recent=losses[-run_state.STALL_WINDOW :], warned=["before"] if told else [])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         training._warn_of_stall(state, step, 3)
-    return [str(warning.message) for warning in caught]
+    assert [str(warning.message) for warning in caught] == state.warned[told:]
+    return state.warned[told:]
 
 
 def test_stall_alarm():
@@ -199,8 +206,8 @@ def test_stall_alarm():
 def test_the_printed_initialisation_stalls_a_narrow_net_and_the_alarm_says_so(place, monkeypatch):
     monkeypatch.setattr(training, "STALL_STEPS", 60)
     with pytest.warns(StallWarning) as caught:
-        train(settings(initialisation="printed", learning_rate=0.001, epochs=20))
-    assert len(caught) == 1
+        record = train(settings(initialisation="printed", learning_rate=0.001, epochs=20))
+    assert len(caught) == 1 and record.summary["warnings"] == [str(caught[0].message)]
 
 
 def test_shell_and_notebook_share_a_configuration(place, capsys):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import NullLocator
 
-from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, in_style, label_ticks, name_rows, new_figure
+from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, frame, in_style, label_ticks, name_rows, new_figure
 
 NARROW, WIDE = 5, 20  # points: the scale is even up to the first, and logarithmic beyond if a part exceeds the second
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind words on a picture
@@ -69,6 +69,29 @@ def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[
                 heading = axes[0, first].text(0, 1.06, title, fontsize=9, transform=axes[0, first].transAxes)
                 heading.set_in_layout(False)  # wider than its column
     axes[0, 0].text(0, 1.06, "asked", fontsize=9, transform=axes[0, 0].transAxes)
+    return figure
+
+
+@in_style
+def occlusion(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str], patch: int) -> Figure:
+    """Pictures, each beside a map of how probable its answer stays when a grey patch covers a place.
+
+    images: (side, side, 3). maps: (rows, columns) of probabilities, by the patch's place. patch: its side in pixels.
+    """
+    figure, axes = new_figure(5.5 * len(images), 2.6, 1, 2 * len(images))
+    limits = {"vmin": min(map(np.min, maps)), "vmax": max(map(np.max, maps))}
+    for image, probability, title, (left, right) in zip(images, maps, titles, axes.reshape(-1, 2), strict=True):
+        left.imshow(image)
+        left.set_title(title, fontsize=9, loc="center")
+        middle, side = patch / 2 - 0.5, len(image)
+        extent = (middle - 0.5, side - middle - 0.5, side - middle - 0.5, middle - 0.5)
+        shades = right.imshow(probability, cmap="gray", extent=extent, **limits)
+        right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
+        right.set_title("the answer's probability\nwith the patch there", fontsize=9, loc="center")
+        for place in (left, right):
+            bare(place)
+        frame(left, (-0.5, -0.5), patch, 2.5, 1)
+    figure.colorbar(shades, ax=axes[0, -1], label="probability")
     return figure
 
 

@@ -33,8 +33,10 @@ def _folder(name: str) -> str:
 
 
 def _in_float32(value: float) -> float:
-    if value > 1e36:
+    if abs(value) > 1e36:
         raise ValueError("at most 1e36")
+    if 0 < abs(value) < 1e-36:
+        raise ValueError("at least 1e-36, as less is zero in float32")
     return value
 
 
@@ -75,12 +77,18 @@ def check(kind: type, values: dict):
 
 def _hint(value, accepted: str) -> str:
     """How to write what was probably meant, where Papermill or YAML has made something else of it."""
-    if value in ("None", "none", "null"):
+    if value in ("None", "none", "null", None):
+        if "None" not in accepted:
+            return " (left out, a parameter has its default)"
         return f" (not the word {value!r}: None in Python and after Papermill's -p, null in YAML and JSON)"
     if "string" in accepted and isinstance(value, int | float):
         return (
             f" (a word, not a number: after Papermill's -p {value} is a number, after -r a word; elsewhere quotes help)"
         )
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(e[-+]?\d+)?", value, re.IGNORECASE):
-        return f" (a number, not a word: {re.sub('e', '.0e', value, flags=re.IGNORECASE)} in YAML)"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", value, re.IGNORECASE):
+        number = float(value)
+        if "integer" in accepted and number.is_integer():
+            return f" (a number, not a word: {number:.0f} without quotes)"
+        with_point = value if "." in value else re.sub("e", ".0e", value, flags=re.IGNORECASE)
+        return f" (a number, not a word: {with_point} in YAML, without quotes)"
     return ""

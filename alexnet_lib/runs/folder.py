@@ -12,8 +12,10 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
 from torch import Tensor
+from tqdm import tqdm
 
 from ..dataset import Store, load_dataset
+from ..progress import say
 from .job import ALONE, POLL_SECONDS, Job, JobFailed
 from .records import DamagedCheckpoint, Record, differences, read_json, refuse_differences
 from .stopping import stop_if_asked
@@ -110,8 +112,7 @@ def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        who = path.read_text(encoding="utf-8") if path.is_file() else "it has just ended"
-        raise AtWork(f"another process is training this run: {who}") from None
+        raise AtWork(f"another process is training this run: {_who(folder)}") from None
     except (OSError, NotImplementedError):
         warnings.warn(
             f"files in {folder} cannot be locked, so nothing keeps a second process from training this run at the "
@@ -126,6 +127,14 @@ def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
         with suppress(OSError):  # Windows removes no file that is open
             path.unlink()
         lock.release()
+
+
+def _who(folder: Path) -> str:
+    """The process that has marked a folder."""
+    try:
+        return (folder / AT_WORK).read_text(encoding="utf-8") or "another process"
+    except OSError:  # Windows lets nobody read a file that is locked
+        return "another process"
 
 
 def in_work(folder: Path) -> bool:
@@ -165,6 +174,7 @@ def follow(run, stores: dict[str, Store], on_epoch: Callable[[pd.DataFrame], Non
         JobFailed: the process ended before the run did.
     """
     require_same(run, stores)
+    say(tqdm, f"This run is being trained by {_who(run.folder)}, in {run.folder}; it is followed here.")
     history = History(run.folder, on_epoch)
     while in_work(run.folder):
         stop_if_asked()

@@ -167,8 +167,6 @@ def train_on_devices(run, stores: dict[str, Store], on_epoch, warning: type[Warn
     Raises:
         JobFailed: says which process, its last lines, and where the last checkpoint is.
     """
-    if (run.folder / "summary.json").is_file():
-        return Record.open(run.folder)
     history = History(run.folder, on_epoch)
 
     def look(state: dict) -> None:

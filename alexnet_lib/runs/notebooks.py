@@ -1,11 +1,13 @@
 """What each notebook can be asked: the parameters of its settings cell, checked before any work begins."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..architecture import NETS
+from ..data.preparation import decode
 from .cells import said
 from .fields import Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, check, checked
 
@@ -101,12 +103,21 @@ class ResultsSettings:
     device: str = "auto"
 
 
+def _picture(path: str) -> str:
+    try:
+        decode(Path(path).expanduser().read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the path of a picture ({error})") from None
+    return path
+
+
 @checked
 class QualitativeSettings:
-    """Notebook 09. run: a folder in runs/train; epochs: of the run that is made where there is none."""
+    """Notebook 09. run: a folder in runs/train; picture: of the reader's; epochs: of a run, where there is none."""
 
     dataset: Dataset = "auto"
     run: FolderName = "auto"
+    picture: Annotated[str, AfterValidator(_picture)] | None = None
     epochs: Epochs = 10
     seed: Seed = 0
     device: str = "auto"

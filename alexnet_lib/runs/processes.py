@@ -117,7 +117,7 @@ def _last_words(folder: Path, code: int, rank: int) -> str:
         message = json.loads(path.read_text(encoding="utf-8"))["message"]["message"]
         return f"process {path.name.removesuffix(ERROR)}: {message}"
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    said = (folder / f"{rank}.err").read_text(errors="replace").splitlines()
+    said = (folder / f"{rank}.err").read_text(encoding="utf-8", errors="replace").splitlines()
     lines = [line for line in said if line.strip()][-LAST_LINES:]
     return f"process {rank} {how}" + ("; its last lines:\n" + "\n".join(lines) if lines else " without a word")
 

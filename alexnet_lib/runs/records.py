@@ -273,9 +273,12 @@ def load_checkpoint(folder: Path) -> dict | None:
 
 
 def _time_of(state: dict) -> str:
-    """The epoch and step of a checkpoint, for people."""
     progress = json.loads(state.get("progress", "{}"))
-    epoch, step = progress.get("epoch", 0), progress.get("step", 0)
+    return moment(progress.get("epoch", 0), progress.get("step", 0))
+
+
+def moment(epoch: int, step: int) -> str:
+    """Where a run is after so many epochs, and steps of the next, for people."""
     return f"epoch {epoch + 1}, step {step}" if step else f"the end of epoch {epoch}"
 
 

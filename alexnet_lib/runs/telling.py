@@ -6,14 +6,28 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from tqdm import tqdm
 
 from ..learning import patience_for
 from ..progress import say
-from .records import CHECKPOINTS, write_atomically
+from .records import CHECKPOINTS, Record, moment, write_atomically
 
 LOSSES = "losses.csv"  # epoch, step within it, mean loss of the steps since the row before, learning rate
 HEADER = "epoch,step,loss,learning_rate"
 FALLING = ("plateau", "steps", "stages")  # schedules whose rate falls at once
+
+
+def read_again(folder: Path) -> Record:
+    """The record of a finished run, after saying which it is, how to train anew, and what the run warned of."""
+    record = Record.open(folder)
+    say(
+        tqdm,
+        f"This run is finished, so it was read and not trained: {folder}. To train anew, ask for another seed, or "
+        "delete that folder.",
+    )
+    for text in record.summary.get("warnings", []):
+        say(tqdm, f"It ended with a warning: {text}.")
+    return record
 
 
 class Diary:
@@ -32,6 +46,10 @@ class Diary:
         if not state.job.leader:
             return
         write_atomically(run.folder / LOSSES, _rows_until(run.folder / LOSSES, state.epoch + 1, state.step))
+        if self.first:
+            self.say(
+                f"This run goes on from {moment(state.epoch, state.step)}, as its checkpoint in {run.folder} has it."
+            )
         self.events = _events(run.folder / "events", state.epoch * steps + state.step)
         if run.named.schedule == "plateau":
             patience = patience_for(run.epochs)
