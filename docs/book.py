@@ -3,7 +3,8 @@
 python docs/book.py --profile embedded
 
 A page shows the copy that the walkthrough of the profile has executed, or, where there is none, the committed one; it
-says which. The book lies in docs/_build/html. A link or a picture that leads nowhere is an error.
+says which. In live.html the net of notebook 07 looks at pictures; where there is no such run, a short one is made.
+The book lies in docs/_build/html. A link or a picture that leads nowhere is an error.
 """
 
 import argparse
@@ -15,11 +16,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+from docutils.nodes import make_id
 from sphinx.cmd.build import main as sphinx
 
+from alexnet_lib.experiments.trained import run_to_look_at
 from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import part
+from alexnet_lib.live import live
 from alexnet_lib.paths import NOTEBOOKS, runs_dir
+from alexnet_lib.runs.records import Record
 
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"
@@ -65,8 +70,14 @@ def page(notebook: nbformat.NotebookNode, line: str) -> nbformat.NotebookNode:
     return notebook
 
 
-def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Path | None = None) -> list[str]:
-    """Write the pages of the book into a folder; gives the names of the notebooks."""
+def gather(
+    folder: Path,
+    profile: str,
+    notebooks: Path = NOTEBOOKS,
+    executed: Path | None = None,
+    nets: dict[str, str] | None = None,
+) -> list[str]:
+    """Write the pages of the book into a folder; gives the names of the notebooks. nets: as `live_pages` gives them."""
     executed = executed or runs_dir() / "walkthrough" / profile
     machine_file = executed / "machine.json"
     machine = json.loads(machine_file.read_text(encoding="utf-8")) if machine_file.is_file() else {}
@@ -75,7 +86,7 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
         path = executed / f"{name}.ipynb"
         notebook = nbformat.read(path if path.is_file() else notebooks / path.name, 4)
         nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
-    (folder / "index.md").write_text(index(names), encoding="utf-8")
+    (folder / "index.md").write_text(index(names, nets or {}), encoding="utf-8")
     (folder / "ledger.md").write_text(ledger(), encoding="utf-8")
     shutil.copy(HERE / "imagenet.md", folder)
     shutil.copy(HERE / "conf.py", folder)
@@ -84,10 +95,39 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
     return names
 
 
-def index(names: list[str]) -> str:
-    """The first page: START_HERE, and the notebooks by the paper's sections."""
+def live_pages(folder: Path, epochs: int) -> dict[str, str]:
+    """Write the pages in which a net looks at pictures into a new folder: {file: what it has learned from}.
+
+    Of the built-in pictures the run of notebook 07, or one of so many epochs, which is made; of Tiny ImageNet the
+    reader's, if there is one.
+    """
+    records = {"live.html": run_to_look_at("embedded", epochs=epochs)}
+    for path in sorted((runs_dir() / "train").glob("*/summary.json"), key=lambda path: path.stat().st_mtime):
+        if (record := Record.open(path.parent)).config["dataset"] == "tiny_imagenet":
+            records["live-tiny-imagenet.html"] = record  # the newest
+    pages = {}
+    folder.mkdir(parents=True)
+    for name, record in records.items():
+        try:
+            live(record, folder / name, lambda notebook, heading: f"{notebook}.html#{make_id(heading)}")
+        except (ValueError, OSError) as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+        else:
+            pages[name] = (
+                f"{record.summary['classes']} classes of {record.config['dataset'].replace('_', ' ')} pictures"
+            )
+    return pages
+
+
+def index(names: list[str], nets: dict[str, str]) -> str:
+    """The first page: START_HERE, the live nets, and the notebooks by the paper's sections."""
     opening = (HERE / "START_HERE.md").read_text(encoding="utf-8").replace("](../notebooks/", "](")
     parts = [opening]
+    if nets:
+        links = [f'<a href="{name}">AlexNet, live</a>, which knows {what}' for name, what in nets.items()]
+        parts.append(
+            f"## Touch it\n\nA trained net in a page, with everything that the paper adds: {'; '.join(links)}."
+        )
     for title, numbers in PARTS.items():
         if pages := [name for name in names if name[:2] in numbers]:
             parts.append("\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *pages, "```"]))
@@ -137,12 +177,15 @@ def broken_links(folder: Path) -> list[str]:
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser("python docs/book.py", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--profile", default="embedded", help="whose executed notebooks are shown")
+    parser.add_argument(
+        "--epochs", type=int, default=10, help="of a run for live.html, where notebook 07 has made none"
+    )
     parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the book")
     parser.add_argument("--work", type=Path, default=BUILD / "source", help="folder of the pages as they are gathered")
     chosen = parser.parse_args(arguments)
     shutil.rmtree(chosen.work, ignore_errors=True)
     chosen.work.mkdir(parents=True)
-    gather(chosen.work, chosen.profile)
+    gather(chosen.work, chosen.profile, nets=live_pages(chosen.work / "extra", chosen.epochs))
     if code := sphinx(["-b", "html", "-W", "--keep-going", "-q", str(chosen.work), str(chosen.output)]):
         return code
     if broken := broken_links(chosen.output):

@@ -34,7 +34,8 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     previous, os.environ["ALEXNET_RUNS"] = os.environ.get("ALEXNET_RUNS"), str(folder / "no runs")
     try:
-        assert book.main(["--output", str(folder / "html"), "--work", str(folder / "source")]) == 0
+        arguments = ["--output", str(folder / "html"), "--work", str(folder / "source"), "--epochs", "1"]
+        assert book.main(arguments) == 0
     finally:
         os.environ.pop("ALEXNET_RUNS") if previous is None else os.environ.update(ALEXNET_RUNS=previous)
     return folder / "html"
@@ -79,6 +80,17 @@ def test_the_ledger_is_a_page_with_every_claim(built):
     page = (built / "ledger.html").read_text()
     table = book.claims()
     assert f"{len(table)} claims" in page and page.count("<tr") == len(table) + 1
+
+
+def test_the_live_net_is_a_page_whose_controls_lead_into_the_book(built):
+    """Where no run of notebook 07 is found, a short one is made; `broken_links` has followed the links."""
+    assert "live.html" in book.Links((built / "index.html").read_text()).targets
+    targets = book.Links((built / "live.html").read_text()).targets
+    assert {target.split(".html")[0] for target in targets if "#" in target} >= {
+        "03_lrn",
+        "06_dropout",
+        "09_qualitative",
+    }
 
 
 def test_an_executed_copy_comes_before_the_committed_one(tmp_path):

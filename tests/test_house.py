@@ -15,7 +15,7 @@ from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 LIBRARY = REPOSITORY / "alexnet_lib"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 # from the ground up; a module at the top of the package may use the first two, whatever uses the paper stands above it
-WINGS = ("data", "runs", "study", "experiments", "ledger")
+WINGS = ("data", "runs", "study", "experiments", "ledger", "live")
 FRONT = ("walkthrough", "notebook", "claims")  # they run, show and check what all of the others do
 MOST_LINES = 400
 MOST_IMPORTS = 6

@@ -162,9 +162,6 @@ def card(record: Record, store: Store) -> str:
     views = [(split, views, errors) for split, found in summary["metrics"].items() for views, errors in found.items()]
     tested = [entry for entry in views if entry[0] != "train"]
     own, divisor = name in OWN_DATA, config.get("input_divisor", 1.0)
-    terms = next(
-        (text for of, text in TERMS.items() if name.startswith(of)), "whoever passes the weights on minds them"
-    )
     return CARD.format(
         licence="mit" if own else "other",
         index=json.dumps(_results(record.folder.name, name, tested), ensure_ascii=False),
@@ -184,12 +181,20 @@ def card(record: Record, store: Store) -> str:
         torch=summary["versions"]["torch"],
         commit=summary["commit"],
         errors="\n".join(f"| {split} | {v} | {e['top1']:.2%} | {e['top5']:.2%} |" for split, v, e in tested),
-        terms="MIT, as the code and the drawn pictures that it learned from."
-        if own
-        else f"The code is under the MIT licence. The pictures have terms of their own: {terms}.",
+        terms=terms_of(name),
         divisor=divisor,
         division="" if divisor == 1 else f", and the rest divided by {divisor:g}",
     )
+
+
+def terms_of(dataset: str) -> str:
+    """In a sentence or two, what others may do with a net that learned from this data set."""
+    name = Path(dataset).name
+    if name in OWN_DATA:
+        return "MIT, as the code and the drawn pictures that it learned from."
+    terms = (text for of, text in TERMS.items() if name.startswith(of))
+    terms = next(terms, "whoever passes the weights on minds them")
+    return f"The code is under the MIT licence. The pictures have terms of their own: {terms}."
 
 
 def _results(title: str, dataset: str, tested: list) -> list[dict]:
