@@ -155,6 +155,10 @@ def test_a_browser_shows_the_pages(built, device, width):
             hidden = "[...document.querySelectorAll('.cell_output img')].filter(i => !i.complete || !i.naturalWidth)"
             assert page.evaluate(f"{hidden}.length") == 0, path.stem
             assert page.evaluate(CLIPPED) == [], path.stem
+            if path.stem == "03_lrn":  # a figure that is wide for a phone
+                figure = "[...document.querySelectorAll('.cell_output img')].sort((a, b) => b.width - a.width)[0]"
+                assert page.evaluate(f"{figure}.width") > 560
+                assert page.evaluate(f"getComputedStyle({figure}.closest('.cell_output')).overflowX") == "auto"
             if page.evaluate("!!document.querySelector('.math')"):
                 page.wait_for_selector("mjx-container", state="attached", timeout=30000)
             assert page.evaluate(RAW) == [], path.stem

@@ -86,6 +86,12 @@ def test_every_file_of_the_library_is_installed():
     assert files - installed == set()
 
 
+def test_the_licence_is_one_wherever_it_is_named():
+    assert (REPOSITORY / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    assert PROJECT["project"]["license"] == citation["license"] == "MIT"
+
+
 def test_no_file_names_a_registry():
     texts = {path: path.read_text(encoding="utf-8") for path in tracked_texts()}
     assert len(texts) > 10

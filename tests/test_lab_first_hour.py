@@ -146,6 +146,12 @@ def desk(address, browser, home, request):  # noqa: F811
     desk.page.close()
 
 
+def test_0_make_lab_opens_the_page_to_start_from(desk):
+    desk.page.goto(desk.address, wait_until="domcontentloaded")
+    desk.page.wait_for_selector(".jp-RenderedMarkdown h1:has-text('Start here')")
+    desk.picture("start")
+
+
 def test_1_the_run_that_is_shown_is_the_one_that_is_asked_for(desk):
     """Run All, other epochs, again, and again, although later cells use the parameters' names for other things."""
     desk.open("07_train")

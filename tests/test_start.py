@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -56,6 +57,20 @@ def test_copies_follow_their_originals_until_a_reader_changes_them(tmp_path):
     assert lab.refresh(originals, copies) == [] and read(copies)["b"] == "2"
 
 
+def test_a_copy_that_was_only_opened_is_not_the_readers_version(tmp_path):
+    """JupyterLab writes the kernel's language into it; what somebody wrote or ran there is kept."""
+    originals, copies = tmp_path / "notebooks", tmp_path / "lab"
+    cell = {"cell_type": "code", "source": "1", "outputs": [], "execution_count": None, "metadata": {}}
+    for metadata, changes, kept in (({"x": 1}, {}, []), ({"x": 2}, {"source": "2"}, ["a.ipynb"])):
+        write(originals, a=json.dumps({"cells": [cell], "metadata": {}}))
+        (copies / "a.ipynb").unlink(missing_ok=True)
+        lab.refresh(originals, copies)
+        write(copies, a=json.dumps({"cells": [cell | changes], "metadata": metadata}))
+        write(originals, a=json.dumps({"cells": [cell | {"source": "3"}], "metadata": {}}))
+        assert lab.refresh(originals, copies) == kept
+        assert ('"3"' in read(copies)["a"]) == (not kept)
+
+
 def test_a_folder_of_somebody_else_s_copies_is_left_alone(tmp_path):
     write(tmp_path / "notebooks", a="1")
     write(tmp_path / "lab", a="mine")
@@ -93,6 +108,19 @@ def test_other_places_install_as_the_readme_does(name):
     page = (DOCS / "install.md").read_text(encoding="utf-8")
     assert CPU_INSTALL.search(page.replace("\n", " ")) and "--torch-backend=cpu" in commands()[name]
     assert ".[test,docs]" in commands()[name]
+
+
+@pytest.mark.parametrize("name", ["devcontainer", "Dockerfile", "binder"])
+def test_the_commands_of_other_places_are_shell(name):
+    text = commands()[name]
+    if name == "Dockerfile":
+        joined = re.sub(r"(?m)^#.*\n", "", text).replace("\\\n", " ")
+        lines = [line.split(" ", 1) for line in joined.splitlines() if line]
+        known = {"FROM", "RUN", "WORKDIR", "COPY", "EXPOSE", "CMD"}
+        assert {word for word, _ in lines} <= known and lines[0][0] == "FROM"
+        text = "\n".join(rest for word, rest in lines if word == "RUN")
+    assert "uv pip install" in text
+    subprocess.run(["bash", "-n", "-c", text], check=True)
 
 
 def test_the_workflow_is_the_command_of_the_readme():
