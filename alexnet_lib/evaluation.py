@@ -14,6 +14,7 @@ from .augmentation import VIEWS, centre_crops, is_tensor, ten_views, views_of
 from .data.reading import whole_pictures
 from .data.store_files import RAW
 from .distortions import many_views
+from .runs import stopping
 from .runs.job import ALONE, Job
 
 AVERAGES = ("probabilities", "logits")
@@ -165,10 +166,12 @@ def answers(
     divisor: float = 1.0,
     bf16: bool = False,
     path: Path | None = None,
+    look: Callable[[int], object] = lambda done: None,
 ) -> dict[int, Tensor]:
     """`predict` for several numbers of views, from one reading of the images; for a GPU they are read ahead.
 
     bf16: compute in bfloat16, where torch's autocast does. path: the file that holds the images, if one does.
+    look: is called between batches with the number of images that are done.
     """
     for count in views:
         if count not in (*VIEWS, 144):
@@ -181,7 +184,9 @@ def answers(
     found: dict[int, list[Tensor]] = {count: [] for count in views}
     finish = None if divisor == 1 else lambda pixels, _: pixels.div_(divisor)
     with in_evaluation(net), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for pictures in _read(images, math.lcm(*at_once.values()), device, views, path):
+        together = math.lcm(*at_once.values())
+        for number, pictures in enumerate(_read(images, together, device, views, path)):
+            look(number * together)
             for count, size in at_once.items():
                 for start in range(0, len(pictures), size):
                     batch = pictures[start : start + size]
@@ -219,10 +224,20 @@ def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALO
 def evaluate_views(
     net: nn.Module, store, mean: Tensor, views: tuple[int, ...], job: Job = ALONE, bf16: bool = False
 ) -> dict[int, dict[str, float]]:
-    """`evaluate` for several numbers of views, in bfloat16 if asked; the images are read once."""
+    """`evaluate` for several numbers of views, in bfloat16 if asked; the images are read once.
+
+    Raises:
+        Stopped: a signal has come.
+    """
     rows, found = job.share(len(store)), {}
     path = getattr(store, "folder", None) and store.folder / RAW
-    for count, probabilities in answers(net, store.images[rows], mean, views, bf16=bf16, path=path).items():
+
+    def look(done: int) -> None:
+        """All processes of a job agree; some have one image more than others, after which nobody looks."""
+        if done < len(store) // job.replicas and (reason := job.as_leader_says(stopping.asked[:1])):
+            raise stopping.Stopped(f"stopped by {reason[0]}")
+
+    for count, probabilities in answers(net, store.images[rows], mean, views, bf16=bf16, path=path, look=look).items():
         labels = as_labels(probabilities, torch.from_numpy(np.array(store.labels[rows])))
         loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().sum()
         wrong = [(1 - rank_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]

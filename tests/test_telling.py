@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import normalization, training
+from alexnet_lib import evaluation, normalization, training
 from alexnet_lib.runs import launch, settings, stopping, telling
 from alexnet_lib.runs.job import JobFailed
 from alexnet_lib.runs.records import load_checkpoint
@@ -19,6 +21,7 @@ from alexnet_lib.runs.stopping import GO_ON, Stopped
 from alexnet_lib.training import train
 from tests import small_runs
 from tests.test_launch import start, wait_for
+from tests.test_processes import alive
 from tests.test_training import done_epochs, lasting_files
 
 
@@ -130,24 +133,62 @@ def test_a_signal_writes_a_checkpoint_and_ends_with_go_on(place, name="SIGUSR1")
     assert lasting_files(train(given).folder)["history.csv"] == lasting_files(record.folder)["history.csv"]
 
 
-def test_a_job_of_several_processes_stops_together(place):
-    """A signal to the command that watches them: both columns end at one step."""
-    given = {"dataset": small_runs.NAME, "width": 0.05, "epochs": 40, "batch_size": 12, "name": "two", "devices": 2}
+@pytest.mark.parametrize("who", ["all", "workers"])
+def test_a_job_of_several_processes_stops_together(place, who):
+    """A signal to every process, as Slurm sends it, the one that watches included; or first to those that train."""
+    given = {"dataset": small_runs.NAME, "width": 0.05, "epochs": 400, "batch_size": 12, "name": "two", "devices": 2}
     config, folder = place / "config.json", place / "runs" / "train" / "two"
     config.write_text(json.dumps(given | {"device": "cpu"}))
     command = [sys.executable, "-m", "alexnet_lib.training", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"MARK": str(place)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
     wait_for(lambda: done_epochs(folder) >= 1)
-    process.send_signal(signal.SIGTERM)
+    begun = {pid: b"\0RANK=" in Path(f"/proc/{pid}/environ").read_bytes() for pid in alive(place)}
+    assert len(begun) == 4 and sum(begun.values()) == 2
+    for pid, trains in begun.items():
+        if trains or who == "all":
+            os.kill(pid, signal.SIGUSR1)
     said = process.communicate(timeout=120)[1].decode()
     assert process.returncode == GO_ON, said
     assert load_checkpoint(folder) is not None and not (folder / "summary.json").exists()
 
 
-def test_one_who_follows_is_stopped_too(place, monkeypatch):
-    monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
+def test_a_signal_waits_only_where_somebody_looks(monkeypatch):
+    monkeypatch.setattr(stopping, "asked", [])
+    before = {name: signal.getsignal(getattr(signal, name)) for name in stopping.SIGNALS}
+    try:
+        stopping.note_signals()
+        with stopping.looking():
+            signal.raise_signal(signal.SIGUSR1)
+        assert stopping.asked == ["SIGUSR1"]
+        with pytest.raises(Stopped, match="stopped by SIGUSR1"):  # one that prepares data, or follows another
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+@pytest.mark.parametrize(("call", "epoch", "step"), [(1, 0, 4), (7, 2, 0)])
+def test_a_signal_during_a_test_is_seen_in_it(place, monkeypatch, call, epoch, step):
+    """Of the first epoch, or of the end; nothing is counted twice when the run goes on."""
+    given, cut, calls = small_runs.settings(epochs=2, name="stopped"), evaluation.crops_of, []
+    whole = train(small_runs.settings(epochs=2, name="whole"))
+
+    def crops_of(images, *arguments):
+        calls.append(len(images))
+        stopping.asked += ["SIGTERM"] * (len(calls) == call)
+        return cut(images, *arguments)
+
+    monkeypatch.setattr(evaluation, "answers", partial(evaluation.answers, batch_size=20))
+    monkeypatch.setattr(evaluation, "crops_of", crops_of)
+    monkeypatch.setattr(stopping, "asked", [])
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
-        stopping.stop_if_asked()
+        train(given)
+    assert sum(calls[call // 6 * 6 :]) < 3 * 48 and len(calls) < call + 11
+    progress = json.loads(load_checkpoint(whole.folder.with_name("stopped"))["progress"])
+    assert (progress["epoch"], progress["step"]) == (epoch, step)
+    stopping.asked.clear()
+    assert train(given).history.equals(whole.history)
 
 
 # --------------------------------------------------------------------------------------------- what does not work here

@@ -16,7 +16,6 @@ from torch import Tensor
 from ..dataset import Store, load_dataset
 from .job import ALONE, POLL_SECONDS, Job, JobFailed
 from .records import DamagedCheckpoint, Record, differences, read_json, refuse_differences
-from .stopping import stop_if_asked
 
 AT_WORK = "at_work"  # a file that is locked while a process trains there
 LOOK_SECONDS = 0.5  # longer than anybody takes to look whether one does
@@ -167,7 +166,6 @@ def follow(run, stores: dict[str, Store], on_epoch: Callable[[pd.DataFrame], Non
     require_same(run, stores)
     history = History(run.folder, on_epoch)
     while in_work(run.folder):
-        stop_if_asked()
         history.show()
         time.sleep(POLL_SECONDS)
     history.show()

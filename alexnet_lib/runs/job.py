@@ -44,6 +44,11 @@ class Job:
         return self.replica == 0 and self.column == 0
 
     @property
+    def alone(self) -> bool:
+        """Whether this is the only process."""
+        return self.replicas * self.columns == 1
+
+    @property
     def images_of_batch(self) -> slice:
         """Which images of the whole batch are this replica's."""
         return self.share(self.batch)

@@ -93,7 +93,8 @@ def torchrun(
             options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
             job = subprocess.Popen(command, env=environment, **options)
             try:
-                printed = _follow(job, folder / "0.out", tell)
+                with stopping.looking():
+                    printed = _follow(job, folder / "0.out", tell)
             finally:
                 if job.poll() is None:  # the caller was interrupted
                     job.terminate()

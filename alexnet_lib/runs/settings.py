@@ -54,11 +54,6 @@ class Run:
     speed = "repeatable"
 
     @property
-    def launches_at_once(self) -> bool:
-        """Whether a GPU may take a step as one graph, and a faster way through the net with speed "fast"."""
-        return self.speed == "fast"
-
-    @property
     def folder(self) -> Path:
         """Where a resolved run is recorded."""
         return runs_dir() / self.experiment / self.name
