@@ -1,5 +1,6 @@
 """§3 by other ways for a GPU: equal to the plain net, column by column, as blocks, as one kernel, as a graph."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from alexnet_lib.architecture import NETS
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.loader import make_batches
+from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.run_state import RunState
 from alexnet_lib.runs import fast, step
 from alexnet_lib.runs.settings import resolve
-from tests.small_runs import NAME, settings
+from tests.small_runs import NAME, prepare_place, settings
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -65,11 +67,15 @@ def test_another_net_is_called_as_it_is():
     assert fast.Fast(Other())(x) == (x, x)
 
 
-KERNEL = """
+KERNELS = """
+import json
 import torch
 from torch import nn
-from alexnet_lib import LocalResponseNorm
+from alexnet_lib import LocalResponseNorm, evaluation, loader
+from alexnet_lib.dataset import load_dataset
 from alexnet_lib.runs import fast
+from alexnet_lib.runs.settings import resolve
+from tests.small_runs import settings
 
 worst = []
 given = [(1, "paper", 5, 24), (0, "caffe", 4, 16), (1, "paper", 4, 5)]
@@ -85,21 +91,49 @@ for dtype, (relu, convention, n, maps) in [*((torch.float32, one) for one in giv
         exact = dtype == torch.float32
         parts = [x.abs().float().max() if exact else x.abs().float().mean() for x in (own - plain, plain)]
         worst.append((parts[0] / parts[1]).item() / (1e-6 if exact else 0.1))
-print(max(worst))
+
+found, train = [], load_dataset("embedded")["train"]
+train.__dict__["images"] = torch.from_numpy(train.images)
+for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none"}):
+    run = resolve(settings(batch_size=5, **changes), train)
+    run.__class__.input_divisor = 64.0 if changes == {"recipe": "paper"} else 1.0
+    mean = evaluation.mean_of(train, run.image_size)
+    inputs = []
+    for at_once in (False, True):
+        loader.cuts_at_once = evaluation.cuts_at_once = lambda device: at_once
+        inputs.append([next(loader.make_batches(run, train, mean, 0))[0]])
+        if run.input_divisor != 1:
+            inputs[-1] += [evaluation._input(train.images[:1], mean, n, "cpu", 64.0) for n in (1, 9, 10)]
+    found += [torch.equal(*pair) and pair[0].stride() == pair[1].stride() for pair in zip(*inputs)]
+print(json.dumps({"worst": max(worst), "same": found}))
 """
 
 
-def test_one_kernel_does_what_three_layers_do():
-    """In Triton's interpreter, which needs no GPU; it is chosen when Triton is loaded, so in another process."""
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """What the kernels give in Triton's interpreter, which needs no GPU; it is chosen when Triton is loaded."""
     pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True)
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_place(tmp_path_factory.mktemp("kernels"), patch)
+        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        command = [sys.executable, "-c", KERNELS]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    assert 0 < float(done.stdout) < 1
+    return json.loads(done.stdout)
+
+
+def test_one_kernel_does_what_three_layers_do(kernels):
+    assert 0 < kernels["worst"] < 1
+
+
+def test_one_pass_from_whole_pictures_to_an_input_gives_the_same_bits(kernels):
+    """Of batches with colours, without, and scaled, and of one, nine and ten views."""
+    assert kernels["same"] == [True] * 6
 
 
 def test_which_layers_are_one_kernel(monkeypatch):
-    monkeypatch.setattr(fast, "triton_works", lambda device: True)
+    tried = []
+    monkeypatch.setattr(fast, "pools_at_once", lambda device, maps: tried.append(maps) or True)
     relu, norm, pool = nn.ReLU(), LocalResponseNorm(), nn.MaxPool2d(3, 2)
     x = torch.ones(1, 8, 9, 9, dtype=torch.bfloat16)
     assert fast._is_one_kernel([relu, norm, pool], x) and fast._is_one_kernel([norm, pool], x)
@@ -114,14 +148,16 @@ def test_which_layers_are_one_kernel(monkeypatch):
     with torch.autocast("cpu", torch.bfloat16):
         fast.Fast(net)(torch.rand(1, 3, 99, 99))
     assert calls == [3] * 4  # two layers, two columns
+    assert tried[-2:] == [net.conv1.out_channels // 2, net.conv2.out_channels // 2]  # of a column
 
 
 def test_triton_that_does_not_work_says_why(monkeypatch):
-    fast.triton_works.cache_clear()
-    assert not fast.triton_works(torch.device("cpu"))
-    with pytest.warns(UserWarning, match="Triton does not work here .* three steps; a C compiler"):
-        assert not fast.triton_works(torch.device("cuda", 77))
-    fast.triton_works.cache_clear()
+    for works, maps, what in ((fast.pools_at_once, (96,), "of 96 maps are three"), (fast.cuts_at_once, (), "several")):
+        works.cache_clear()
+        assert not works(torch.device("cpu"), *maps)
+        with pytest.warns(UserWarning, match=f"Triton does not work here .* {what} steps; a C compiler"):
+            assert not works(torch.device("cuda", 77), *maps)
+        works.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------------ as one graph
