@@ -1,9 +1,11 @@
 """§3 by other ways for a GPU: equal to the plain net, column by column, as blocks, as one kernel, as a graph."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import weakref
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from alexnet_lib import LocalResponseNorm, PaperSGD, alexnet
+from alexnet_lib import LocalResponseNorm, PaperSGD, alexnet, run_state
 from alexnet_lib.architecture import NETS
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import mean_of
@@ -20,6 +22,7 @@ from alexnet_lib.loader import make_batches
 from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.run_state import RunState
 from alexnet_lib.runs import fast, step
+from alexnet_lib.runs.job import Job
 from alexnet_lib.runs.settings import resolve
 from tests.small_runs import NAME, prepare_place, settings
 
@@ -192,16 +195,55 @@ def test_steps_that_are_replayed_are_the_steps(place, monkeypatch, recipe):
         torch.testing.assert_close(theirs, own, rtol=1e-4, atol=1e-6)
 
 
+def test_steps_before_a_graph_and_after_it_have_the_same_bits(place, monkeypatch):
+    """A run that is taken up begins without a graph, and must not tell."""
+    early, late = [(monkeypatch.setattr(step, "EAGER_STEPS", n), losses(place, lambda work: work))[1] for n in (1, 99)]
+    assert early[1].replays.ready and not late[1].replays.ready and torch.equal(early[0], late[0])
+    for own, theirs in zip(early[1].net.parameters(), late[1].net.parameters(), strict=True):
+        assert torch.equal(own, theirs)
+
+
+def test_every_run_of_one_process_on_a_gpu_has_a_graph(place, monkeypatch):
+    """Also one that a notebook has started, which is a job of one."""
+    store = load_dataset(NAME)["train"]
+    run = resolve(settings(), store)
+    monkeypatch.setattr(run_state, "build_net", lambda run, classes: alexnet("paper", classes, **run.changes()))
+
+    class InAJob(Job):
+        def as_leader_says(self, value):
+            return value
+
+        synchronised = staticmethod(lambda net: net)
+
+    for speed in ("repeatable", "fast"):
+        on_gpu = dataclasses.replace(run, device="cuda:0", speed=speed)
+        alone, of_one, of_two = (
+            RunState(on_gpu, 3, InAJob(mesh=mesh, replicas=n)) for mesh, n in ((None, 1), (1, 1), (1, 2))
+        )
+        assert alone.replays and of_one.replays and of_two.replays is None
+        assert isinstance(alone.forward, fast.Fast) == (speed == "fast")
+    assert RunState(run, 3).replays is None
+
+
 def test_a_step_that_cannot_be_captured_is_taken_as_it_is(place, monkeypatch):
     monkeypatch.setattr(step, "EAGER_STEPS", 1)
 
     def fails(work):
+        attempt = torch.empty(3)
+        tensors.append(weakref.ref(attempt))
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    plain, _ = losses(place)
+    def update(*arguments):
+        left.append([tensor() for tensor in tensors])
+        return taken_as_it_is(*arguments)
+
+    tensors, left, taken_as_it_is = [], [], step._update
+    monkeypatch.setattr(step, "_update", update)
+    plain, _ = losses(place, lambda work: work)
+    left.clear()
     with pytest.warns(UserWarning, match="a step is no CUDA graph here.*: RuntimeError: operation not permitted"):
         taken, state = losses(place, fails)
-    assert torch.equal(plain, taken)
+    assert torch.equal(plain, taken) and left == [[], *[[None]] * (len(left) - 1)]  # none is kept by the error
     assert state.replays.reason == "RuntimeError: operation not permitted when stream is capturing"
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from alexnet_lib import evaluation, normalization, training
-from alexnet_lib.runs import launch, settings, stopping, telling
+from alexnet_lib.runs import job, launch, settings, stopping, telling
 from alexnet_lib.runs.job import JobFailed
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.stopping import GO_ON, Stopped
@@ -78,7 +78,7 @@ def test_a_run_says_that_the_plateau_rule_may_end_it_and_when_it_does(place, mon
     for epoch in (3, 5, 7):
         kept = torch.load(record.folder / f"checkpoint.epoch{epoch}.pt", weights_only=True)
         assert json.loads(kept["progress"])["epoch"] == epoch
-    assert len(list(record.folder.glob("checkpoint.epoch*"))) == len(falls) == 3
+    assert len(list(record.folder.glob("checkpoint.epoch*"))) == len(falls) == 3  # and none that is half copied
 
 
 def test_falls_within_an_epoch_and_of_single_layers_are_announced(place, monkeypatch, capsys):
@@ -107,6 +107,14 @@ def test_events_for_tensorboard_are_written_where_it_is_installed(place, monkeyp
     record = train(small_runs.settings(epochs=2))
     assert seen[0] == (str(record.folder / "events"), 0) and seen[-1] == "closed"
     assert {("loss", 4), ("loss", 8), ("error/validation", 4), ("rate", 8), ("images_per_second", 8)} < {*seen[1:-1]}
+
+
+def test_a_tensorboard_that_is_broken_warns_and_the_run_goes_on(place, monkeypatch):
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = lambda *_, **__: {}["six"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    with pytest.warns(UserWarning, match=r"TensorBoard does not work here \(KeyError: 'six'\); losses.csv holds"):
+        assert train(small_runs.settings(epochs=1)).summary["epochs"] == 1
 
 
 @pytest.mark.parametrize(
@@ -221,6 +229,31 @@ def test_a_gpu_without_kernels_is_left_out_with_the_reason(monkeypatch):
         assert settings.find_device("auto") == "cuda:1"
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="on this machine are auto, cuda:1, cuda:2, cuda:3"):
         settings.find_device("cuda:0")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="devices = 4; on this machine there are 3 of"):
+        settings.share_out(small_runs.settings(device="cuda:1", devices=4, columns=1))
+
+
+def test_a_job_takes_the_gpus_that_it_can_use(place, monkeypatch):
+    monkeypatch.setattr(job, "usable_gpus", lambda: [1, 3])
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: taken.append(str(device)))
+    monkeypatch.setattr(
+        job.dist, "init_process_group", lambda kind, **options: taken.append((kind, options["device_id"]))
+    )
+    monkeypatch.setattr(job.dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(job, "init_device_mesh", lambda *_, **__: SimpleNamespace(get_coordinate=lambda: (1, 0)))
+    own = {"ALEXNET_JOB": str(place), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1", "RANK": "1"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    with job.join() as joined:
+        assert joined.device == "cuda:3" and taken == ["cuda:3", ("nccl", torch.device("cuda", 3))]
+
+
+def test_gpus_of_another_maker_are_taken_as_they_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["gfx90a", "gfx942"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (9, 4))
+    assert job.usable_gpus() == [0]
 
 
 def test_a_job_that_fails_keeps_all_that_was_said(tmp_path):
