@@ -127,7 +127,8 @@ def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
         if job.mesh is None:
             raise
         left = f"; {whereabouts(run.folder)}" if job.leader else ""
-        raise JobFailed(f"{error}\nAnother process of the job has ended, or this one failed{left}") from error
+        said = f"{error}\nAnother process of the job has ended, or this one failed{left}"
+        raise JobFailed(launch.with_remedies(said)) from error
 
 
 def load_net(record: Record) -> nn.Module:

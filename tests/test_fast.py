@@ -125,6 +125,36 @@ def kernels(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+COMPILED = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from alexnet_lib.runs import kernels
+
+def compiled(kernel, constants, **types):
+    types |= dict.fromkeys(constants, "constexpr")
+    source = ASTSource(fn=kernel, signature=types, constexprs=constants)
+    print(triton.compile(source, target=GPUTarget("cuda", 90, 32)).metadata.shared)
+
+numbers = dict.fromkeys("places height width out_height out_width".split(), "i32") | {"k": "fp32", "scale": "fp32"}
+constants = {"MAPS": 48, "WIDTH": 64, "BEFORE": 2, "AFTER": 2, "RELU": True, "SIZE": kernels.BLOCK}
+given = dict.fromkeys(("images", "places", "mean", "shifts", "x"), "*fp32") | {"images": "*u8", "places": "*i64"}
+given |= dict.fromkeys(("count", "height", "width", "side"), "i32") | {"noise": "fp32", "divisor": "fp32"}
+compiled(kernels._cut, {"SIZE": kernels.UNITS}, **given)
+compiled(kernels._respond, constants, x="*bf16", y="*bf16", chosen="*u8", **numbers)
+compiled(kernels._gradient, constants, x="*bf16", grad="*bf16", chosen="*u8", result="*bf16", **numbers)
+"""
+
+
+def test_the_kernels_are_compiled_for_a_gpu_without_one(tmp_path):
+    """What the interpreter lets pass a compiler may not; the memory is that of a multiprocessor, which has 99 KB."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(shared := list(map(int, done.stdout.split()))) == 3 and max(shared) < 99 * 1024
+
+
 def test_one_kernel_does_what_three_layers_do(kernels):
     assert 0 < kernels["worst"] < 1
 

@@ -273,6 +273,12 @@ def test_nccl_has_remedies(monkeypatch, tmp_path):
         launch.torchrun(1, "columns")
 
 
+def test_remedies_are_named_once():
+    told = launch.with_remedies("NCCL error: remote process exited")
+    assert told.count("NCCL_DEBUG=INFO") == 1 and launch.with_remedies(told) == told
+    assert launch.with_remedies("no room") == "no room"
+
+
 def test_stop_in_a_notebook_says_in_two_lines_what_is_kept(place, monkeypatch):
     """And the same cell, run again, ends with the same record."""
     from IPython.core.interactiveshell import InteractiveShell
