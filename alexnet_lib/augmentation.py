@@ -131,13 +131,23 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
 def views_of(images, size: int, places) -> np.ndarray:
     """Several views of each image, (N, len(places), size, size, 3), as `VIEWS` names their places."""
     _check_pixels(images, size)
-    images = images if is_tensor(images) else np.asarray(images)  # read once, where they are on disk
     borders, views = (images.shape[1] - size, images.shape[2] - size), []
-    for top, left, mirrored in places:
-        top, left = (int(part * border) for part, border in zip((top, left), borders, strict=True))
+    if is_tensor(images):
+        rows, views = every_view(len(images), borders, places)
+        return _gathered(images, views, size, rows).unflatten(0, (len(images), len(places)))
+    images = np.asarray(images)  # read once, where they are on disk
+    _, each = every_view(1, borders, places)
+    for top, left, mirrored in zip(each.top, each.left, each.mirrored, strict=True):
         window = images[:, top : top + size, left : left + size]
-        views.append(window if not mirrored else window.flip(2) if is_tensor(images) else window[:, :, ::-1])
-    return (torch.stack if is_tensor(images) else np.stack)(views, 1)
+        views.append(window[:, :, ::-1] if mirrored else window)
+    return np.stack(views, 1)
+
+
+def every_view(count: int, borders: tuple[int, int], places) -> tuple[np.ndarray, Views]:
+    """These views of each of `count` images, one image after the other: the image of each, and the views."""
+    top, left = ([int(place[axis] * border) for place in places] for axis, border in enumerate(borders))
+    views = Views(*(np.tile(part, count) for part in (top, left, [mirrored for *_, mirrored in places])))
+    return np.repeat(np.arange(count), len(places)), views
 
 
 def ten_views(images, size: int = 224):

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from . import keep_memory
-from .augmentation import VIEWS, centre_crops, is_tensor, ten_views, views_of
+from .augmentation import VIEWS, Views, centre_crops, every_view, is_tensor, ten_views, views_of
 from .data.reading import whole_pictures
 from .data.store_files import RAW
 from .distortions import many_views
+from .runs import stopping
+from .runs.fast import cuts_at_once
 from .runs.job import ALONE, Job
 
 AVERAGES = ("probabilities", "logits")
@@ -98,6 +100,23 @@ def to_input(crops_nhwc, mean: Tensor, device="cpu", finish: Callable[[Tensor, s
     return x.permute(0, 3, 1, 2)
 
 
+def input_at_once(images: Tensor, rows, views: Views, mean: Tensor, shifts=None, noise=1.0, divisor=1.0) -> Tensor:
+    """What `to_input` makes of views of images (N, S, S, 3) on a GPU, colours and scale included, in one pass.
+
+    Where `cuts_at_once`; the bits are those that a CPU makes.
+
+    Args:
+        rows: the image of each view.
+        shifts: (V, 3), what `augmentation.colour_shifts` gives. noise: what the noise divides by.
+        divisor: what the pixels are divided by in the end.
+    """
+    from .runs.kernels import cut
+
+    places = np.stack([np.asarray(part, np.int64) for part in (rows, views.top, views.left, views.mirrored)])
+    given = torch.from_numpy(places), mean, torch.zeros(len(rows), 3) if shifts is None else shifts
+    return cut(images, *(onto(part, images.device) for part in given), noise, divisor)
+
+
 def onto(x: Tensor, device) -> Tensor:
     """A tensor on a device. A copy from the CPU to a GPU goes through pinned memory and waits for nothing there."""
     if x.device.type == "cpu" and torch.device(device).type == "cuda":
@@ -165,10 +184,12 @@ def answers(
     divisor: float = 1.0,
     bf16: bool = False,
     path: Path | None = None,
+    look: Callable[[int], object] = lambda done: None,
 ) -> dict[int, Tensor]:
     """`predict` for several numbers of views, from one reading of the images; for a GPU they are read ahead.
 
     bf16: compute in bfloat16, where torch's autocast does. path: the file that holds the images, if one does.
+    look: is called between batches with the number of images that are done.
     """
     for count in views:
         if count not in (*VIEWS, 144):
@@ -176,20 +197,18 @@ def answers(
     if average not in AVERAGES:
         raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
     keep_memory()
-    device, crop = next(net.parameters()).device, mean.shape[1]
+    device = next(net.parameters()).device
     at_once = {count: max(1, batch_size // count) for count in views}
     found: dict[int, list[Tensor]] = {count: [] for count in views}
-    finish = None if divisor == 1 else lambda pixels, _: pixels.div_(divisor)
     with in_evaluation(net), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for pictures in _read(images, math.lcm(*at_once.values()), device, views, path):
+        together = math.lcm(*at_once.values())
+        for number, pictures in enumerate(_read(images, together, device, views, path)):
+            look(number * together)
             for count, size in at_once.items():
                 for start in range(0, len(pictures), size):
                     batch = pictures[start : start + size]
-                    crops = crops_of(batch, crop, count)
-                    crops = crops.contiguous() if is_tensor(crops) else np.ascontiguousarray(crops)
-                    x = to_input(crops.reshape(-1, crop, crop, 3), mean, device, finish)
-                    logits = net(x).float().unflatten(0, (len(batch), count))
-                    found[count].append(mean_of_views(logits, average))
+                    logits = net(_input(batch, mean, count, device, divisor)).float()
+                    found[count].append(mean_of_views(logits.unflatten(0, (len(batch), count)), average))
     whole = {count: torch.cat(parts).cpu() if parts else torch.empty(0, 1) for count, parts in found.items()}
     if any(probabilities.isnan().any() for probabilities in whole.values()):
         raise NotNumbers("the net's answers hold NaN: its weights have grown beyond all numbers")
@@ -202,6 +221,18 @@ def _read(images, size: int, device: torch.device, views: tuple[int, ...], path:
     if device.type != "cuda" or is_tensor(images) or 144 in views:
         return (images[part.start : part.stop] for part in parts)
     return whole_pictures(images, map(np.asarray, parts), str(device), path)
+
+
+def _input(images, mean: Tensor, views: int, device: torch.device, divisor: float) -> Tensor:
+    """The input of a net from this many views of each image, (N · views, 3, crop, crop)."""
+    crop = mean.shape[1]
+    if is_tensor(images) and views in VIEWS and cuts_at_once(images.device):
+        borders = images.shape[1] - crop, images.shape[2] - crop
+        return input_at_once(images, *every_view(len(images), borders, VIEWS[views]), mean, divisor=divisor)
+    crops = crops_of(images, crop, views)
+    crops = crops.contiguous() if is_tensor(crops) else np.ascontiguousarray(crops)
+    finish = None if divisor == 1 else lambda pixels, _: pixels.div_(divisor)
+    return to_input(crops.reshape(-1, crop, crop, 3), mean, device, finish)
 
 
 def crops_of(images, crop: int, views: int):
@@ -219,10 +250,20 @@ def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALO
 def evaluate_views(
     net: nn.Module, store, mean: Tensor, views: tuple[int, ...], job: Job = ALONE, bf16: bool = False
 ) -> dict[int, dict[str, float]]:
-    """`evaluate` for several numbers of views, in bfloat16 if asked; the images are read once."""
+    """`evaluate` for several numbers of views, in bfloat16 if asked; the images are read once.
+
+    Raises:
+        Stopped: a signal has come.
+    """
     rows, found = job.share(len(store)), {}
     path = getattr(store, "folder", None) and store.folder / RAW
-    for count, probabilities in answers(net, store.images[rows], mean, views, bf16=bf16, path=path).items():
+
+    def look(done: int) -> None:
+        """All processes of a job agree; some have one image more than others, after which nobody looks."""
+        if done < len(store) // job.replicas and (reason := job.as_leader_says(stopping.asked[:1])):
+            raise stopping.Stopped(f"stopped by {reason[0]}")
+
+    for count, probabilities in answers(net, store.images[rows], mean, views, bf16=bf16, path=path, look=look).items():
         labels = as_labels(probabilities, torch.from_numpy(np.array(store.labels[rows])))
         loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().sum()
         wrong = [(1 - rank_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]

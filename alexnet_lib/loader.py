@@ -20,7 +20,8 @@ from .data.reading import THREADS, whole_pictures
 from .data.store_files import RAW
 from .dataset import Store
 from .distortions import cut_areas, distort, draw_areas, draw_distortions
-from .evaluation import onto, to_input
+from .evaluation import input_at_once, onto, to_input
+from .runs.fast import cuts_at_once
 from .runs.job import ALONE, Job
 
 AT_ONCE = 1024  # pictures on their way to a device
@@ -39,7 +40,9 @@ def batches(
     if run.device.startswith("cuda") and not _distorted(run):
         return make_batches(run, store, mean, epoch, first_step, job, threads=THREADS)
     made = make_batches(run, store, mean, epoch, first_step, job)
-    return made if run.device == "cpu" or isinstance(store.images, Tensor) else ahead(made)
+    # columns exchange their parts, which a second thread might do in another order than the first of the other column
+    in_time = run.device == "cpu" or job.columns > 1
+    return made if in_time or isinstance(store.images, Tensor) else ahead(made)
 
 
 def make_batches(
@@ -68,15 +71,20 @@ def make_batches(
         read = whole_pictures(store.images, own, run.device, store.folder / RAW, threads)
         pictures = ((pixels, np.arange(len(pixels))) for pixels in read)
     for rows, mine, (images, places) in zip(shares, own, pictures, strict=True):
+        labels = onto(torch.from_numpy(store.labels[rows]), run.device)
         if distorted:
             crops = cut_areas(images, views[mine], run.image_size, places)
             crops = torch.from_numpy(distort(crops, changes[mine]) if run.coloured else crops)
+        elif isinstance(images, Tensor) and job.columns == 1 and cuts_at_once(images.device):
+            noise = 1 + std if named.noise_units == "code2012" else 1.0
+            colours = torch.from_numpy(shifts[rows]), noise, run.input_divisor
+            yield input_at_once(images, places, views[mine], mean, *colours), labels
+            continue
         else:
             crops = random_crops(images, run.image_size, views=views[mine], rows=places)
         crops = job.every_part(onto(torch.as_tensor(crops), run.device), len(rows))
         finish = partial(_finish, run, store.pca, std, torch.from_numpy(shifts[rows]))
-        x = to_input(crops, mean, run.device, finish if std or run.input_divisor != 1 else None)
-        yield x, onto(torch.from_numpy(store.labels[rows]), run.device)
+        yield to_input(crops, mean, run.device, finish if std or run.input_divisor != 1 else None), labels
 
 
 def _distorted(run) -> bool:
@@ -99,9 +107,10 @@ def in_memory(stores: dict[str, Store], device: str) -> dict[str, Store]:
     kept = {}
     for split, store in stores.items():
         images = torch.empty(store.images.shape, dtype=torch.uint8, device=device)
-        for start in range(0, len(store), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            images[part] = torch.from_numpy(np.array(store.images[part]))
+        parts = np.array_split(np.arange(len(store)), math.ceil(len(store) / AT_ONCE))
+        read = whole_pictures(store.images, parts, device, store.folder / RAW)
+        for part, pixels in zip(parts, read, strict=True):
+            images[part[0] : part[-1] + 1] = pixels
         kept[split] = dataclasses.replace(store, images=images)
     return kept
 

@@ -82,9 +82,9 @@ class RunState:
             self._load(known, saved)
             if job.leader:
                 self.timing = read_timing(run.folder, self.epoch).to_dict("records")
-        on_gpu = run.device.startswith("cuda") and run.launches_at_once
+        on_gpu = run.device.startswith("cuda")
         self.forward = job.synchronised(Fast(self.net) if on_gpu and run.speed == "fast" else self.net)
-        self.replays = Replays(self.optimizer) if on_gpu and job.mesh is None else None
+        self.replays = Replays(self.optimizer) if on_gpu and job.alone else None
 
     @property
     def answering(self) -> nn.Module:

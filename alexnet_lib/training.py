@@ -121,14 +121,16 @@ def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
                 write_json(run.folder / "config.json", dataclasses.asdict(run))
             if run.keeps_images_in_memory or not run.named.distorted and fits_on(run.device, stores):
                 stores = in_memory(stores, run.device)
-            run_epochs(run, stores, state, on_epoch)
-            _write_summary(run, stores, state)
+            with stopping.looking():
+                run_epochs(run, stores, state, on_epoch)
+                _write_summary(run, stores, state)
             return True
     except RuntimeError as error:
         if job.mesh is None:
             raise
         left = f"; {whereabouts(run.folder)}" if job.leader else ""
-        raise JobFailed(f"{error}\nAnother process of the job has ended, or this one failed{left}") from error
+        said = f"{error}\nAnother process of the job has ended, or this one failed{left}"
+        raise JobFailed(launch.with_remedies(said)) from error
 
 
 def load_net(record: Record) -> nn.Module:
@@ -232,10 +234,14 @@ def _validate(run, store: Store, mean: Tensor, state: RunState, views: tuple[int
 
     Raises:
         NonFiniteLoss: its weights or its answers are not numbers.
+        Stopped: a signal has come, and there is a checkpoint of before the test.
     """
     _require_finite(run, state, state.answering)
     try:
         return run.measure(state.answering, store, mean, views, state.job)
+    except Stopped:
+        state.save(run.folder)
+        raise
     except NotNumbers as error:  # what finite weights answer may still be beyond all numbers
         raise _numberless(run, state, f"{error}, after step {state.step}") from None
 

@@ -15,7 +15,8 @@ from packaging.version import Version
 from alexnet_lib.paths import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-EXTRAS = PROJECT["project"]["optional-dependencies"]
+# all but what nobody needs, and only who wants it installs
+EXTRAS = {n: wanted for n, wanted in PROJECT["project"]["optional-dependencies"].items() if n != "tensorboard"}
 LOCK = (REPOSITORY / "requirements.lock").read_text()
 REGISTRIES = ("pypi", "files.pythonhosted", "download.pytorch", "conda.anaconda", "registry.npmjs")
 ADDRESS = re.compile("|".join(rf"\b{re.escape(name)}\.(org|com)\b" for name in REGISTRIES) + "|index-url[ =]")
@@ -54,6 +55,11 @@ def test_every_pin_of_the_lock_has_a_hash_and_no_address():
 def test_the_lock_satisfies_the_ranges(wanted):
     wanted = Requirement(wanted)
     assert pins_here()[canonicalize_name(wanted.name)] in wanted.specifier
+
+
+def test_what_nobody_needs_is_not_locked_and_said_to_be_installed_by_its_name():
+    assert PROJECT["project"]["optional-dependencies"]["tensorboard"] and "tensorboard" not in pins_here()
+    assert "pip install -e .[tensorboard]" in (REPOSITORY / "docs" / "imagenet.md").read_text()
 
 
 def test_the_lock_can_build_the_project_without_isolation():

@@ -1,8 +1,11 @@
 """§3 by other ways for a GPU: equal to the plain net, column by column, as blocks, as one kernel, as a graph."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
+import weakref
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -11,15 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from alexnet_lib import LocalResponseNorm, PaperSGD, alexnet
+from alexnet_lib import LocalResponseNorm, PaperSGD, alexnet, run_state
 from alexnet_lib.architecture import NETS
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.loader import make_batches
+from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.run_state import RunState
 from alexnet_lib.runs import fast, step
+from alexnet_lib.runs.job import Job
 from alexnet_lib.runs.settings import resolve
-from tests.small_runs import NAME, settings
+from tests.small_runs import NAME, prepare_place, settings
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -65,11 +70,15 @@ def test_another_net_is_called_as_it_is():
     assert fast.Fast(Other())(x) == (x, x)
 
 
-KERNEL = """
+KERNELS = """
+import json
 import torch
 from torch import nn
-from alexnet_lib import LocalResponseNorm
+from alexnet_lib import LocalResponseNorm, evaluation, loader
+from alexnet_lib.dataset import load_dataset
 from alexnet_lib.runs import fast
+from alexnet_lib.runs.settings import resolve
+from tests.small_runs import settings
 
 worst = []
 given = [(1, "paper", 5, 24), (0, "caffe", 4, 16), (1, "paper", 4, 5)]
@@ -85,21 +94,79 @@ for dtype, (relu, convention, n, maps) in [*((torch.float32, one) for one in giv
         exact = dtype == torch.float32
         parts = [x.abs().float().max() if exact else x.abs().float().mean() for x in (own - plain, plain)]
         worst.append((parts[0] / parts[1]).item() / (1e-6 if exact else 0.1))
-print(max(worst))
+
+found, train = [], load_dataset("embedded")["train"]
+train.__dict__["images"] = torch.from_numpy(train.images)
+for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none"}):
+    run = resolve(settings(batch_size=5, **changes), train)
+    run.__class__.input_divisor = 64.0 if changes == {"recipe": "paper"} else 1.0
+    mean = evaluation.mean_of(train, run.image_size)
+    inputs = []
+    for at_once in (False, True):
+        loader.cuts_at_once = evaluation.cuts_at_once = lambda device: at_once
+        inputs.append([next(loader.make_batches(run, train, mean, 0))[0]])
+        if run.input_divisor != 1:
+            inputs[-1] += [evaluation._input(train.images[:1], mean, n, "cpu", 64.0) for n in (1, 9, 10)]
+    found += [torch.equal(*pair) and pair[0].stride() == pair[1].stride() for pair in zip(*inputs)]
+print(json.dumps({"worst": max(worst), "same": found}))
 """
 
 
-def test_one_kernel_does_what_three_layers_do():
-    """In Triton's interpreter, which needs no GPU; it is chosen when Triton is loaded, so in another process."""
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """What the kernels give in Triton's interpreter, which needs no GPU; it is chosen when Triton is loaded."""
     pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True)
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_place(tmp_path_factory.mktemp("kernels"), patch)
+        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        command = [sys.executable, "-c", KERNELS]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    assert 0 < float(done.stdout) < 1
+    return json.loads(done.stdout)
+
+
+COMPILED = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from alexnet_lib.runs import kernels
+
+def compiled(kernel, constants, **types):
+    types |= dict.fromkeys(constants, "constexpr")
+    source = ASTSource(fn=kernel, signature=types, constexprs=constants)
+    print(triton.compile(source, target=GPUTarget("cuda", 90, 32)).metadata.shared)
+
+numbers = dict.fromkeys("places height width out_height out_width".split(), "i32") | {"k": "fp32", "scale": "fp32"}
+constants = {"MAPS": 48, "WIDTH": 64, "BEFORE": 2, "AFTER": 2, "RELU": True, "SIZE": kernels.BLOCK}
+given = dict.fromkeys(("images", "places", "mean", "shifts", "x"), "*fp32") | {"images": "*u8", "places": "*i64"}
+given |= dict.fromkeys(("count", "height", "width", "side"), "i32") | {"noise": "fp32", "divisor": "fp32"}
+compiled(kernels._cut, {"SIZE": kernels.UNITS}, **given)
+compiled(kernels._respond, constants, x="*bf16", y="*bf16", chosen="*u8", **numbers)
+compiled(kernels._gradient, constants, x="*bf16", grad="*bf16", chosen="*u8", result="*bf16", **numbers)
+"""
+
+
+def test_the_kernels_are_compiled_for_a_gpu_without_one(tmp_path):
+    """What the interpreter lets pass a compiler may not; the memory is that of a multiprocessor, which has 99 KB."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(shared := list(map(int, done.stdout.split()))) == 3 and max(shared) < 99 * 1024
+
+
+def test_one_kernel_does_what_three_layers_do(kernels):
+    assert 0 < kernels["worst"] < 1
+
+
+def test_one_pass_from_whole_pictures_to_an_input_gives_the_same_bits(kernels):
+    """Of batches with colours, without, and scaled, and of one, nine and ten views."""
+    assert kernels["same"] == [True] * 6
 
 
 def test_which_layers_are_one_kernel(monkeypatch):
-    monkeypatch.setattr(fast, "triton_works", lambda device: True)
+    tried = []
+    monkeypatch.setattr(fast, "pools_at_once", lambda device, maps: tried.append(maps) or True)
     relu, norm, pool = nn.ReLU(), LocalResponseNorm(), nn.MaxPool2d(3, 2)
     x = torch.ones(1, 8, 9, 9, dtype=torch.bfloat16)
     assert fast._is_one_kernel([relu, norm, pool], x) and fast._is_one_kernel([norm, pool], x)
@@ -114,14 +181,16 @@ def test_which_layers_are_one_kernel(monkeypatch):
     with torch.autocast("cpu", torch.bfloat16):
         fast.Fast(net)(torch.rand(1, 3, 99, 99))
     assert calls == [3] * 4  # two layers, two columns
+    assert tried[-2:] == [net.conv1.out_channels // 2, net.conv2.out_channels // 2]  # of a column
 
 
 def test_triton_that_does_not_work_says_why(monkeypatch):
-    fast.triton_works.cache_clear()
-    assert not fast.triton_works(torch.device("cpu"))
-    with pytest.warns(UserWarning, match="Triton does not work here .* three steps; a C compiler"):
-        assert not fast.triton_works(torch.device("cuda", 77))
-    fast.triton_works.cache_clear()
+    for works, maps, what in ((fast.pools_at_once, (96,), "of 96 maps are three"), (fast.cuts_at_once, (), "several")):
+        works.cache_clear()
+        assert not works(torch.device("cpu"), *maps)
+        with pytest.warns(UserWarning, match=f"Triton does not work here .* {what} steps; a C compiler"):
+            assert not works(torch.device("cuda", 77), *maps)
+        works.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------------ as one graph
@@ -156,16 +225,55 @@ def test_steps_that_are_replayed_are_the_steps(place, monkeypatch, recipe):
         torch.testing.assert_close(theirs, own, rtol=1e-4, atol=1e-6)
 
 
+def test_steps_before_a_graph_and_after_it_have_the_same_bits(place, monkeypatch):
+    """A run that is taken up begins without a graph, and must not tell."""
+    early, late = [(monkeypatch.setattr(step, "EAGER_STEPS", n), losses(place, lambda work: work))[1] for n in (1, 99)]
+    assert early[1].replays.ready and not late[1].replays.ready and torch.equal(early[0], late[0])
+    for own, theirs in zip(early[1].net.parameters(), late[1].net.parameters(), strict=True):
+        assert torch.equal(own, theirs)
+
+
+def test_every_run_of_one_process_on_a_gpu_has_a_graph(place, monkeypatch):
+    """Also one that a notebook has started, which is a job of one."""
+    store = load_dataset(NAME)["train"]
+    run = resolve(settings(), store)
+    monkeypatch.setattr(run_state, "build_net", lambda run, classes: alexnet("paper", classes, **run.changes()))
+
+    class InAJob(Job):
+        def as_leader_says(self, value):
+            return value
+
+        synchronised = staticmethod(lambda net: net)
+
+    for speed in ("repeatable", "fast"):
+        on_gpu = dataclasses.replace(run, device="cuda:0", speed=speed)
+        alone, of_one, of_two = (
+            RunState(on_gpu, 3, InAJob(mesh=mesh, replicas=n)) for mesh, n in ((None, 1), (1, 1), (1, 2))
+        )
+        assert alone.replays and of_one.replays and of_two.replays is None
+        assert isinstance(alone.forward, fast.Fast) == (speed == "fast")
+    assert RunState(run, 3).replays is None
+
+
 def test_a_step_that_cannot_be_captured_is_taken_as_it_is(place, monkeypatch):
     monkeypatch.setattr(step, "EAGER_STEPS", 1)
 
     def fails(work):
+        attempt = torch.empty(3)
+        tensors.append(weakref.ref(attempt))
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    plain, _ = losses(place)
+    def update(*arguments):
+        left.append([tensor() for tensor in tensors])
+        return taken_as_it_is(*arguments)
+
+    tensors, left, taken_as_it_is = [], [], step._update
+    monkeypatch.setattr(step, "_update", update)
+    plain, _ = losses(place, lambda work: work)
+    left.clear()
     with pytest.warns(UserWarning, match="a step is no CUDA graph here.*: RuntimeError: operation not permitted"):
         taken, state = losses(place, fails)
-    assert torch.equal(plain, taken)
+    assert torch.equal(plain, taken) and left == [[], *[[None]] * (len(left) - 1)]  # none is kept by the error
     assert state.replays.reason == "RuntimeError: operation not permitted when stream is capturing"
 
 

@@ -1,13 +1,20 @@
 """The Slurm script starts what suits the machines, hands signals on, and goes back into the queue."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from alexnet_lib.paths import REPOSITORY
+from alexnet_lib.runs.records import load_checkpoint
+from tests.small_runs import NAME
+from tests.test_launch import wait_for
+from tests.test_training import done_epochs
 
 SCRIPT = REPOSITORY / "docs" / "imagenet.sbatch"
 SLURM = {"SLURM_NNODES": "3", "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "node[4-6]"}
@@ -85,12 +92,74 @@ def test_the_warning_signal_reaches_the_run_and_is_waited_for(cluster):
     ]
 
 
-def test_the_store_is_staged_where_asked(cluster, tmp_path):
-    store = tmp_path / "shared" / "prepared" / "ilsvrc2012-256"
-    store.mkdir(parents=True)
-    (store / "meta.json").write_text("{}")
-    cluster(srun='case "$1" in --ntasks*) shift; exec "$@";; *) echo "data in $ALEXNET_DATA";; esac')
-    own = {"ALEXNET_DATA": str(tmp_path / "shared"), "ALEXNET_STAGE": str(tmp_path / "local disk")}
-    done = script("paper.json", SLURM_NNODES="1", **own)
-    assert done.stdout == f"data in {tmp_path / 'local disk'}\n", done.stderr
-    assert (tmp_path / "local disk" / "prepared" / "ilsvrc2012-256" / "meta.json").read_text() == "{}"
+STAGING = 'case "$1" in --ntasks*) shift; exec "$@";; *) echo "stores in $ALEXNET_STORES";; esac'
+FAKE_RSYNC = 'echo "$@" >> "$RSYNC_LOG"; exec cp -r "$3." "$4"'  # its arguments: -a --delete FROM/ TO/
+
+
+@pytest.fixture
+def shared(cluster, tmp_path, monkeypatch):
+    """A disk of all machines with the stores of two data sets, a run of one of them, and a disk of this machine."""
+    for name in ("ilsvrc2012-256", "imagenette-256"):
+        (store := tmp_path / "shared" / "prepared" / name / "train").mkdir(parents=True)
+        (store / "meta.json").write_text(name)
+        (store / "images.npy").write_bytes(b"0123")
+    (tmp_path / "paper.json").write_text('{"dataset": "ilsvrc2012"}')
+    monkeypatch.setenv("ALEXNET_DATA", str(tmp_path / "shared"))
+    monkeypatch.setenv("ALEXNET_STAGE", str(tmp_path / "local disk"))
+    monkeypatch.setenv("RSYNC_LOG", str(tmp_path / "rsync.log"))
+    cluster(srun=STAGING, python=f'exec {sys.executable} "$@"')
+    return tmp_path / "local disk" / "prepared"
+
+
+@pytest.mark.parametrize("copier", ["rsync", "cp"])
+def test_the_stores_of_the_data_set_are_staged_where_asked(cluster, shared, monkeypatch, copier):
+    if copier == "rsync":
+        shared.mkdir(parents=True)
+        cluster(rsync='mkdir -p "$4"; ' + FAKE_RSYNC)
+    else:
+        without(monkeypatch, "rsync")
+        for left in ("ilsvrc2012-256", "ilsvrc2012-256.part"):  # by jobs that were cut off
+            (shared / left / "train").mkdir(parents=True)
+            (shared / left / "train" / "images.npy").write_bytes(b"01")
+    done = script(str(shared.parents[1] / "paper.json"), SLURM_NNODES="1")
+    assert (done.returncode, done.stdout) == (0, f"stores in {shared}\n"), done.stderr
+    (store,) = shared.iterdir()
+    assert {f.name: f.read_bytes() for f in (store / "train").iterdir()} == {
+        "meta.json": b"ilsvrc2012-256",
+        "images.npy": b"0123",
+    }
+    assert (shared.parents[1] / "rsync.log").exists() == (copier == "rsync")
+
+
+def test_a_copy_that_is_not_whole_is_not_trained_on(cluster, shared):
+    cluster(rsync='mkdir -p "$4/train"; echo no > "$4/train/meta.json"')
+    done = script(str(shared.parents[1] / "paper.json"), SLURM_NNODES="1")
+    assert done.returncode == 1 and done.stdout == "" and "is not what" in done.stderr
+
+
+def without(monkeypatch, name):
+    """A path on which this program is not found."""
+    folders = [f for f in os.environ["PATH"].split(os.pathsep) if not (Path(f) / name).exists()]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+
+
+def test_torchrun_hands_the_warning_on_and_waits_for_the_checkpoint(cluster, place):
+    """The whole way: the script, torchrun as it is told to start it, and two processes that train."""
+    given = {"dataset": NAME, "width": 0.05, "epochs": 400, "batch_size": 12, "name": "warned", "device": "cpu"}
+    (place / "two.json").write_text(json.dumps(given))
+    torchrun = f'exec {sys.executable} -m torch.distributed.run "$@"'
+    # srun begins the program; of the machines there is one, which torchrun is told as "from one to one"
+    cluster(
+        srun='shift; exec "$@"', torchrun=torchrun, scontrol='case "$1" in show) echo 127.0.0.1;; *) echo "$@";; esac'
+    )
+    environment = os.environ | SLURM | {"SLURM_NNODES": "1:1", "SLURM_GPUS_ON_NODE": "2"}
+    command = ["bash", str(SCRIPT), str(place / "two.json")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    folder = place / "runs" / "train" / "warned"
+    wait_for(lambda: done_epochs(folder) >= 1)
+    process.send_signal(signal.SIGUSR1)
+    said, errors = process.communicate(timeout=120)
+    assert said.splitlines()[-2:] == ["the run goes back into the queue", "requeue 77"], errors
+    assert errors.count("stopped by SIGUSR1; the same command goes on from the last checkpoint") == 2
+    progress = json.loads(load_checkpoint(folder)["progress"])
+    assert progress["step"] > 0 or progress["epoch"] > 1

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pandas as pd
@@ -12,14 +14,15 @@ import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
 
-from alexnet_lib import normalization, training
-from alexnet_lib.runs import launch, settings, stopping, telling
+from alexnet_lib import evaluation, normalization, training
+from alexnet_lib.runs import job, launch, settings, stopping, telling
 from alexnet_lib.runs.job import JobFailed
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.stopping import GO_ON, Stopped
 from alexnet_lib.training import train
 from tests import small_runs
 from tests.test_launch import SLOWLY, start, wait_for
+from tests.test_processes import alive
 from tests.test_training import done_epochs, lasting_files
 
 
@@ -100,7 +103,7 @@ def test_a_run_says_that_the_plateau_rule_may_end_it_and_when_it_does(place, mon
     for epoch in (3, 5, 7):
         kept = torch.load(record.folder / f"checkpoint.epoch{epoch}.pt", weights_only=True)
         assert json.loads(kept["progress"])["epoch"] == epoch
-    assert len(list(record.folder.glob("checkpoint.epoch*"))) == len(falls) == 3
+    assert len(list(record.folder.glob("checkpoint.epoch*"))) == len(falls) == 3  # and none that is half copied
 
 
 def test_falls_within_an_epoch_and_of_single_layers_are_announced(place, monkeypatch, capsys):
@@ -131,6 +134,14 @@ def test_events_for_tensorboard_are_written_where_it_is_installed(place, monkeyp
     assert {("loss", 4), ("loss", 8), ("error/validation", 4), ("rate", 8), ("images_per_second", 8)} < {*seen[1:-1]}
 
 
+def test_a_tensorboard_that_is_broken_warns_and_the_run_goes_on(place, monkeypatch):
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = lambda *_, **__: {}["six"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    with pytest.warns(UserWarning, match=r"TensorBoard does not work here \(KeyError: 'six'\); losses.csv holds"):
+        assert train(small_runs.settings(epochs=1)).summary["epochs"] == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7265, "2 h 1 min"), (90_000, "1 d 1 h"), (864_000, "10 d 0 h")],
@@ -155,24 +166,62 @@ def test_a_signal_writes_a_checkpoint_and_ends_with_go_on(place, name="SIGUSR1")
     assert lasting_files(train(given).folder)["history.csv"] == lasting_files(record.folder)["history.csv"]
 
 
-def test_a_job_of_several_processes_stops_together(place):
-    """A signal to the command that watches them: both columns end at one step."""
-    given = {"dataset": small_runs.NAME, "width": 0.05, "epochs": 40, "batch_size": 12, "name": "two", "devices": 2}
+@pytest.mark.parametrize("who", ["all", "workers"])
+def test_a_job_of_several_processes_stops_together(place, who):
+    """A signal to every process, as Slurm sends it, the one that watches included; or first to those that train."""
+    given = {"dataset": small_runs.NAME, "width": 0.05, "epochs": 400, "batch_size": 12, "name": "two", "devices": 2}
     config, folder = place / "config.json", place / "runs" / "train" / "two"
     config.write_text(json.dumps(given | {"device": "cpu"}))
     command = [sys.executable, "-m", "alexnet_lib.training", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"MARK": str(place)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
     wait_for(lambda: done_epochs(folder) >= 1)
-    process.send_signal(signal.SIGTERM)
+    begun = {pid: b"\0RANK=" in Path(f"/proc/{pid}/environ").read_bytes() for pid in alive(place)}
+    assert len(begun) == 4 and sum(begun.values()) == 2
+    for pid, trains in begun.items():
+        if trains or who == "all":
+            os.kill(pid, signal.SIGUSR1)
     said = process.communicate(timeout=120)[1].decode()
     assert process.returncode == GO_ON, said
     assert load_checkpoint(folder) is not None and not (folder / "summary.json").exists()
 
 
-def test_one_who_follows_is_stopped_too(place, monkeypatch):
-    monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
+def test_a_signal_waits_only_where_somebody_looks(monkeypatch):
+    monkeypatch.setattr(stopping, "asked", [])
+    before = {name: signal.getsignal(getattr(signal, name)) for name in stopping.SIGNALS}
+    try:
+        stopping.note_signals()
+        with stopping.looking():
+            signal.raise_signal(signal.SIGUSR1)
+        assert stopping.asked == ["SIGUSR1"]
+        with pytest.raises(Stopped, match="stopped by SIGUSR1"):  # one that prepares data, or follows another
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+@pytest.mark.parametrize(("call", "epoch", "step"), [(1, 0, 4), (7, 2, 0)])
+def test_a_signal_during_a_test_is_seen_in_it(place, monkeypatch, call, epoch, step):
+    """Of the first epoch, or of the end; nothing is counted twice when the run goes on."""
+    given, cut, calls = small_runs.settings(epochs=2, name="stopped"), evaluation.crops_of, []
+    whole = train(small_runs.settings(epochs=2, name="whole"))
+
+    def crops_of(images, *arguments):
+        calls.append(len(images))
+        stopping.asked += ["SIGTERM"] * (len(calls) == call)
+        return cut(images, *arguments)
+
+    monkeypatch.setattr(evaluation, "answers", partial(evaluation.answers, batch_size=20))
+    monkeypatch.setattr(evaluation, "crops_of", crops_of)
+    monkeypatch.setattr(stopping, "asked", [])
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
-        stopping.stop_if_asked()
+        train(given)
+    assert sum(calls[call // 6 * 6 :]) < 3 * 48 and len(calls) < call + 11
+    progress = json.loads(load_checkpoint(whole.folder.with_name("stopped"))["progress"])
+    assert (progress["epoch"], progress["step"]) == (epoch, step)
+    stopping.asked.clear()
+    assert train(given).history.equals(whole.history)
 
 
 # --------------------------------------------------------------------------------------------- what does not work here
@@ -205,6 +254,31 @@ def test_a_gpu_without_kernels_is_left_out_with_the_reason(monkeypatch):
         assert settings.find_device("auto") == "cuda:1"
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="on this machine are auto, cuda:1, cuda:2, cuda:3"):
         settings.find_device("cuda:0")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="devices = 4; on this machine there are 3 of"):
+        settings.share_out(small_runs.settings(device="cuda:1", devices=4, columns=1))
+
+
+def test_a_job_takes_the_gpus_that_it_can_use(place, monkeypatch):
+    monkeypatch.setattr(job, "usable_gpus", lambda: [1, 3])
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: taken.append(str(device)))
+    monkeypatch.setattr(
+        job.dist, "init_process_group", lambda kind, **options: taken.append((kind, options["device_id"]))
+    )
+    monkeypatch.setattr(job.dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(job, "init_device_mesh", lambda *_, **__: SimpleNamespace(get_coordinate=lambda: (1, 0)))
+    own = {"ALEXNET_JOB": str(place), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1", "RANK": "1"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    with job.join() as joined:
+        assert joined.device == "cuda:3" and taken == ["cuda:3", ("nccl", torch.device("cuda", 3))]
+
+
+def test_gpus_of_another_maker_are_taken_as_they_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["gfx90a", "gfx942"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (9, 4))
+    assert job.usable_gpus() == [0]
 
 
 def test_a_job_that_fails_keeps_all_that_was_said(tmp_path):
@@ -222,6 +296,12 @@ def test_nccl_has_remedies(monkeypatch, tmp_path):
     monkeypatch.setattr(launch.subprocess, "Popen", popen)
     with pytest.raises(JobFailed, match="NCCL_DEBUG=INFO .* NCCL_P2P_DISABLE=1 .* NCCL_SOCKET_IFNAME"):
         launch.torchrun(1, "columns")
+
+
+def test_remedies_are_named_once():
+    told = launch.with_remedies("NCCL error: remote process exited")
+    assert told.count("NCCL_DEBUG=INFO") == 1 and launch.with_remedies(told) == told
+    assert launch.with_remedies("no room") == "no room"
 
 
 def test_stop_in_a_notebook_says_in_two_lines_what_is_kept(place, monkeypatch):

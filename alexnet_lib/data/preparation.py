@@ -32,7 +32,7 @@ from .store_files import FORMS, read_meta
 from .unfinished import Unfinished, make_store, npy_bytes, npy_header, tidy, word_sum, work_of, write_file
 
 CHUNK, GROUP = 256, 8  # files
-SMALL = 128  # pixels a side
+SMALL, GROUP_SMALL = 128, 32  # pixels a side, and files: where calls take longer than their work
 LARGEST_SIZE = 10_000  # pixels a side
 NOTES = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
@@ -54,15 +54,17 @@ def decode(data: bytes) -> torch.Tensor:
     Raises:
         ValueError: not a whole picture, or one whose numbers don't say what is white, with the reason.
     """
-    from simplejpeg import decode_jpeg  # here, because a machine that only trains needs no decoder
+    from simplejpeg import decode_jpeg, decode_jpeg_header  # here, because a machine that only trains needs no decoder
 
+    if data.startswith(b"\xff\xd8\xff") and b"MPF\0" not in data:  # of several pictures Pillow takes the first
+        with suppress(ValueError):  # Pillow decides whether enough is left of a damaged file
+            height, width, colours, _ = decode_jpeg_header(data)
+            if colours in ("YCbCr", "Gray", "RGB") and width * height <= LARGEST_PICTURE:
+                return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
     try:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
             raise ValueError(f"{picture.width} × {picture.height} pixels, more than {LARGEST_PICTURE:,}")
-        if picture.format == "JPEG" and picture.mode in ("RGB", "L"):
-            with suppress(ValueError):  # Pillow decides whether enough is left of a damaged file
-                return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
         if picture.mode[0] in "IF":  # grey of more than 8 bits, which Pillow would clip to white
             grey = torch.from_numpy(_upper_bits(picture))
             return grey.expand(3, *grey.shape)
@@ -93,13 +95,13 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     Bilinear with antialiasing: Pillow's rule, within one grey level nearly everywhere and two at most. A picture so
     thin that it would become enormous is a ValueError.
     """
-    from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
-
     height, width = picture.shape[1:]
     shorter = min(height, width)
     if size * size * max(height, width) // shorter > LARGEST_PICTURE:
         raise ValueError(f"{width} × {height} pixels, too thin: scaled to {size} it has more than {LARGEST_PICTURE:,}")
     if shorter != size:
+        from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
+
         picture = resize(picture, [size * height // shorter, size * width // shorter], antialias=True)
     top, left = (picture.shape[1] - size) // 2, (picture.shape[2] - size) // 2
     return picture[:, top : top + size, left : left + size].permute(1, 2, 0).contiguous()
@@ -142,7 +144,7 @@ def _prepare_group(files: list[SourceFile], size: int, form: str) -> Group:
     total = np.zeros((size, size, 3), np.uint16)
     for image in images:
         total += image
-    together = [np.concatenate(images)] if size < SMALL and images else images  # a call takes longer than its work
+    together = [np.concatenate(images)] if size < SMALL and images else images
     return Group(done, total, sum(map(colour_products, together), np.zeros((3, 3))))
 
 
@@ -227,7 +229,8 @@ def _append_all(so_far: Unfinished, split: Split, workers: int | None, progress:
 
         def begin(chunk: list[SourceFile]) -> Iterator[Group]:
             """Some files at a time, because each result wakes the thread that waits."""
-            groups = [chunk[i : i + GROUP] for i in range(0, len(chunk), GROUP)]
+            count = GROUP_SMALL if so_far.size < SMALL else GROUP
+            groups = [chunk[i : i + count] for i in range(0, len(chunk), count)]
             return pool.map(lambda group: _prepare_group(group, so_far.size, so_far.form), groups)
 
         chunks = [files[i : i + CHUNK] for i in range(start, len(files), CHUNK)]

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .pieces import Rows
+
 THREADS = 8
 SLOTS = 3  # batches: one that is used, one that is copied, one that is read
 
@@ -40,14 +42,16 @@ def whole_pictures(
     To a GPU they are copied from pinned memory, by a stream of their own, while the part before is used.
 
     Args:
-        images: uint8 (N, S, S, 3), of a store.
+        images: uint8 (N, S, S, 3), of a store, or some `Rows` of it.
         parts: the rows of each, in the order in which they are wanted.
         path: the file that holds the images, if `place_in_file` knows where; otherwise they are indexed.
 
     Raises:
         EOFError: the file has become shorter.
     """
-    start = None if path is None or not len(images) else place_in_file(images)
+    if isinstance(images, Rows):
+        parts, images = map(images.rows.__getitem__, parts), images.images
+    start = None if path is None or not images.shape[0] else place_in_file(images)
     with ExitStack() as stack:
         descriptor = None
         if start is not None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from filelock import FileLock
 from .jpeg_store import IMAGES
 
 STATE, RECORDS = "state.npz", "records.jsonl"
+WRITERS, SHARE = 4, 2**22  # threads, and bytes that each writes at a time
+BUFFER = 2**17  # bytes, for pictures that are smaller
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -75,13 +78,8 @@ class Unfinished:
     def append(self, chunk: list, groups: list) -> None:
         """Add one chunk: data first, then the note that it counts."""
         state, done = self.state, [one for group in groups for one in group.files]
-        state["image_bytes"] = _put(self.images, state["image_bytes"], (one.stored for one in done))
-        records = [
-            {"file": source.name, "label": source.label, "sha256": one.sha256, "reason": one.reason}
-            | {"bytes": len(one.stored), "check": one.check}
-            for source, one in zip(chunk, done, strict=True)
-        ]
-        lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+        state["image_bytes"] = _put(self.images, state["image_bytes"], [one.stored for one in done])
+        lines = "".join(_line(source, one) for source, one in zip(chunk, done, strict=True)).encode()
         state["record_bytes"] = _put(self.records_file, state["record_bytes"], [lines])
         state["record_check"] = zlib.crc32(lines, state["record_check"])
         for group in groups:
@@ -110,7 +108,7 @@ class Unfinished:
     def records(self) -> list[dict]:
         """What became of each file so far."""
         lines = self.records_file.read_bytes()[: self.state["record_bytes"]].splitlines()
-        return [json.loads(line) for line in lines]
+        return json.loads(b"[" + b",".join(lines) + b"]")
 
 
 def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> None:
@@ -173,19 +171,39 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 def word_sum(data) -> int:
     """A check of some bytes that takes microseconds: the sum of their 64-bit words, and of the bytes left over."""
-    numbers = np.frombuffer(data, np.uint8)
-    whole = len(numbers) // 8 * 8
-    return int(numbers[:whole].view(np.uint64).sum()) + int(numbers[whole:].sum())
+    words = len(data) // 8
+    return int(np.frombuffer(data, np.uint64, words).sum()) + sum(data[8 * words :])
 
 
-def _put(path: Path, start: int, parts) -> int:
-    """Write to a file from byte `start` on, in the place of all that follows; the new length."""
-    with open(path, "r+b") as file:
-        file.seek(start)
-        file.truncate()
-        file.writelines(parts)
+def _line(source, one) -> str:
+    """What became of a file, as a line of JSON."""
+    name, reason = json.dumps(source.name), json.dumps(one.reason)
+    digest = f'"{one.sha256}"' if one.sha256 else "null"
+    return (
+        f'{{"file": {name}, "label": {source.label}, "sha256": {digest}, "reason": {reason}, '
+        f'"bytes": {len(one.stored)}, "check": {one.check}}}\n'
+    )
+
+
+def _put(path: Path, start: int, parts: list) -> int:
+    """Write to a file from byte `start` on, in the place of all that follows; the new length.
+
+    By several threads: one copies 8,000 pictures of 256 pixels a second, and sixteen cores prepare more.
+    """
+    lengths = [len(part) for part in parts]
+    ends = np.cumsum([start, *lengths]).tolist()
+    shares = [part for part in np.array_split(np.arange(len(parts)), max(1, sum(lengths) // SHARE)) if len(part)]
+    with open(path, "r+b") as file, ThreadPoolExecutor(WRITERS) as pool:
+        file.truncate(start)
+
+        def write(share: np.ndarray) -> None:
+            with open(path, "r+b", buffering=BUFFER) as own:
+                own.seek(ends[share[0]])
+                own.writelines(parts[i] for i in share)
+
+        list(pool.map(write, shares))
         _sync(file)
-        return file.tell()
+    return ends[-1]
 
 
 def _sync(file) -> None:

@@ -66,7 +66,6 @@ class CifarSettings(Run):
     named = CIFAR
     coloured = False
     keeps_images_in_memory = True
-    launches_at_once = True  # with the kernels that it would launch one by one
     warns_of_a_stall = False  # a search over learning rates tries hopeless ones, and gives up by itself
 
     @property

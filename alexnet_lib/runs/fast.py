@@ -1,6 +1,7 @@
 """§3 on a GPU, for speed = "fast": the same net and weights, by ways that suit its units. Equal but for rounding."""
 
 import warnings
+from collections.abc import Callable
 from copy import copy
 from functools import cache
 
@@ -114,7 +115,7 @@ def _is_one_kernel(row: list[nn.Module], x: Tensor) -> bool:
     usual = norm.columns == 1 and norm.beta == 0.75 and (pool.kernel_size, pool.stride, pool.padding) == (3, 2, 0)
     known = all(isinstance(layer, nn.ReLU) for layer in relu) and not pool.ceil_mode
     kind = x.dtype == torch.bfloat16 and min(x.shape[2:]) >= 3 and x.shape[1] <= MOST_MAPS
-    return bool(usual and known and kind and triton_works(x.device))
+    return bool(usual and known and kind and pools_at_once(x.device, x.shape[1]))
 
 
 def pooled_response(x: Tensor, row: list[nn.Module]) -> Tensor:
@@ -125,21 +126,47 @@ def pooled_response(x: Tensor, row: list[nn.Module]) -> Tensor:
     return PooledResponse.apply(x, len(row) == 3, *reach_and_scale(norm))
 
 
+# ----------------------------------------------------------------------------------------- whether Triton works here
+
+
 @cache
-def triton_works(device: torch.device) -> bool:
-    """Whether Triton's kernels run on a device; where they should and do not, a warning says why."""
+def pools_at_once(device: torch.device, maps: int) -> bool:
+    """Whether the kernel of three runs on a device for so many maps; where it should and does not, it warns."""
+
+    def attempt() -> None:
+        from .kernels import PooledResponse
+
+        x = torch.ones(1, maps, 3, 3, device=device, dtype=torch.bfloat16, requires_grad=True)
+        PooledResponse.apply(x, True, 2, 2, 2.0, 1e-4).sum().backward()
+
+    return _works(device, attempt, f"ReLU, normalisation and pooling of {maps} maps are three steps")
+
+
+@cache
+def cuts_at_once(device: torch.device) -> bool:
+    """Whether `evaluation.input_at_once` runs on a device; where it should and does not, it warns."""
+
+    def attempt() -> None:
+        from .kernels import cut
+
+        places, mean, shifts = torch.zeros(4, 1, dtype=torch.int64), torch.zeros(3, 2, 2), torch.zeros(1, 3)
+        images = torch.zeros(1, 2, 2, 3, dtype=torch.uint8, device=device)
+        cut(images, *(given.to(device) for given in (places, mean, shifts)), 1.0, 1.0).sum().item()
+
+    return _works(device, attempt, "crops, mean and colours are several steps")
+
+
+def _works(device: torch.device, attempt: Callable[[], None], otherwise: str) -> bool:
     if device.type != "cuda":
         return False
     try:
-        from .kernels import PooledResponse
-
-        x = torch.ones(1, 16, 3, 3, device=device, dtype=torch.bfloat16, requires_grad=True)
-        PooledResponse.apply(x, True, 2, 2, 2.0, 1e-4).sum().backward()
-    except Exception as error:  # no Triton, no C compiler beside it, a GPU that it does not know
+        attempt()
+    except Exception as error:  # no Triton, no C compiler beside it, a GPU that it does not know, or too small a one
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(
-            f"Triton does not work here ({type(error).__name__}: {error}), so ReLU, normalisation and pooling are "
-            "three steps; a C compiler and Python's headers are what it usually lacks",
-            stacklevel=2,
+            f"Triton does not work here ({reason}), so {otherwise}; a C compiler and Python's headers are what it "
+            "usually lacks",
+            stacklevel=3,
         )
         return False
     return True

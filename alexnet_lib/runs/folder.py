@@ -18,7 +18,6 @@ from ..dataset import Store, load_dataset
 from ..progress import say
 from .job import ALONE, POLL_SECONDS, Job, JobFailed
 from .records import DamagedCheckpoint, Record, differences, read_json, refuse_differences
-from .stopping import stop_if_asked
 
 AT_WORK = "at_work"  # a file that is locked while a process trains there
 LOOK_SECONDS = 0.5  # longer than anybody takes to look whether one does
@@ -177,7 +176,6 @@ def follow(run, stores: dict[str, Store], on_epoch: Callable[[pd.DataFrame], Non
     say(tqdm, f"This run is being trained by {_who(run.folder)}, in {run.folder}; it is followed here.")
     history = History(run.folder, on_epoch)
     while in_work(run.folder):
-        stop_if_asked()
         history.show()
         time.sleep(POLL_SECONDS)
     history.show()

@@ -7,6 +7,7 @@ are averaged by torch's DistributedDataParallel.
 
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Job:
     def leader(self) -> bool:
         """The one process that writes and shows anything."""
         return self.replica == 0 and self.column == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is the only process."""
+        return self.replicas * self.columns == 1
 
     @property
     def images_of_batch(self) -> slice:
@@ -123,6 +129,28 @@ def wait_until_prepared(dataset: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
+def usable_gpus() -> list[int]:
+    """The numbers of the GPUs that the installed torch was built for; of others, a warning says why they are not."""
+    return [number for number in range(torch.cuda.device_count()) if _has_kernels(number)]
+
+
+def _has_kernels(number: int) -> bool:
+    major, minor = torch.cuda.get_device_capability(number)
+    entries = [entry.rstrip("af").rpartition("_") for entry in torch.cuda.get_arch_list()]
+    built = [(kind, (int(version[:-1]), int(version[-1]))) for kind, _, version in entries if kind in ("sm", "compute")]
+    if not built:  # of another maker, or an unusual build that names none
+        return True
+    for kind, of in built:
+        if kind == "compute" and of <= (major, minor) or kind == "sm" and of[0] == major and of[1] <= minor:
+            return True
+    warnings.warn(
+        f"cuda:{number} ({torch.cuda.get_device_name(number)}, compute capability {major}.{minor}) is left out: the "
+        f"installed torch {torch.__version__} has kernels for {', '.join(torch.cuda.get_arch_list())} alone",
+        stacklevel=4,
+    )
+    return False
+
+
 @contextmanager
 def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
     """Join the job that this process was started for, or work alone if there is none.
@@ -143,11 +171,11 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
     processes = int(os.environ["WORLD_SIZE"])
     if processes % columns:
         raise ValueError(f"{processes} processes do not divide into {columns} columns")
-    local = int(os.environ["LOCAL_RANK"])
-    gpus = device != "cpu" and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
-    if gpus:
-        torch.cuda.set_device(local)
-    here = torch.device("cuda", local) if gpus else None
+    local, gpus = int(os.environ["LOCAL_RANK"]), [] if device == "cpu" else usable_gpus()
+    here = None
+    if len(gpus) >= int(os.environ["LOCAL_WORLD_SIZE"]):
+        here = torch.device("cuda", gpus[local])
+        torch.cuda.set_device(here)
     if FOLDER in os.environ:
         store, rank = dist.FileStore(f"{os.environ[FOLDER]}/store", processes), int(os.environ["RANK"])
     else:
@@ -155,9 +183,9 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
         # after a restart, torchrun's store still holds the addresses of the processes that are gone
         store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     options = {"store": store, "rank": rank, "world_size": processes, "timeout": PATIENCE, "device_id": here}
-    dist.init_process_group("nccl" if gpus else "gloo", **options)
+    dist.init_process_group("nccl" if here else "gloo", **options)
     grid = (processes // columns, columns)
-    mesh = init_device_mesh("cuda" if gpus else "cpu", grid, mesh_dim_names=("replica", "column"))
+    mesh = init_device_mesh("cuda" if here else "cpu", grid, mesh_dim_names=("replica", "column"))
     replica, column = mesh.get_coordinate()
-    yield Job(replica, grid[0], column, columns, f"cuda:{local}" if gpus else "cpu", mesh)
+    yield Job(replica, grid[0], column, columns, str(here or "cpu"), mesh)
     dist.destroy_process_group()  # not after an error: it would wait for those that are gone

@@ -1,6 +1,9 @@
-"""§3.1, §3.3 and §3.4 in one pass over memory: ReLU, normalisation across maps and overlapping pooling, in Triton.
+"""What is many passes over memory elsewhere, in one pass each, in Triton.
 
-Written one after the other, the three read and write the largest tensors of the net seven times, and backwards twelve.
+§3.1, §3.3 and §3.4: ReLU, normalisation across maps and overlapping pooling. Written one after the other, the three
+read and write the largest tensors of the net seven times, and backwards twelve.
+
+§4.1: from whole pictures to the input of a net: crop, reflection, mean, colour and scale.
 """
 
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor
 
 SIDE, STRIDE = 3, 2  # of the pooling
 BLOCK = 32  # places of a program
+UNITS = 1024  # of an input, of a program
 
 
 @triton.jit
@@ -115,3 +119,34 @@ class PooledResponse(torch.autograd.Function):
 def _launch(kernel, places: int, tensors: tuple[Tensor, ...], more: tuple) -> None:
     with torch.cuda.device_of(tensors[0]):
         kernel[(triton.cdiv(places, BLOCK),)](*tensors, places, *more, BLOCK)
+
+
+@triton.jit
+def _cut(images, places, mean, shifts, x, count, height, width, side, noise, divisor, SIZE: tl.constexpr):
+    """SIZE units of the input that is made of one view; the operations and their order are those of a CPU."""
+    view, unit = tl.program_id(0), tl.program_id(1) * SIZE + tl.arange(0, SIZE)
+    there = unit < side * side * 3
+    channel, column, line = unit % 3, unit // 3 % side, unit // 3 // side
+    row, top = tl.load(places + view), tl.load(places + count + view)
+    left, mirrored = tl.load(places + 2 * count + view), tl.load(places + 3 * count + view)
+    across = left + tl.where(mirrored != 0, side - 1 - column, column)
+    pixels = tl.load(images + ((row * height + top + line) * width + across) * 3 + channel, mask=there, other=0)
+    value = pixels.to(tl.float32) - tl.load(mean + (channel * side + line) * side + column, mask=there, other=0.0)
+    value = value + tl.load(shifts + view * 3 + channel, mask=there, other=0.0)
+    value = tl.div_rn(tl.div_rn(value, noise), divisor)
+    tl.store(x + view.to(tl.int64) * side * side * 3 + unit, value, mask=there)
+
+
+def cut(images: Tensor, places: Tensor, mean: Tensor, shifts: Tensor, noise: float, divisor: float) -> Tensor:
+    """Inputs (V, 3, side, side) float32, channels last in memory, of V views of images (N, H, W, 3) uint8.
+
+    places: (4, V) int64: the image of each view, where it begins above and to the left, and whether it is mirrored.
+    mean: (3, side, side), taken off; shifts: (V, 3), then added; the rest is divided by `noise` and by `divisor`.
+    """
+    count, side = places.shape[1], mean.shape[-1]
+    x = torch.empty((count, side, side, 3), device=images.device)
+    grid = count, triton.cdiv(side * side * 3, UNITS)
+    given = images.contiguous(), places, mean.contiguous(), shifts.contiguous(), x
+    with torch.cuda.device_of(images):
+        _cut[grid](*given, count, *images.shape[1:3], side, noise, divisor, UNITS)
+    return x.permute(0, 3, 1, 2)

@@ -33,6 +33,11 @@ NCCL_REMEDIES = (
 )
 
 
+def with_remedies(said: str) -> str:
+    """An error, and what helps where it is NCCL's."""
+    return f"{said}\n{NCCL_REMEDIES}" if "NCCL" in said and NCCL_REMEDIES not in said else said
+
+
 def in_notebook() -> bool:
     """Does this process run the cells of a notebook?"""
     return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)() is not None
@@ -93,7 +98,8 @@ def torchrun(
             options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
             job = subprocess.Popen(command, env=environment, **options)
             try:
-                printed = _follow(job, folder / "0.out", tell)
+                with stopping.looking():
+                    printed = _follow(job, folder / "0.out", tell)
             finally:
                 if job.poll() is None:  # the caller was interrupted
                     job.terminate()
@@ -107,7 +113,7 @@ def torchrun(
                     folder, logs, ignore=lambda _, names: {n for n in names if n == "store"}, dirs_exist_ok=True
                 )
                 said += f"\nAll that the processes said is in {logs}"
-            raise JobFailed(said + (f"\n{NCCL_REMEDIES}" if "NCCL" in said else ""))
+            raise JobFailed(with_remedies(said))
         return printed
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from .stopping import GO_ON, STOP_SECONDS
+from .stopping import GO_ON, SIGNALS, STOP_SECONDS
 
 FOLDER = "ALEXNET_JOB"  # in the environment of a process of a job on one machine: the job's private folder
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -44,14 +44,22 @@ def end_with(parent: int) -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Have SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that what was begun is put away."""
+    """Have signals that ask for the end raise KeyboardInterrupt, as Ctrl-C does, so that what was begun is put away.
+
+    The first does; the others that mean the same are ignored, for they would cut that off.
+    """
 
     def interrupt(number, frame):
+        _answer_signals(signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGHUP"):
+    _answer_signals(interrupt, (*SIGNALS, "SIGHUP"))
+
+
+def _answer_signals(handler, names=("SIGINT", *SIGNALS, "SIGHUP")) -> None:
+    for name in names:
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), interrupt)
+            signal.signal(getattr(signal, name), handler)
 
 
 # ----------------------------------------------------------------------------------- a job on one machine
@@ -89,16 +97,18 @@ def _watch_over(job: dict, *program: str) -> str | None:
                 )
         while job["outlives"] or os.getppid() == job["parent"]:
             codes = [worker.poll() for worker in workers]
-            if failed := [(code, rank) for rank, code in enumerate(codes) if code]:
+            failed = [(code, rank) for rank, code in enumerate(codes) if code]
+            if failed and {code for code, _ in failed} == {GO_ON}:  # a signal to all processes has come there first
+                _answer_signals(signal.SIG_IGN)
+                raise KeyboardInterrupt
+            if failed:
                 return _last_words(folder, *min(failed))  # one that was killed has a code below 0, and is the cause
             if None not in codes:
                 return None
             time.sleep(POLL_SECONDS)
         return "the process that started the job has ended"
     except KeyboardInterrupt:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a second one would cut the checkpoints off
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        _answer_signals(signal.SIG_IGN)  # after Ctrl-C, too
         end(workers, STOP_SECONDS)  # they write a checkpoint
         if {worker.returncode for worker in workers} == {GO_ON}:
             sys.exit(GO_ON)

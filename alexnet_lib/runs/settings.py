@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,6 +32,7 @@ from ..learning import (
 from ..normalization import LocalResponseNorm
 from ..paths import runs_dir
 from .fields import Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, Width, checked
+from .job import usable_gpus
 
 FEW = 100_000  # training images
 FEW_EPOCHS = 45
@@ -52,11 +52,6 @@ class Run:
     keeps_images_in_memory = False
     warns_of_a_stall = True
     speed = "repeatable"
-
-    @property
-    def launches_at_once(self) -> bool:
-        """Whether a GPU may take a step as one graph, and a faster way through the net with speed "fast"."""
-        return self.speed == "fast"
 
     @property
     def folder(self) -> Path:
@@ -246,7 +241,7 @@ def share_out(run: TrainSettings) -> TrainSettings:
         ValueError: devices that are not there, or that do not divide into the net's columns.
     """
     divisible = run.net in NETS and NETS[run.net].columns == 2
-    gpus = torch.cuda.device_count() if run.device.startswith("cuda") else 0
+    gpus = len(usable_gpus()) if run.device.startswith("cuda") else 0
     devices = 2 if run.devices == "auto" and gpus > 1 and divisible and run.columns != 1 else run.devices
     devices = int(os.environ.get("WORLD_SIZE", 1 if devices == "auto" else devices))
     columns = (2 if divisible and devices % 2 == 0 else 1) if run.columns == "auto" else run.columns
@@ -272,30 +267,13 @@ def find_device(name: str = "auto") -> str:
     here = ["cpu"]
     if torch.backends.mps.is_available():
         here.insert(0, "mps")
-    if torch.cuda.is_available():
-        here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count()) if _has_kernels(i)]
+    here[:0] = [f"cuda:{number}" for number in usable_gpus()]
     if name == "auto":
         return here[0]
     name = "cuda:0" if name == "cuda" else name
     if name not in here:
         raise ValueError(f"device = {name!r}; on this machine are auto, {', '.join(here)}")
     return name
-
-
-def _has_kernels(number: int) -> bool:
-    """Whether the installed torch was built for a GPU; of one that it was not, a warning says so."""
-    major, minor = torch.cuda.get_device_capability(number)
-    built = [entry.rstrip("af").rpartition("_") for entry in torch.cuda.get_arch_list()]
-    for kind, _, version in built:
-        of = int(version[:-1]), int(version[-1])
-        if kind == "compute" and of <= (major, minor) or kind == "sm" and of[0] == major and of[1] <= minor:
-            return True
-    warnings.warn(
-        f"cuda:{number} ({torch.cuda.get_device_name(number)}, compute capability {major}.{minor}) is left out: the "
-        f"installed torch {torch.__version__} has kernels for {', '.join(torch.cuda.get_arch_list())} alone",
-        stacklevel=4,
-    )
-    return not built  # an unusual build that names none
 
 
 def computes_in_bf16(device: str) -> bool:

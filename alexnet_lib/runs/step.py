@@ -96,22 +96,24 @@ class Replays:
     def __call__(self, update: Callable[[Tensor, Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
         kind = x.shape, x.stride(), tuple(group["lr"] != 0 for group in self.optimizer.param_groups)
         self.seen[kind] += 1
-        if self.reason or self.seen[kind] <= EAGER_STEPS:
-            return update(x, labels)
+        with self.optimizer.fixed_rates():  # in every step, for a rate on the CPU has more digits
+            if self.reason or self.seen[kind] <= EAGER_STEPS or not self._is_ready(kind, update, x, labels):
+                return update(x, labels)
+            own_x, own_labels, replay = self.ready[kind]
+            own_x.copy_(x)
+            own_labels.copy_(labels)
+            return replay().clone()
+
+    def _is_ready(self, kind, update, x: Tensor, labels: Tensor) -> bool:
+        """Whether there is a graph of this kind; the first time it is captured."""
         if kind not in self.ready:
             given = torch.empty_like(x), torch.empty_like(labels)
             try:
-                with self.optimizer.fixed_rates():
-                    self.ready[kind] = *given, self.capture(lambda: update(*given))
-            except RuntimeError as error:
+                self.ready[kind] = *given, self.capture(lambda: update(*given))
+            except RuntimeError as error:  # which holds the tensors of the attempt until this block ends
                 self.reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                warnings.warn(f"a step is no CUDA graph here, so small nets take longer: {self.reason}", stacklevel=3)
-                return update(x, labels)
-        own_x, own_labels, replay = self.ready[kind]
-        own_x.copy_(x)
-        own_labels.copy_(labels)
-        with self.optimizer.fixed_rates():
-            return replay().clone()
+                warnings.warn(f"a step is no CUDA graph here, so small nets take longer: {self.reason}", stacklevel=4)
+        return kind in self.ready
 
 
 class _Captured:

@@ -12,6 +12,7 @@ STOP_SECONDS = 120  # for the checkpoints of a job
 SIGNALS = ("SIGTERM", "SIGUSR1")  # of systems and schedulers, and what Slurm is asked to send before the time is up
 
 asked: list[str] = []  # the signals that have come
+_looking: list[bool] = []  # one for each block in which somebody looks there
 
 
 class Stopped(Exception):
@@ -40,16 +41,23 @@ def interruptible(folder: Path) -> Iterator[None]:
 
 
 def note_signals() -> None:
-    """Have SIGNALS noted in `asked`, and nothing else. For the main thread of a program that looks there."""
+    """Have SIGNALS noted in `asked` where somebody looks there, and raise Stopped elsewhere. For a main thread."""
+
+    def note(number, frame):
+        asked.append(signal.Signals(number).name)
+        if not _looking:
+            raise Stopped(f"stopped by {asked[0]}")
+
     for name in SIGNALS:
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, frame: asked.append(signal.Signals(number).name))
+            signal.signal(getattr(signal, name), note)
 
 
-def stop_if_asked() -> None:
-    """
-    Raises:
-        Stopped: a signal has come.
-    """
-    if asked:
-        raise Stopped(f"stopped by {asked[0]}")
+@contextmanager
+def looking() -> Iterator[None]:
+    """Within it `asked` is looked at where the run can go on from, so a signal waits until then."""
+    _looking.append(True)
+    try:
+        yield
+    finally:
+        _looking.pop()

@@ -1,7 +1,9 @@
 """§5, what a person sees of a run of days: a line an epoch, the losses, TensorBoard's events, the falls of the rate."""
 
+import os
 import shutil
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,7 +110,8 @@ class Diary:
         falls = [(old, new) for old, new in pairs if new < old / 2]
         if falls:
             kept = self.run.folder / f"checkpoint.epoch{self.state.epoch}.pt"
-            shutil.copyfile(self.run.folder / CHECKPOINTS[0], kept)
+            shutil.copyfile(self.run.folder / CHECKPOINTS[0], kept.with_suffix(".part"))
+            os.replace(kept.with_suffix(".part"), kept)
             old, new = falls[0]
             self.say(f"the rate falls from {old:.2g} to {new:.2g} in epoch {self.state.epoch + 1}; {kept.name} is kept")
 
@@ -134,12 +137,17 @@ def _rows_until(path: Path, epoch: int, step: int) -> bytes:
 
 
 def _events(folder: Path, first_step: int):
-    """A writer of TensorBoard's events, where `tensorboard` is installed."""
+    """A writer of TensorBoard's events, where `tensorboard` is installed; one that is broken only warns."""
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+
+        return SummaryWriter(str(folder), purge_step=first_step)
+    except Exception as error:  # it is not there; or it is, and its version, its dependencies or the disk are not right
+        if getattr(error, "name", "") == "tensorboard":
+            return None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"TensorBoard does not work here ({reason}); {LOSSES} holds what it would show", stacklevel=3)
         return None
-    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 def _duration(seconds: float) -> str:
