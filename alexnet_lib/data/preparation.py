@@ -91,9 +91,14 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Scale until the shorter side is `size` pixels and keep the centre: (3, H, W) to (size, size, 3) uint8 (§2).
 
     Bilinear with antialiasing: Pillow's rule, within one grey level nearly everywhere and two at most. A picture so
-    thin that it would become enormous is a ValueError.
+    thin that it would become enormous is a ValueError; without a torchvision that fits torch, an ImportError.
     """
-    from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
+    try:
+        from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
+    except (ImportError, RuntimeError) as error:  # the second, where one of the two is for CUDA and the other is not
+        raise ImportError(
+            f"torchvision can't be loaded beside torch {torch.__version__} ({error}): install both from the same place"
+        ) from error
 
     height, width = picture.shape[1:]
     shorter = min(height, width)
