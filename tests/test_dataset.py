@@ -251,6 +251,12 @@ def test_random_damage_is_a_picture_or_a_reason():
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_torchvision_that_does_not_fit_torch_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.transforms.v2.functional", None)
+    with pytest.raises(ImportError, match="torchvision can't be loaded beside torch 2.*: install both from the same"):
+        fit(decode(jpeg(photograph(0, 9, 9))), 8)
+
+
 def test_no_file_is_lost(tmp_path):
     """Counts in are counts out and listed rejections, whatever the files are and are called, but for hidden ones."""
     odd = [

@@ -85,7 +85,11 @@ class Desk:
         self.page.goto(f"{self.address}/lab/tree/lab/{name}.ipynb?reset", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
         self.page.wait_for_function(f"() => ['idle', 'busy'].includes({KERNEL})")
-        if self.width < 700:  # the list of files is folded away by its symbol
+        self.make_room()
+
+    def make_room(self) -> None:
+        """On a narrow screen, fold the list of files away, by its symbol."""
+        if self.width < 700:
             self.page.locator(".jp-SideBar.jp-mod-left .lm-TabBar-tab").first.click()
 
     def file(self) -> Path:
@@ -148,7 +152,11 @@ def desk(address, browser, home, request):  # noqa: F811
 
 def test_0_make_lab_opens_the_page_to_start_from(desk):
     desk.page.goto(desk.address, wait_until="domcontentloaded")
-    desk.page.wait_for_selector(".jp-RenderedMarkdown h1:has-text('Start here')")
+    title = ".jp-RenderedMarkdown h1:has-text('Start here')"
+    desk.page.wait_for_selector(title, state="attached")
+    desk.make_room()
+    desk.page.wait_for_selector(title)
+    assert desk.page.locator(".jp-RenderedMarkdown img").first.bounding_box()["width"] > 200
     desk.picture("start")
 
 

@@ -93,15 +93,19 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Scale until the shorter side is `size` pixels and keep the centre: (3, H, W) to (size, size, 3) uint8 (§2).
 
     Bilinear with antialiasing: Pillow's rule, within one grey level nearly everywhere and two at most. A picture so
-    thin that it would become enormous is a ValueError.
+    thin that it would become enormous is a ValueError; without a torchvision that fits torch, an ImportError.
     """
     height, width = picture.shape[1:]
     shorter = min(height, width)
     if size * size * max(height, width) // shorter > LARGEST_PICTURE:
         raise ValueError(f"{width} × {height} pixels, too thin: scaled to {size} it has more than {LARGEST_PICTURE:,}")
     if shorter != size:
-        from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
-
+        try:
+            from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
+        except (ImportError, RuntimeError) as error:  # the second, where one of the two is for CUDA and the other not
+            raise ImportError(
+                f"torchvision can't be loaded beside torch {torch.__version__} ({error}): install both from one place"
+            ) from error
         picture = resize(picture, [size * height // shorter, size * width // shorter], antialias=True)
     top, left = (picture.shape[1] - size) // 2, (picture.shape[2] - size) // 2
     return picture[:, top : top + size, left : left + size].permute(1, 2, 0).contiguous()
