@@ -1,11 +1,13 @@
 """Whole pictures read ahead by threads: the same bytes, the same batches, nothing left over."""
 
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
 import torch
 
+from alexnet_lib import loader
 from alexnet_lib.augmentation import cut_views, draw_views
 from alexnet_lib.data import reading
 from alexnet_lib.data.pieces import Rows
@@ -94,6 +96,15 @@ def test_a_gather_cuts_what_the_slices_cut():
     views = draw_views(generator, 20, (4, 4))
     cut = cut_views(torch.from_numpy(images), views, 8, rows)
     assert cut.is_contiguous() and np.array_equal(cut, cut_views(images, views, 8, rows))
+
+
+def test_columns_that_exchange_their_parts_do_it_in_one_thread(store, monkeypatch):
+    """Messages of two threads may come in another order than the other column's."""
+    monkeypatch.setattr(loader, "ahead", lambda made: "ahead")
+    run = dataclasses.replace(resolve(settings(recipe="googlenet"), store), device="cuda:0")
+    mean = mean_of(store, run.image_size)
+    assert loader.batches(run, store, mean, 0) == "ahead"
+    assert loader.batches(run, store, mean, 0, job=Job(columns=2)) != "ahead"
 
 
 def test_two_columns_cut_an_image_once(store):

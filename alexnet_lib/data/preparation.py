@@ -121,10 +121,9 @@ class Prepared(NamedTuple):
     check: int = 0  # of these bytes
 
 
-def _prepare_file(file: SourceFile, size: int, form: str) -> Prepared:
-    if file.size > LARGEST_FILE:
+def _prepare_file(file: SourceFile, data: bytes | None, size: int, form: str) -> Prepared:
+    if data is None:
         return Prepared(None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}")
-    data = file.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     try:
         image = fit(decode(data), size).numpy()
@@ -143,7 +142,10 @@ class Group(NamedTuple):
 
 
 def _prepare_group(files: list[SourceFile], size: int, form: str) -> Group:
-    done = [_prepare_file(file, size, form) for file in files]
+    contents = (file.read_bytes() if file.size <= LARGEST_FILE else None for file in files)
+    if size < SMALL:
+        contents = list(contents)  # with no work between them, reading takes less time
+    done = [_prepare_file(file, data, size, form) for file, data in zip(files, contents, strict=True)]
     images = [one.image for one in done if one.image is not None]
     total = np.zeros((size, size, 3), np.uint16)
     for image in images:

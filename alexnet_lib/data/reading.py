@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .pieces import Rows
 
-THREADS = 8
+THREADS = 16  # a disk of 7 GB a second that takes 0.2 ms for a request has seven pictures on their way
 SLOTS = 3  # batches: one that is used, one that is copied, one that is read
 
 
