@@ -104,7 +104,8 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
             from torchvision.transforms.v2.functional import resize  # here, because importing torchvision takes seconds
         except (ImportError, RuntimeError) as error:  # the second, where one of the two is for CUDA and the other not
             raise ImportError(
-                f"torchvision can't be loaded beside torch {torch.__version__} ({error}): install both from one place"
+                f"torchvision can't be loaded beside torch {torch.__version__} ({error}): install both "
+                "from the same place"
             ) from error
         picture = resize(picture, [size * height // shorter, size * width // shorter], antialias=True)
     top, left = (picture.shape[1] - size) // 2, (picture.shape[2] - size) // 2
