@@ -7,7 +7,6 @@ says which. The book lies in docs/_build/html. A link or a picture that leads no
 """
 
 import argparse
-import json
 import shutil
 import sys
 from html.parser import HTMLParser
@@ -17,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 from sphinx.cmd.build import main as sphinx
 
+from alexnet_lib.files import read_json
 from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import part
 from alexnet_lib.paths import NOTEBOOKS, runs_dir
@@ -68,7 +68,7 @@ def gather(folder: Path, profile: str, notebooks: Path = NOTEBOOKS, executed: Pa
     """Write the pages of the book into a folder; gives the names of the notebooks."""
     executed = executed or runs_dir() / "walkthrough" / profile
     machine_file = executed / "machine.json"
-    machine = json.loads(machine_file.read_text(encoding="utf-8")) if machine_file.is_file() else {}
+    machine = read_json(machine_file) if machine_file.is_file() else {}
     names = sorted(path.stem for path in notebooks.glob("*.ipynb"))
     for name in names:
         path = executed / f"{name}.ipynb"

@@ -15,7 +15,8 @@ from alexnet_lib.experiments.lrn_records import (
     lrn_table,
 )
 from alexnet_lib.figures.responses import gains_by_epoch
-from alexnet_lib.runs.records import write_json, write_table
+from alexnet_lib.files import write_json
+from alexnet_lib.runs.records import write_table
 
 WITHOUT, FIRST, FINAL = LRN_NETS
 VIEWS = ("1 view", "9 shifts", "10 views")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_lib import cores
+from alexnet_lib.files import AT_WORK, AtWork, at_work, in_work
 from alexnet_lib.runs import launch
-from alexnet_lib.runs.folder import AT_WORK, AtWork, at_work, in_work
 from alexnet_lib.runs.records import Record
 from alexnet_lib.training import train
 from tests.small_notebooks import write_notebook

@@ -14,8 +14,9 @@ import torch
 from alexnet_lib import normalization, training
 from alexnet_lib.runs import launch, settings, stopping, telling
 from alexnet_lib.runs.job import JobFailed
+from alexnet_lib.runs.processes import GO_ON
 from alexnet_lib.runs.records import load_checkpoint
-from alexnet_lib.runs.stopping import GO_ON, Stopped
+from alexnet_lib.runs.stopping import Stopped
 from alexnet_lib.training import train
 from tests import small_runs
 from tests.test_launch import start, wait_for
@@ -122,7 +123,7 @@ def test_a_signal_writes_a_checkpoint_and_ends_with_go_on(place, name="SIGUSR1")
     wait_for(lambda: done_epochs(folder) >= 1)
     process.send_signal(getattr(signal, name))
     said = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == GO_ON == 75 and f"stopped by {name}; the same command goes on" in said
+    assert process.returncode == GO_ON == 75 and f"Stopped by {name}: the last whole checkpoint" in said
     assert json.loads(load_checkpoint(folder)["progress"])["epoch"] >= 1
     record = train(given)
     assert record.summary["epochs"] == 6
@@ -146,8 +147,13 @@ def test_a_job_of_several_processes_stops_together(place):
 
 def test_one_who_follows_is_stopped_too(place, monkeypatch):
     monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
-    with pytest.raises(Stopped, match="stopped by SIGTERM"):
-        stopping.stop_if_asked()
+    given, folder, process = start(place, 0.2)
+    wait_for(lambda: done_epochs(folder) >= 1)
+    with pytest.raises(Stopped, match="Stopped by SIGTERM: another process trains this run, and goes on"):
+        train(given)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
 
 
 # --------------------------------------------------------------------------------------------- what does not work here

@@ -1,15 +1,15 @@
 """§5, what a person sees of a run of days: a line an epoch, the losses, TensorBoard's events, the falls of the rate."""
 
-import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
+from ..files import write_file
 from ..learning import patience_for
 from ..progress import say
-from .records import CHECKPOINTS, write_atomically
+from .records import CHECKPOINTS
 
 LOSSES = "losses.csv"  # epoch, step within it, mean loss of the steps since the row before, learning rate
 HEADER = "epoch,step,loss,learning_rate"
@@ -31,7 +31,7 @@ class Diary:
         self.began, self.first = time.perf_counter(), state.epoch + state.step / steps
         if not state.job.leader:
             return
-        write_atomically(run.folder / LOSSES, _rows_until(run.folder / LOSSES, state.epoch + 1, state.step))
+        write_file(run.folder / LOSSES, _rows_until(run.folder / LOSSES, state.epoch + 1, state.step))
         self.events = _events(run.folder / "events", state.epoch * steps + state.step)
         if run.named.schedule == "plateau":
             patience = patience_for(run.epochs)
@@ -90,7 +90,7 @@ class Diary:
         falls = [(old, new) for old, new in pairs if new < old / 2]
         if falls:
             kept = self.run.folder / f"checkpoint.epoch{self.state.epoch}.pt"
-            shutil.copyfile(self.run.folder / CHECKPOINTS[0], kept)
+            write_file(kept, (self.run.folder / CHECKPOINTS[0]).read_bytes())
             old, new = falls[0]
             self.say(f"the rate falls from {old:.2g} to {new:.2g} in epoch {self.state.epoch + 1}; {kept.name} is kept")
 
