@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 REMEDY = "Restore it, or remove it"
 AT_WORK = "at_work"  # a file that is locked while a process works in its folder
-LOOK_SECONDS = 0.5  # longer than anybody takes to look whether one does
+LOOK_SECONDS = 2.0  # longer than anybody takes to look whether one does, also where many share the cores
 SHOWN = 80  # characters of what was found
 
 
@@ -220,7 +220,7 @@ def in_work(folder: Path) -> bool:
     if not (folder / AT_WORK).is_file():
         return False
     try:
-        with _lock(folder / AT_WORK, LOOK_SECONDS / 5):  # others who look hold it for a moment
+        with _lock(folder / AT_WORK, LOOK_SECONDS / 20):  # others who look hold it for a moment
             return False
     except Timeout:
         return True
