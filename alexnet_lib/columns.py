@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import RGB, alexnet, layer_shapes
+from .commands import ends_well
 from .dropout import Dropout
 from .inception import GoogLeNet, googlenet
 from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise, learned_layers
@@ -285,10 +286,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     given = parser.parse_args(arguments)
     if not inside_job():
-        try:
+        with ends_well(parser, "it keeps nothing", (JobFailed,)):
             print(*torchrun(given.devices, "columns", *(sys.argv[1:] if arguments is None else arguments)), sep="\n")
-        except (JobFailed, ValueError) as error:
-            parser.exit(2, f"{parser.prog}: {error}\n")
         return
     with join(given.columns) as job:
         for name in given.net:

@@ -25,12 +25,14 @@ import numpy as np
 import pandas as pd
 
 from .colours import ColourPCA
+from .commands import ends_well
 from .data import cifar10, ilsvrc, parquet, tiny_imagenet
 from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
 from .data.preparation import FORMS, prepare_files, require_writable, room_for, write_store
 from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, require_unchanged
-from .data.store_files import read_meta, read_store
+from .data.store_files import read_meta, read_store, require_digest
+from .files import damage, read_table
 from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir
 
 SPLITS = ("train", "val")
@@ -98,13 +100,12 @@ class Store:
         Raises:
             ValueError: not the index of these images.
         """
-        path = self.folder / "index.csv"
-        index, count = pd.read_csv(path, keep_default_na=False), self.meta["images"]
-        if list(index) != ["file", "class", "sha256"] or len(index) != count:
-            raise ValueError(
-                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {count} of file, class, sha256. "
-                f"Delete the folder {self.folder} and prepare it again"
-            )
+        path, count = self.folder / "index.csv", self.meta["images"]
+        require_digest(self.meta, path, path.read_bytes())
+        remedy = f"Delete the folder {self.folder} and prepare it again"
+        index = read_table(path, "file", "class", "sha256", remedy=remedy, keep_default_na=False)
+        if len(index) != count:
+            raise damage(path, f"{len(index)} lines", f"{count}", remedy)
         return index
 
 
@@ -350,7 +351,7 @@ def main(arguments=None) -> None:
     command = commands.add_parser("download", help="fetch a data set from its official host")
     command.add_argument("name", choices=list(ARCHIVES))
     given = parser.parse_args(arguments)
-    try:
+    with ends_well(parser, "what is fetched and prepared so far is kept"):
         if given.command == "download":
             fetch(given.name, data_dir() / given.name)
             counts = " and ".join(f"{len(store):,}" for store in _load(given.name).values())
@@ -362,10 +363,6 @@ def main(arguments=None) -> None:
             stores = {given.destination: list_files(Path(given.source))}
             _make(stores, given.size, given.form, given.workers, say=print)
             _print_store(open_store(given.destination))
-    except (ValueError, OSError, ImportError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, f"{parser.prog}: stopped; the same command goes on where it was\n")
 
 
 def _load(name: str) -> dict[str, Store]:

@@ -17,10 +17,12 @@ from .runs.job import ALONE, Job
 from .runs.records import (
     DamagedCheckpoint,
     are_finite,
+    differences,
     load_checkpoint,
     read_timing,
     refuse_differences,
     save_checkpoint,
+    what_decides,
 )
 from .runs.step import Replays
 
@@ -116,7 +118,7 @@ class RunState:
         rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in self.optimizer.param_groups]
         averaged = 0 if self.average is None else int(self.average.n_averaged)
         more = {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged, "format": FORMAT}
-        progress = json.dumps(plain | more | {"data": self.data})
+        progress = json.dumps(plain | more | {"data": self.data, "settings": what_decides(self.run)})
         if self.job.replica == 0:
             tensors = {"net": self.net.state_dict(), "velocity": velocity_of(self.net, self.optimizer)}
             if self.answering is not self.net:
@@ -135,14 +137,20 @@ class RunState:
         if "stopped" in progress:
             progress["ended"] = "plateau" if progress.pop("stopped") else ""
         known = (OLDER if cifar else NEWER) | progress
-        if not {*PLAIN_STATE, "rates", "rule", "format"} <= known.keys():
+        whole = {*PLAIN_STATE, "rates", "rule", "format"} <= known.keys() and len(known["history"]) == 2 * known[
+            "epoch"
+        ]
+        if not whole or len(known["rates"]) != len(self.optimizer.param_groups):
             raise DamagedCheckpoint(f"the checkpoint in {folder} holds no state of a run; move or delete the folder")
         if known["format"] != FORMAT:
             raise ValueError(
                 f"the checkpoint in {folder} was written by another version of this library, which alone can "
                 "go on with it; remove that folder to begin anew"
             )
-        refuse_differences(folder, data_differences(known["data"], self.data))
+        unlike = data_differences(known["data"], self.data)
+        if known.get("settings") is not None:
+            unlike |= differences(known["settings"], what_decides(self.run))
+        refuse_differences(folder, unlike)
         return known
 
     def _load(self, progress: dict, saved: dict | None) -> None:

@@ -28,27 +28,20 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from . import architecture, cifar_nets, keep_memory
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of
+from .files import in_work, read_json, write_json
 from .loader import batches, fits_on, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .runs import launch, stopping
 from .runs.cifar_settings import BURST, CifarSettings
 from .runs.fields import check
-from .runs.folder import fingerprints, follow, in_work, require_fit, require_same, sole
+from .runs.folder import fingerprints, follow, require_fit, require_same, sole
 from .runs.job import Job, JobFailed, inside_job, join, wait_until_prepared
-from .runs.records import (
-    Record,
-    final_weights,
-    provenance,
-    read_json,
-    restore_tables,
-    whereabouts,
-    write_json,
-    write_tables,
-)
+from .runs.processes import GO_ON
+from .runs.records import Record, digest_of_text, final_weights, provenance, restore_tables, whereabouts, write_tables
 from .runs.settings import TrainSettings, resolve
 from .runs.step import arithmetic_of, train_step
-from .runs.stopping import GO_ON, Stopped
+from .runs.stopping import Stopped
 from .runs.telling import Diary, read_again
 
 CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
@@ -208,7 +201,7 @@ def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, ba
                 state.save(run.folder)
                 saved = time.perf_counter()
                 if reason is not True:
-                    raise Stopped(f"stopped by {reason[0]}")
+                    raise Stopped
     return waited
 
 
@@ -334,6 +327,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
             "columns": run.columns,
             "compiled": state.compiled,
             "dataset": fingerprints(stores),
+            "digests": {"history.csv": digest_of_text((run.folder / "history.csv").read_bytes())},
             "lossy_pictures": stores["train"].meta.get("lossy", False),
             **provenance(),
         },
@@ -370,7 +364,7 @@ def main(arguments=None) -> None:
         stopping.note_signals()
         record = train(settings)
     except Stopped as stop:
-        message = f"{parser.prog}: {stop}; the same command goes on from the last checkpoint\n"
+        message = f"{parser.prog}: {stop}\n"
         if not inside_job():
             parser.exit(GO_ON, message)
         print(message, end="", file=sys.stderr, flush=True)

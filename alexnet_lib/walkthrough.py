@@ -22,18 +22,22 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Annotated
 from unittest import mock
 
 import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from pydantic import ConfigDict, Field
 from tqdm import tqdm
 from traitlets.config import Config
 
 from . import ALLOCATOR, cores
+from .commands import ends_well, interrupt_on_signals
+from .files import Stored, at_work, named_values, read_json, tidy, write_json
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir
-from .runs.processes import end, end_with, interrupt_on_signals
+from .runs.processes import ENDS, end, end_with
 
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
@@ -65,27 +69,24 @@ def declared_parameters(notebook: Path) -> dict:
     return found
 
 
+class Profile(Stored):
+    """What a profile may say: parameters of all notebooks that have them, and of single ones."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    description: str = ""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    parameters: dict = {}
+    notebooks: dict[str, dict] = {}
+
+
 def load_profile(profile: str) -> dict:
     """A profile by its name, or by the path of a TOML file of the same form."""
     path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise ValueError(f"no profile {profile!r}; there are {names}, or the path of a .toml file")
-    loaded = {"description": "", "jobs": 1, "parameters": {}, "notebooks": {}}
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
-    if not found.keys() <= loaded.keys():
-        raise ValueError(f"{path.name}: has {', '.join(found)}; known are {', '.join(loaded)}")
-    loaded |= found
-    tables = {name: loaded[name] for name in ("parameters", "notebooks")}
-    if isinstance(loaded["notebooks"], dict):
-        tables |= {f"notebooks.{name}": table for name, table in loaded["notebooks"].items()}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise ValueError(f"{path.name}: {name} = {table!r}; it must be a table, [{name}]")
-    return loaded
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return Profile(**named_values(path.name, text, Profile, "Mend it", tomllib.loads)).model_dump()
 
 
 def in_order(names: Iterable[str], dependencies: Mapping = DEPENDENCIES) -> list[str]:
@@ -146,7 +147,7 @@ def data_listing(dataset: str) -> list:
 
 def kernel_environment(**changes: str | None) -> dict:
     """The environment that kernels start in; None removes a variable."""
-    wanted = os.environ | ALLOCATOR | UNWANTED | changes
+    wanted = os.environ | ALLOCATOR | UNWANTED | {ENDS: "1"} | changes
     return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -227,6 +228,7 @@ def walk(
 
     A pool of processes runs several notebooks at a time, and first those that depend on others or that others need.
     """
+    output.mkdir(parents=True, exist_ok=True)
     state_file = output / "state.json"
     state = read_state(state_file)
     pool, code = pool or Here(), sources(library)
@@ -254,7 +256,7 @@ def walk(
             results[name] = "up to date", 0.0
             return False
         state[name] = "not finished"
-        save(state, state_file)
+        write_json(state_file, state)
         say(f"{name}: running, to {executed}")
         began[name] = time.monotonic()
         running[pool.submit(run_notebook, folder / f"{name}.ipynb", executed, todo[name])] = name
@@ -266,7 +268,7 @@ def walk(
         # stamped again: the data may include what the notebook has just prepared
         stamps[name] = stamp_of(name)
         state[name] = "failed" if problem else stamps[name]
-        save(state, state_file)
+        write_json(state_file, state)
         order.done(name)
 
     while order.is_active():
@@ -304,18 +306,9 @@ def begin_process(parent: int) -> None:
 def read_state(path: Path) -> dict:
     """What became of each notebook; nothing if the file cannot be read, so that all of them run again."""
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return read_json(path)
+    except (OSError, ValueError):
         return {}
-    return state if isinstance(state, dict) else {}
-
-
-def save(state: dict, path: Path) -> None:
-    """Writes JSON so that a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(path)
 
 
 def machine() -> dict:
@@ -379,19 +372,17 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
         for name in parameters.keys() & {"dataset", "picture"}:
             parameters[name] = from_here(parameters[name])
     steps = partial(walk, folder, todo, output, Path(__file__).parent, chosen.force, dependencies)
-    try:
+    with ends_well(parser, f"the notebooks that are finished are kept in {output}"), at_work(output):
+        tidy(output)
         results = in_parallel(steps, jobs) if jobs > 1 else steps()
-    except KeyboardInterrupt:
-        parser.exit(130, "\ninterrupted; what was finished stays finished\n")
     print(f"\n{len(results)} notebooks in {output}")
     for name, (result, seconds) in results.items():
         print(f"  {name:24} {result:12} {seconds:7.1f} s")
     if any(result == "ok" for result, _ in results.values()):
-        save(machine(), output / "machine.json")
+        write_json(output / "machine.json", machine())
         print(ledger_in_short())
     return int(any(result in BROKEN for result, _ in results.values()))
 
 
 if __name__ == "__main__":
-    interrupt_on_signals()
     sys.exit(main())

@@ -171,9 +171,10 @@ def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
 
 def main(arguments=None) -> None:
     from alexnet_lib import cores, prepare
+    from alexnet_lib.files import write_json
     from alexnet_lib.paths import REFERENCE
     from alexnet_lib.runs.launch import has_allocator, with_allocator
-    from alexnet_lib.runs.records import provenance, write_json, write_table
+    from alexnet_lib.runs.records import provenance, write_table
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--photographs", type=Path)

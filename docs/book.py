@@ -8,7 +8,6 @@ The book lies in docs/_build/html. A link or a picture that leads nowhere is an 
 """
 
 import argparse
-import json
 import shutil
 import sys
 from html.parser import HTMLParser
@@ -20,6 +19,7 @@ from docutils.nodes import make_id
 from sphinx.cmd.build import main as sphinx
 
 from alexnet_lib.experiments.trained import run_to_look_at
+from alexnet_lib.files import read_json
 from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import part
 from alexnet_lib.live import live
@@ -80,7 +80,7 @@ def gather(
     """Write the pages of the book into a folder; gives the names of the notebooks. nets: as `live_pages` gives them."""
     executed = executed or runs_dir() / "walkthrough" / profile
     machine_file = executed / "machine.json"
-    machine = json.loads(machine_file.read_text(encoding="utf-8")) if machine_file.is_file() else {}
+    machine = read_json(machine_file) if machine_file.is_file() else {}
     names = sorted(path.stem for path in notebooks.glob("*.ipynb"))
     for name in names:
         path = executed / f"{name}.ipynb"

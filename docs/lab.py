@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from alexnet_lib.files import read_json, write_file, write_json
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 
 HERE = Path(__file__).parent
@@ -28,16 +30,18 @@ def refresh(source: Path, folder: Path) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / ".copied.json"
-    copied = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    copied = {}
+    with suppress(OSError, ValueError):  # without it every copy counts as changed, and stays
+        copied = read_json(record)
     kept = []
     for original in sorted(source.glob("*.ipynb")):
         copy, now = folder / original.name, digest(original)
         if not copy.exists() or digest(copy) == copied.get(copy.name):
-            shutil.copyfile(original, copy)
+            write_file(copy, original.read_bytes())
             copied[copy.name] = now
         elif copied.get(copy.name) != now:
             kept.append(copy.name)
-    record.write_text(json.dumps(copied, indent=1), encoding="utf-8")
+    write_json(record, copied)
     return kept
 
 

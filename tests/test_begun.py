@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alexnet_lib.files import read_json
 from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.runs.fields import check
-from alexnet_lib.runs.records import Record, load_checkpoint, read_json
+from alexnet_lib.runs.records import Record, load_checkpoint
 from alexnet_lib.training import kind_of, train
 from tests.test_cifar_training import place as cifar_place  # noqa: F401
 

@@ -13,8 +13,8 @@ import torch
 from jupyter_client.manager import start_new_kernel
 
 from alexnet_lib import ALLOCATOR, normalization, training
+from alexnet_lib.files import AT_WORK, at_work, in_work
 from alexnet_lib.runs import launch
-from alexnet_lib.runs.folder import AT_WORK, at_work, in_work
 from alexnet_lib.runs.job import JobFailed
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.settings import computes_in_bf16, resolve
@@ -98,7 +98,10 @@ def test_one_who_follows_is_told_of_the_end(place):
 def test_a_second_process_at_the_same_run_is_refused(tmp_path):
     with at_work(tmp_path):
         assert in_work(tmp_path)
-        with pytest.raises(RuntimeError, match=f"is training this run: process {os.getpid()} on"), at_work(tmp_path):
+        with (
+            pytest.raises(RuntimeError, match=f"another process is at work in .*: process {os.getpid()} on"),
+            at_work(tmp_path),
+        ):
             pass
     assert not in_work(tmp_path)
 

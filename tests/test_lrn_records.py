@@ -15,7 +15,8 @@ from alexnet_lib.experiments.lrn_records import (
     lrn_table,
 )
 from alexnet_lib.figures.responses import gains_by_epoch
-from alexnet_lib.runs.records import write_json, write_table
+from alexnet_lib.files import write_json
+from alexnet_lib.runs.records import write_table
 
 WITHOUT, FIRST, FINAL = LRN_NETS
 VIEWS = ("1 view", "9 shifts", "10 views")
@@ -30,11 +31,13 @@ def keep(folder, net, epochs, seed, error, fit=(1.0,)):
     place.mkdir(parents=True)
     errors = {views: {"top1": error - 0.01 * i} for i, views in enumerate(VIEWS)}
     about = {"epochs": epochs, "seed": seed, "parameters": 1, "lossy_pictures": True}
-    write_json(place / "summary.json", about | {"metrics": {"val": errors}})
+    write_json(place / "summary.json", about | {"metrics": {"val": errors}, "classes": 10, "dataset": {}})
     write_json(place / "config.json", {"net": net, "dataset": "cifar10", "precision": "bf16"})
     top1 = [{"train": train, "val": error} for train in fit]
     top1 += top1[-1:] * (epochs - len(top1))
-    history = [{"epoch": i, "split": split, "top1": row[split]} for i, row in enumerate(top1, 1) for split in row]
+    history = [
+        {"epoch": i, "split": split, "loss": 1.0, "top1": row[split]} for i, row in enumerate(top1, 1) for split in row
+    ]
     write_table(place / "history.csv", history)
     write_table(place / "timing.csv", [{"epoch": 1}])
 

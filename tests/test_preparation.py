@@ -205,6 +205,24 @@ def test_what_is_left_is_gone_on_from_or_begun_again(tmp_path, monkeypatch, whol
     assert len(decoded) == (0 if damage in ("none", "torn chunk after it") else 6)
 
 
+LAST = {name: DAMAGE[name] for name in ("a bit of the state", "no state")}
+LAST["records cut"] = lambda work: cut(work / "records.jsonl", 0.95)
+LAST |= {"images cut": lambda work: cut(images_of(work), 0.95), "a bit of it": lambda work: flip(images_of(work), 0.95)}
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+@pytest.mark.parametrize("damage", LAST)
+def test_where_the_last_chunk_is_damaged_it_goes_on_from_the_one_before(tmp_path, monkeypatch, wholes, damage, form):
+    source, whole = wholes
+    monkeypatch.setattr("alexnet_lib.data.preparation.CHUNK", 4)
+    work, decoded = run_out_of_room(source, tmp_path / "store", form, monkeypatch), []
+    LAST[damage](work)
+    monkeypatch.setattr("alexnet_lib.data.preparation.decode", lambda data: decoded.append(data) or decode(data))
+    prepare(source, tmp_path / "store", 8, 1, False, form=form)
+    assert contents(tmp_path / "store") == whole[form] and not work.exists()
+    assert len(decoded) == 2
+
+
 @pytest.mark.parametrize("pictures", [0, 4])
 def test_what_was_refused_is_refused_again_and_ends_once_mended(tmp_path, pictures):
     source = fill(tmp_path / "pictures", pictures)

@@ -10,17 +10,20 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from alexnet_lib import cores
+from alexnet_lib.files import AT_WORK, AtWork, at_work, in_work
 from alexnet_lib.runs import launch
-from alexnet_lib.runs.folder import AT_WORK, AtWork, at_work, in_work
 from alexnet_lib.runs.records import Record
 from alexnet_lib.training import train
 from tests.small_notebooks import write_notebook
 from tests.small_runs import NAME, settings
+from tests.test_book import script
 from tests.test_launch import wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks into Linux' /proc")
@@ -122,6 +125,26 @@ def test_what_ends_a_walkthrough_ends_its_kernels(begun, place, number):
     wait_for(lambda: not alive(place), ENDED)
     assert walk.wait() == (130 if number == signal.SIGTERM else -number)
     assert list((place / "tmp").iterdir()) == []
+
+
+def test_jupyterlab_is_on_loopback_alone_wants_its_token_and_takes_its_kernels_along(begun, place):
+    """As `make lab` starts it; what a person has configured is theirs."""
+    own = {f"JUPYTER_{part}_DIR": str(place / part.lower()) for part in ("CONFIG", "RUNTIME")}
+    server = begun(*script("lab").command(["--no-browser", "--allow-root"]), **own)
+    wait_for(lambda: [*(place / "runtime").glob("jpserver-*.json")] and listening(alive(place)))
+    said = json.loads(next((place / "runtime").glob("jpserver-*.json")).read_text())
+    api = f"{said['url']}api/kernels"
+    for wrong in ({}, {"Authorization": "token guessed"}):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(api, headers=wrong), timeout=60)
+    right = {"Authorization": f"token {said['token']}"}
+    assert len(said["token"]) >= 32
+    started = urllib.request.urlopen(urllib.request.Request(api, b"{}", right, method="POST"), timeout=60)
+    assert started.status == 201
+    wait_for(lambda: len(alive(place)) >= 2 and len(listening(alive(place))) >= 1)
+    assert listening(alive(place)) <= {"127.0.0.1", "::1"}
+    server.send_signal(signal.SIGTERM)
+    wait_for(lambda: not alive(place), ENDED)
 
 
 def config_file(place, **changes) -> str:

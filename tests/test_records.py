@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alexnet_lib.files import write_file, write_json
 from alexnet_lib.paths import REFERENCE
 from alexnet_lib.runs.fields import check
 from alexnet_lib.runs.records import (
@@ -19,12 +20,11 @@ from alexnet_lib.runs.records import (
     load_checkpoint,
     reference,
     save_checkpoint,
-    write_atomically,
-    write_json,
     write_table,
 )
 from alexnet_lib.training import kind_of
 
+PROGRESS = json.dumps({"epoch": 1})
 KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
 
 
@@ -33,8 +33,9 @@ def finished(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     write_json(folder / "config.json", {"epochs": 1})
-    write_json(folder / "summary.json", {"metrics": {}})
-    write_table(folder / "history.csv", [{"epoch": 1, "loss": 0.1 + 0.2}])
+    write_json(folder / "summary.json", {"metrics": {}, "epochs": 1, "classes": 3, "dataset": {}})
+    rows = [{"epoch": 1, "split": split, "loss": 0.1 + 0.2, "top1": 0.5} for split in ("train", "val")]
+    write_table(folder / "history.csv", rows)
     write_table(folder / "timing.csv", [{"epoch": 1, "seconds": 2.0}])
     return folder
 
@@ -51,9 +52,9 @@ def test_an_unfinished_run_is_not_a_record(finished):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
-    write_atomically(path, b"old")
+    write_file(path, b"old")
     with pytest.raises(TypeError):
-        write_atomically(path, "not bytes")
+        write_file(path, "not bytes")
     assert path.read_bytes() == b"old"
 
 
@@ -71,7 +72,7 @@ def test_a_run_is_kept_nowhere_else(tmp_path, name):
 
 def test_the_first_layer_is_kept_when_asked_for(finished, tmp_path):
     weights = torch.arange(6.0).reshape(1, 6) / 8
-    save_checkpoint(finished, {"net": {"conv1.weight": weights, "fc8.weight": weights}})
+    save_checkpoint(finished, {"net": {"conv1.weight": weights, "fc8.weight": weights}, "progress": PROGRESS})
     folder = keep(finished, "name", tmp_path / "reference", kernels=True).folder
     assert np.array_equal(np.load(folder / "conv1.npy"), weights.half().numpy())
     assert len(list(folder.iterdir())) == 5
@@ -87,7 +88,7 @@ def test_a_kept_run_of_other_settings_is_not_overwritten(finished, tmp_path):
 
 @pytest.mark.parametrize("weight", [float("nan"), 1e5])
 def test_kernels_that_float16_cannot_hold_are_not_kept(finished, tmp_path, weight):
-    torch.save({"net": {"conv1.weight": torch.full((2, 2), weight)}}, finished / "checkpoint.pt")
+    torch.save({"net": {"conv1.weight": torch.full((2, 2), weight)}, "progress": PROGRESS}, finished / "checkpoint.pt")
     with pytest.raises(ValueError, match="not finite|float16 can't hold"):
         keep(finished, "name", tmp_path / "reference", kernels=True)
     assert not (tmp_path / "reference").exists()

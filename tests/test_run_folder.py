@@ -11,8 +11,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from alexnet_lib import loader, training
-from alexnet_lib.runs.folder import at_work, in_work
-from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint
+from alexnet_lib.files import at_work, in_work
+from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.training import NonFiniteLoss, StallWarning, train
 from alexnet_lib.training import train as train_cifar
 from tests.small_runs import settings
@@ -92,17 +92,17 @@ def test_a_folder_answers_only_for_its_data(run, monkeypatch, finished):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "holds a list"),
-        ("null", "holds a NoneType"),
-        ("3", "holds a int"),
-        ("[" * 100_000, "is not readable"),
+        ("[]", "a list; accepted: named values"),
+        ("null", "a NoneType"),
+        ("3", "a int"),
+        ("[" * 100_000, "it can't be read"),
         ("{", ""),
     ],
 )
 def test_a_damaged_configuration_is_named(run, text, message):
     folder, again = run
     (folder / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=rf"config\.json {message}"):
+    with pytest.raises(ValueError, match=rf"config\.json: {message}"):
         again()
     assert (folder / "config.json").read_text() == text
 
@@ -186,7 +186,7 @@ def test_a_torn_history_is_named_and_written_anew(run):
     whole = (folder / "history.csv").read_bytes()
     for torn in (b"", whole[: len(whole) // 2], whole[:-3]):
         (folder / "history.csv").write_bytes(torn)
-        with pytest.raises(ValueError, match=r"history\.csv is missing or damaged .* remove summary\.json"):
+        with pytest.raises(ValueError, match=r"history\.csv: .*; accepted: .* remove summary\.json"):
             again()
     (folder / "summary.json").unlink()
     assert len(again().history) == 4 and (folder / "history.csv").read_bytes() == whole
@@ -207,9 +207,29 @@ def test_the_message_names_the_last_whole_checkpoint(run, monkeypatch):
     config = json.loads((folder / "config.json").read_text())
     longer = {"epochs": 3} if "epochs" in config else {"stages": [[3, 1.0]]}
     (folder / "config.json").write_text(json.dumps(config | longer | {"learning_rate": 1e30, "bias_rate": 2e30}))
+    forget_settings(folder)
     with pytest.raises(NonFiniteLoss, match="the last whole checkpoint is of the end of epoch 2, in "):
         again(epochs=3, learning_rate=1e30)
     assert json.loads(load_checkpoint(folder)["progress"])["epoch"] == 2
+
+
+def forget_settings(folder):
+    """As if the checkpoint were from before they were in it."""
+    state = load_checkpoint(folder)
+    progress = json.loads(state["progress"])
+    save_checkpoint(folder, state | {"progress": json.dumps(progress | {"settings": None})})
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_with(run):
+    """Where a person has put it into the folder of a run of the same net."""
+    folder, again = run
+    (folder / "summary.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"seed": 5}))
+    before = files(folder)
+    with pytest.raises(ValueError, match="holds another run.*seed = 0 there, and 5 asked for"):
+        again(seed=5)
+    assert {name: data for name, data in files(folder).items() if name in before} == before
 
 
 def test_a_run_that_ends_far_above_a_guess_warns(kind):

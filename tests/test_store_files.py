@@ -164,15 +164,45 @@ def test_a_store_whose_files_do_not_belong_together_is_refused(tmp_path, stores,
         open_store(tmp_path / "store")
 
 
-def test_an_index_of_other_images_and_a_damaged_picture_are_named(tmp_path, stores):
-    shutil.copytree(stores["jpeg"], tmp_path / "store")
+def test_an_index_of_other_images_is_named(tmp_path, stores):
+    shutil.copytree(stores["raw"], tmp_path / "store")
+    store = open_store(tmp_path / "store")
     with open(tmp_path / "store" / "index.csv", "a") as file:
         file.write("more,a,\n")
+    with pytest.raises(ValueError, match=r"index.csv: other bytes than were written; .*Delete the folder"):
+        store.index  # noqa: B018
+    store.meta["digests"].pop("index.csv")  # as in stores of older versions
+    with pytest.raises(ValueError, match=r"index.csv: 6 lines; accepted: 5"):
+        store.index  # noqa: B018
+    (tmp_path / "store" / "index.csv").write_text("name,of\n")
+    with pytest.raises(ValueError, match=r"index.csv: columns name, of; accepted: columns file, class, sha256"):
+        store.index  # noqa: B018
+
+
+FLIPPED = [("raw", "labels.npy", 128), ("raw", "mean.npy", 131), ("jpeg", "offsets.npy", 136)]
+FLIPPED += [("raw", "images.npy", 128 + 2 * 192 + 17), ("jpeg", "images.jpegs", 1000)]
+
+
+@pytest.mark.parametrize(("form", "name", "at"), FLIPPED)
+def test_a_bit_that_has_flipped_is_noticed_though_all_fits(tmp_path, stores, form, name, at):
+    """A label becomes that of another class, a grey level another one."""
+    shutil.copytree(stores[form], tmp_path / "store")
+    data = bytearray((tmp_path / "store" / name).read_bytes())
+    data[at] ^= 1
+    (tmp_path / "store" / name).write_bytes(data)
+    with pytest.raises(
+        ValueError, match=f"{name}: other bytes than were written; .*Delete the folder .*store and prep"
+    ):
+        open_store(tmp_path / "store")
+
+
+def test_stores_of_older_versions_have_no_digests_and_open(tmp_path, stores):
+    shutil.copytree(stores["jpeg"], tmp_path / "store")
+    meta(digests=None)[1](tmp_path / "store")
     with open(tmp_path / "store" / "images.jpegs", "r+b") as file:
         file.write(b"no picture")
     store = open_store(tmp_path / "store")
-    with pytest.raises(ValueError, match=r"index.csv: 6 lines of file, class, sha256; accepted: 5"):
-        store.index  # noqa: B018
+    assert len(store.index) == 5
     with pytest.raises(ValueError, match=r"images.jpegs: the picture at byte 0 is damaged"):
         store.images[[1, 0]]
 

@@ -17,8 +17,9 @@ from jupyter_client.manager import start_new_kernel
 from alexnet_lib import evaluation, normalization, training
 from alexnet_lib.runs import job, launch, settings, stopping, telling
 from alexnet_lib.runs.job import JobFailed
+from alexnet_lib.runs.processes import GO_ON
 from alexnet_lib.runs.records import load_checkpoint
-from alexnet_lib.runs.stopping import GO_ON, Stopped
+from alexnet_lib.runs.stopping import Stopped
 from alexnet_lib.training import train
 from tests import small_runs
 from tests.test_launch import SLOWLY, start, wait_for
@@ -158,7 +159,7 @@ def test_a_signal_writes_a_checkpoint_and_ends_with_go_on(place, name="SIGUSR1")
     wait_for(lambda: done_epochs(folder) >= 1)
     process.send_signal(getattr(signal, name))
     said = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == GO_ON == 75 and f"stopped by {name}; the same command goes on" in said
+    assert process.returncode == GO_ON == 75 and f"Stopped by {name}: the last whole checkpoint" in said
     assert json.loads(load_checkpoint(folder)["progress"])["epoch"] >= 1
     record = train(given)
     assert record.summary["epochs"] == 6
@@ -188,7 +189,7 @@ def test_a_job_of_several_processes_stops_together(place, who):
 
 def test_a_signal_waits_only_where_somebody_looks(monkeypatch):
     monkeypatch.setattr(stopping, "asked", [])
-    before = {name: signal.getsignal(getattr(signal, name)) for name in stopping.SIGNALS}
+    before = {name: signal.getsignal(getattr(signal, name)) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGALRM")}
     try:
         stopping.note_signals()
         with stopping.looking():
@@ -215,13 +216,24 @@ def test_a_signal_during_a_test_is_seen_in_it(place, monkeypatch, call, epoch, s
     monkeypatch.setattr(evaluation, "answers", partial(evaluation.answers, batch_size=20))
     monkeypatch.setattr(evaluation, "crops_of", crops_of)
     monkeypatch.setattr(stopping, "asked", [])
-    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+    with pytest.raises(Stopped, match="Stopped by SIGTERM"):
         train(given)
     assert sum(calls[call // 6 * 6 :]) < 3 * 48 and len(calls) < call + 11
     progress = json.loads(load_checkpoint(whole.folder.with_name("stopped"))["progress"])
     assert (progress["epoch"], progress["step"]) == (epoch, step)
     stopping.asked.clear()
     assert train(given).history.equals(whole.history)
+
+
+def test_one_who_follows_is_stopped_too(place, monkeypatch):
+    monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
+    given, folder, process = start(place, 0.2)
+    wait_for(lambda: done_epochs(folder) >= 1)
+    with pytest.raises(Stopped, match="Stopped by SIGTERM: another process trains this run, and goes on"):
+        train(given)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
 
 
 # --------------------------------------------------------------------------------------------- what does not work here

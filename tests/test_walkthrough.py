@@ -237,7 +237,7 @@ def test_an_unknown_profile_or_a_misspelt_table_is_refused(tmp_path):
     with pytest.raises(ValueError, match="embeded.*embedded"):
         walkthrough.load_profile("embeded")
     (tmp_path / "own.toml").write_text("[parameter]\nx = 1")
-    with pytest.raises(ValueError, match="own.toml: has parameter; known are"):
+    with pytest.raises(ValueError, match="own.toml: parameter is .*; accepted"):
         walkthrough.load_profile(str(tmp_path / "own.toml"))
 
 
@@ -259,6 +259,7 @@ def test_the_command_runs_real_notebooks_and_reports(tmp_path, capfd):
     write_notebook(notebooks / "after.ipynb", "x")
     (tmp_path / "own.toml").write_text("[parameters]\nx = 5")
     arguments = ["--profile", str(tmp_path / "own.toml"), "--output", str(where)]
+    walkthrough.machine(), walkthrough.ledger_in_short()  # torch sets a variable when it is loaded
     before = dict(os.environ)
     code = walkthrough.main(arguments, notebooks, {"after": ("broken",)})
     said = capfd.readouterr()
@@ -335,11 +336,11 @@ def test_a_folder_of_pictures_is_looked_for_where_the_command_is_given(tmp_path,
     ("profile", "options", "named"),
     [
         ("", ["--jobs", "0"], "jobs = 0; accepted are whole numbers from 1 on"),
-        ("jobs = 'two'", [], "jobs = 'two'; accepted are"),
-        ("parameters = 3", [], r"own\.toml: parameters = 3; it must be a table, \[parameters\]"),
-        ("notebooks = 3", [], r"own\.toml: notebooks = 3; it must be a table"),
-        ("[notebooks]\na = 3", [], r"own\.toml: notebooks\.a = 3; it must be a table, \[notebooks\.a\]"),
-        ("jobs = ", [], r"own\.toml: Invalid value"),
+        ("jobs = 'two'", [], "jobs is 'two'; accepted: a valid integer"),
+        ("parameters = 3", [], r"own\.toml: parameters is 3; accepted: a valid dictionary"),
+        ("notebooks = 3", [], r"own\.toml: notebooks is 3; accepted"),
+        ("[notebooks]\na = 3", [], r"own\.toml: notebooks\.a is 3; accepted: a valid dictionary"),
+        ("jobs = ", [], r"own\.toml: it can't be read \(Invalid value"),
     ],
 )
 def test_a_profile_of_other_types_is_refused_by_name(tmp_path, ran, capsys, profile, options, named):

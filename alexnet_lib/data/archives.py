@@ -6,13 +6,13 @@ archive that ends early or is damaged in the middle is an error; Python's tarfil
 
 import gzip
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+from ..files import read_json, write_file
 from ..progress import progress_bar
 from .sources import SourceFile, is_junk, readable
 
@@ -37,14 +37,12 @@ def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile
     saved, status = lists / f"{place.name}.json", place.stat()
     stamp = [str(place), status.st_size, status.st_mtime_ns]
     with suppress(OSError, ValueError, KeyError, TypeError):  # no list yet, a damaged one, or another's
-        if (known := json.loads(saved.read_text(encoding="utf-8")))["stamp"] == stamp:
+        if (known := read_json(saved))["stamp"] == stamp:
             return [SourceFile(name, -1, place, size, start) for name, size, start in known["files"]], known["refused"]
     files, refused = _list_archive(place, progress)
     lists.mkdir(parents=True, exist_ok=True)
     listed = {"stamp": stamp, "refused": refused, "files": [(file.name, file.size, file.offset) for file in files]}
-    temporary = saved.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(listed), encoding="utf-8")
-    os.replace(temporary, saved)
+    write_file(saved, json.dumps(listed).encode())
     return files, refused
 
 

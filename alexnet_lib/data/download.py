@@ -1,7 +1,6 @@
 """The data sets that anybody can fetch: downloaded on an explicit call, resumed after a break, verified by hash."""
 
 import hashlib
-import os
 import shutil
 import tarfile
 import urllib.error
@@ -9,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import at_work, publish, sync
 from ..progress import progress_bar
 from .preparation import require_room
 
@@ -66,9 +66,13 @@ def fetch(name: str, folder: Path) -> None:
     destination = folder / archive.name
     if (folder / archive.inner).is_dir() or name != "cifar10" and (folder / "train").is_dir():
         return None
+    with at_work(folder, f".{archive.name}.lock", patience=-1):
+        return _fetch(name, folder, archive, destination)
+
+
+def _fetch(name: str, folder: Path, archive: Archive, destination: Path) -> None:
     if destination.is_file():
         return verify(destination, archive.md5)
-    folder.mkdir(parents=True, exist_ok=True)
     part, instead = folder / f"{archive.name}.part", f"Try again later, or {by_hand(name).format(folder=folder)}"
     try:
         _resume(archive.url, part)
@@ -80,7 +84,9 @@ def fetch(name: str, folder: Path) -> None:
     except ValueError as error:
         part.unlink()  # nothing of it can be trusted
         raise ConnectionError(f"{archive.url} sent something else: {error}. {instead}") from None
-    os.replace(part, destination)
+    with open(part, "rb+") as file:
+        sync(file)
+    publish(part, destination)
 
 
 def verify(path: Path, md5: str) -> None:
@@ -115,12 +121,18 @@ def unpacked(name: str, folder: Path, stores: Path) -> Path:
             raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
         verify(packed, archive.md5)
         require_room(stores, LARGER * packed.stat().st_size, f"{packed.name} unpacks to up to ")
-        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-        filters = packed.suffix != ".zip" and hasattr(tarfile, "data_filter")  # Python has it since 3.11.4
-        shutil.unpack_archive(packed, work, **({"filter": "data"} if filters else {}))
-        os.replace(work / archive.inner, inner)
-        shutil.rmtree(work)
+        with at_work(stores, f".{archive.inner}.lock", patience=-1):
+            if not inner.is_dir():  # by another process meanwhile
+                _unpack(packed, work)
+                publish(work / archive.inner, inner)
+            shutil.rmtree(work, ignore_errors=True)
     return inner
+
+
+def _unpack(packed: Path, work: Path) -> None:
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    filters = packed.suffix != ".zip" and hasattr(tarfile, "data_filter")  # Python has it since 3.11.4
+    shutil.unpack_archive(packed, work, **({"filter": "data"} if filters else {}))
 
 
 def _resume(url: str, part: Path) -> None:

@@ -7,7 +7,6 @@ workers: everything that is summed over images is an integer, exact in any order
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,16 +24,17 @@ from PIL import Image
 
 from .. import cores, keep_memory
 from ..colours import colour_products, pca_of_sums
+from ..files import npy_bytes, sha256, tidy, write_file, write_json
 from ..progress import progress_bar
-from .jpeg_store import OFFSETS, QUALITY, encode
+from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .sources import SourceFile, Split
-from .store_files import FORMS, read_meta
-from .unfinished import Unfinished, make_store, npy_bytes, npy_header, tidy, word_sum, work_of, write_file
+from .store_files import FORMS, RAW, read_meta, samples
+from .unfinished import NOTES, Unfinished, make_store, npy_header, word_sum, work_of
 
 CHUNK, GROUP = 256, 8  # files
 SMALL, GROUP_SMALL = 128, 32  # pixels a side, and files: where calls take longer than their work
 LARGEST_SIZE = 10_000  # pixels a side
-NOTES = 512  # bytes that a store, and the work on it, keep of each file
+NOTED = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
@@ -174,7 +174,7 @@ def room_for(stores: dict[Path, Split], size=256, form="raw") -> str:
     made = {place: len(split.files) for place, split in stores.items() if not place.exists()}
     if not made:
         return ""
-    each = size * size * 3 // (AS_JPEG if form == "jpeg" else 1) + NOTES
+    each = size * size * 3 // (AS_JPEG if form == "jpeg" else 1) + NOTED
     needed, count, folder = sum(made.values()) * each, sum(made.values()), next(iter(made)).absolute().parent
     needed -= sum(file.stat().st_size for place in made for file in work_of(place).glob("*"))
     about, smaller = ("about ", "") if form == "jpeg" else ("", ", take the form jpeg, of a tenth of that,")
@@ -223,7 +223,7 @@ def prepare_files(split: Split, destination: Path, size=256, workers=None, progr
         raise FileExistsError(
             f"{destination} exists and was not prepared from these files at this size; remove it or name another folder"
         )
-    tidy(destination)
+    tidy(destination, *NOTES)
     return destination
 
 
@@ -253,10 +253,11 @@ def _append_all(so_far: Unfinished, split: Split, workers: int | None, progress:
 def _single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that each compute alone. Not processes, as decoding and scaling release Python's lock."""
     of_process = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+        yield pool
     finally:
+        pool.shutdown(cancel_futures=True)  # who is interrupted does not wait for two chunks
         torch.set_num_threads(of_process)  # a thread's setting is that of all threads that begin to compute later
 
 
@@ -273,14 +274,16 @@ def _finish(so_far: Unfinished, split: Split, listing: str) -> None:
         why = next((f"; {r['file']}: {r['reason']}" for r in rejected if r["file"].startswith(f"{empty}/")), "")
         raise ValueError(f"class {empty!r} is left without an image{why}")
     so_far.write_count()
+    places = None
     if so_far.form == "jpeg":
-        write_file(so_far.folder / OFFSETS, npy_bytes(np.cumsum([0, *(r["bytes"] for r in accepted)])))
+        places = np.cumsum([0, *(r["bytes"] for r in accepted)])
         meta |= {"form": so_far.form, "quality": QUALITY}
     lines = [f"{_quoted(r['file'])},{_quoted(classes[r['label']])},{r['sha256']}" for r in accepted]
     index = "\n".join(["file,class,sha256", *lines])
     fingerprint = hashlib.sha256(f"{index}{so_far.size}".encode()).hexdigest()
     meta |= {"files": len(records) + len(split.refused), "rejected": rejected, "fingerprint": fingerprint}
-    _write_rest(so_far.folder, index + "\n", labels, classes, so_far.state["sum"], so_far.state["products"], meta)
+    sums = so_far.state["sum"], so_far.state["products"]
+    _write_rest(so_far.folder, index + "\n", labels, classes, *sums, meta, places)
 
 
 def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, classes: list[str], meta: dict) -> Path:
@@ -300,20 +303,33 @@ def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, class
     return destination
 
 
-def _write_rest(folder: Path, index: str, labels, classes, image_sum, products, meta: dict) -> None:
-    """index.csv, labels.npy, mean.npy and meta.json."""
-    pca = pca_of_sums(products, image_sum.sum((0, 1)), len(labels) * image_sum[..., 0].size)
-    write_file(folder / "index.csv", index.encode())
-    write_file(folder / "labels.npy", npy_bytes(labels.astype(np.int64)))
-    write_file(folder / "mean.npy", npy_bytes((image_sum / len(labels)).astype(np.float32)))
-    meta = meta | {
-        "classes": classes,
-        "images": len(labels),
-        "size": len(image_sum),
-        "colour_pca": {"eigenvalues": pca.eigenvalues.tolist(), "eigenvectors": pca.eigenvectors.tolist()},
-        "versions": {"numpy": np.__version__, "pillow": PIL.__version__, "torch": torch.__version__},
-    }
-    write_file(folder / "meta.json", (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())
+def _write_rest(folder: Path, index: str, labels, classes, image_sum, products, meta: dict, places=None) -> None:
+    """The files beside the images; places: where in their file the images lie, unless they are one array."""
+    count, size = len(labels), len(image_sum)
+    pca = pca_of_sums(products, image_sum.sum((0, 1)), count * size * size)
+    arrays = {"labels.npy": labels.astype(np.int64), "mean.npy": (image_sum / count).astype(np.float32)}
+    if places is not None:
+        arrays[OFFSETS] = places
+    files = {"index.csv": index.encode()} | {name: npy_bytes(array) for name, array in arrays.items()}
+    for name, data in files.items():
+        write_file(folder / name, data)
+    images = folder / (RAW if places is None else IMAGES)
+    if places is None:
+        start, each = len(npy_header((count, size, size, 3))), size * size * 3
+        places = range(start, start + count * each + 1, each)
+    digests = {name: sha256(data) for name, data in files.items()} | {images.name: sha256(*samples(images, places))}
+    write_json(
+        folder / "meta.json",
+        meta
+        | {
+            "classes": classes,
+            "images": count,
+            "size": size,
+            "colour_pca": {"eigenvalues": pca.eigenvalues.tolist(), "eigenvectors": pca.eigenvectors.tolist()},
+            "digests": digests,
+            "versions": {"numpy": np.__version__, "pillow": PIL.__version__, "torch": torch.__version__},
+        },
+    )
 
 
 def _quoted(text: str) -> str:

@@ -5,7 +5,6 @@ behind, and links to folders below a class (they may lead in a circle) don't cou
 """
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -16,6 +15,8 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+from ..files import read_json, write_json
 
 # left behind by systems, in lower case; what begins with a dot needs no mention
 JUNK = {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle"}
@@ -300,7 +301,8 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
     """Refuse a `dataset.Store` whose source has changed since. A source that is empty or gone says nothing.
 
     Listing a million files takes minutes, so the times at which the source's folders last changed are kept beside the
-    store. While they are the same, nothing was added or taken away; otherwise (as in a copy) the files are compared.
+    store. While they are the same, nothing was added or taken away, and a new folder changes the one that it is in;
+    otherwise (as in a copy) the files are compared.
 
     Raises:
         ValueError: names a file that is new or missing, and how to go on.
@@ -308,11 +310,12 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
     listing, seen = store.meta.get("listing"), store.folder.with_name(f".{store.folder.name}.source.json")
     if listing is None:
         return
-    times = {str(at): os.stat(at).st_mtime_ns for at, *_ in os.walk(source)}  # first, lest a later change be missed
-    now = {"listing": listing, "folders": times}
-    with suppress(OSError, ValueError):
-        if json.loads(seen.read_bytes()) == now:
+    with suppress(OSError, ValueError, KeyError, AttributeError):  # not seen yet, damaged, or a folder is gone
+        known = read_json(seen)
+        same = all(os.stat(at).st_mtime_ns == changed for at, changed in known["folders"].items())
+        if same and known["listing"] == listing and str(source) in known["folders"]:
             return
+    times = {str(at): os.stat(at).st_mtime_ns for at, *_ in os.walk(source)}  # first, lest a later change be missed
     try:
         listed = list_files(source, part)
     except (ValueError, FileNotFoundError):  # no classes left
@@ -329,4 +332,4 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
         )
     if max(times.values()) < time.time_ns() - FRESH:
         with suppress(OSError):  # read-only, or full: the next time takes as long as this
-            seen.write_text(json.dumps(now), encoding="utf-8")
+            write_json(seen, {"listing": listing, "folders": times})

@@ -1,27 +1,36 @@
 """§2, opening a prepared store: its files are checked against each other, and the images are mapped, not read."""
 
-import json
 import math
 import mmap
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from ..colours import ColourPCA
+from ..files import Stored, damage, read_json, sha256, short
 from .jpeg_store import IMAGES, OFFSETS, JpegImages
-from .pieces import Rows
+from .pieces import Rows, evenly
 
 FORMS, RAW = ("raw", "jpeg"), "images.npy"
-COUNT = "a whole number from 1 on", lambda value: type(value) is int and value >= 1
-TEXTS = "a list of names", lambda value: isinstance(value, list) and value and all(isinstance(v, str) for v in value)
-META = {"classes": TEXTS, "images": COUNT, "size": COUNT, "files": COUNT} | {
-    "colour_pca": ("a table", lambda value: isinstance(value, dict)),
-    "rejected": ("a list", lambda value: isinstance(value, list)),
-    "fingerprint": ("a text", lambda value: isinstance(value, str)),
-    "form": (" or ".join(FORMS), lambda value: value in (None, *FORMS)),  # None: raw
-}
+SAMPLED = 32  # images whose bytes are compared with their digest when a store is opened
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python knows the name from 3.13 on; the number is Linux's
+
+
+class Meta(Stored):
+    """meta.json, as far as anything depends on it."""
+
+    classes: Annotated[list[str], Field(min_length=1)]
+    images: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1)]
+    files: Annotated[int, Field(ge=1)]
+    colour_pca: dict
+    rejected: list
+    fingerprint: str
+    form: Literal["raw", "jpeg"] = "raw"
+    digests: dict[str, str] = {}  # of the other files, and of some of the images
 
 
 def read_store(folder: Path):
@@ -33,16 +42,18 @@ def read_store(folder: Path):
     """
     meta = read_meta(folder)
     count, size = meta["images"], meta["size"]
-    labels = _read(folder / "labels.npy", np.int64, (count,)).copy()
+    labels = _read(folder / "labels.npy", np.int64, (count,), meta).copy()
     least, most, last = labels.min(), labels.max(), len(meta["classes"]) - 1
     _require(least >= 0 and most <= last, folder / "labels.npy", f"labels from {least} to {most}", f"0 to {last}")
-    mean = _read(folder / "mean.npy", np.float32, (size, size, 3)).copy()
+    mean = _read(folder / "mean.npy", np.float32, (size, size, 3), meta).copy()
     grey = bool(np.isfinite(mean).all() and mean.min() >= 0 and mean.max() <= 255)
     _require(grey, folder / "mean.npy", "a mean that is not of grey levels", "0 to 255")
     if meta.get("form") == "jpeg":
-        images = _open_jpeg(folder, count, size)
+        images = _open_jpeg(folder, meta)
     else:
         images = _read(folder / RAW, np.uint8, (count, size, size, 3))
+        each, end = size * size * 3, (folder / RAW).stat().st_size
+        require_digest(meta, folder / RAW, *samples(folder / RAW, range(end - count * each, end + 1, each)))
     return images, labels, mean, _colour_axes(meta, folder), meta["classes"], meta
 
 
@@ -51,14 +62,7 @@ def read_meta(folder: Path) -> dict:
     path = folder / "meta.json"
     if not path.is_file():
         raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
-    try:
-        meta = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"no JSON ({error})", "what `prepare` writes") from None
-    _require(isinstance(meta, dict), path, f"a {type(meta).__name__}", "a table of names and values")
-    for name, (accepted, fits) in META.items():
-        _require(fits(meta.get(name)), path, f"{name} is {_short(meta.get(name))}", accepted)
-    return meta
+    return read_json(path, Meta, f"Delete the folder {folder} and prepare it again")
 
 
 def _colour_axes(meta: dict, folder: Path) -> ColourPCA:
@@ -69,21 +73,39 @@ def _colour_axes(meta: dict, folder: Path) -> ColourPCA:
     except (KeyError, TypeError, ValueError):
         fits = False
     accepted = "three numbers, descending from the largest, and three axes at right angles"
-    _require(fits, folder / "meta.json", f"colour_pca is {_short(meta['colour_pca'])}", accepted)
+    _require(fits, folder / "meta.json", f"colour_pca is {short(meta['colour_pca'])}", accepted)
     return ColourPCA(values, axes)
 
 
-def _open_jpeg(folder: Path, count: int, size: int) -> Rows:
-    path, offsets = folder / IMAGES, _read(folder / OFFSETS, np.int64, (count + 1,))
+def _open_jpeg(folder: Path, meta: dict) -> Rows:
+    path, count, size = folder / IMAGES, meta["images"], meta["size"]
+    offsets = _read(folder / OFFSETS, np.int64, (count + 1,), meta)
     grows = offsets[0] == 0 and bool((np.diff(offsets) > 0).all())
     _require(grows, folder / OFFSETS, "offsets that do not grow", "0 and then larger from picture to picture")
     length = path.stat().st_size if path.is_file() else 0
     _require(length == offsets[-1], path, f"{length:,} bytes", f"{offsets[-1]:,}, by {OFFSETS}")
+    require_digest(meta, path, *samples(path, offsets))
     return Rows(JpegImages(path, _map(path), offsets, size), np.arange(count))
 
 
-def _read(path: Path, dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The array in an .npy file, mapped, if by its header and its size the file holds just this."""
+def samples(path: Path, places) -> list[bytes]:
+    """The bytes of SAMPLED images, evenly spaced, of which each begins at its place in a file and ends at the next."""
+    with open(path, "rb") as file:
+        found = []
+        for row in evenly(len(places) - 1, SAMPLED):
+            file.seek(places[row])
+            found.append(file.read(places[row + 1] - places[row]))
+        return found
+
+
+def require_digest(meta: dict, path: Path, *data) -> None:
+    """Make sure that a file holds the bytes that were written, all of them or samples; older stores don't tell."""
+    fits = meta.get("digests", {}).get(path.name) in (None, sha256(*data))
+    _require(fits, path, "other bytes than were written", "those of its digest in meta.json")
+
+
+def _read(path: Path, dtype, shape: tuple[int, ...], meta: dict | None = None) -> np.ndarray:
+    """The array in an .npy file, mapped, if by header, size and the digest in `meta` the file holds just this."""
     dtype, accepted = np.dtype(dtype), f"{np.dtype(dtype)} {shape}, as meta.json says"
     _require(path.is_file(), path, "no such file", accepted)
     with open(path, "rb") as file:
@@ -92,13 +114,16 @@ def _read(path: Path, dtype, shape: tuple[int, ...]) -> np.ndarray:
                 raise ValueError("of another version")
             found_shape, by_columns, found = np.lib.format.read_array_header_1_0(file)
         except Exception as error:  # numpy parses the header as Python, and hostile bytes raise nearly anything
-            raise _damaged(path, f"no .npy file ({_short(str(error))})", accepted) from None
+            found_shape, by_columns, found = None, False, f"no .npy file ({short(str(error))})"
         start, length = file.tell(), path.stat().st_size
-    fits = found == dtype and found_shape == shape and not by_columns
-    _require(fits, path, f"{found} {found_shape}{', by columns' * by_columns}", accepted)
+    fits = found_shape == shape and found == dtype and not by_columns
+    _require(fits, path, f"{found} {found_shape or ''}{', by columns' * by_columns}", accepted)
     wanted = start + dtype.itemsize * math.prod(shape)
     _require(length == wanted, path, f"{length:,} bytes", f"{wanted:,}, by its header")
-    return _map(path)[start:].view(dtype).reshape(shape)
+    data = _map(path)
+    if meta is not None:
+        require_digest(meta, path, data)
+    return data[start:].view(dtype).reshape(shape)
 
 
 def _map(path: Path) -> np.ndarray:
@@ -119,13 +144,4 @@ def _map(path: Path) -> np.ndarray:
 
 def _require(fits: bool, path: Path, found: str, accepted: str) -> None:
     if not fits:
-        raise _damaged(path, found, accepted)
-
-
-def _damaged(path: Path, found: str, accepted: str) -> ValueError:
-    return ValueError(f"{path}: {found}; accepted: {accepted}. Delete the folder {path.parent} and prepare it again")
-
-
-def _short(value) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
+        raise damage(path, found, accepted, f"Delete the folder {path.parent} and prepare it again")

@@ -1,7 +1,8 @@
 """§2, a store that is being made: what of it is on disk, how much of that counts, and whether it still is what it was.
 
-A run goes on only from what was written whole. A state that is torn or foreign, and images or records that are not the
-ones it tells of, are removed, and the store is begun again: that takes longer and ends with the same bytes.
+A run goes on only from what was written whole. Where a state is torn or foreign, or images or records are not the ones
+it tells of, it goes on from the state of the chunk before, if that one's are, and else begins the store again: that
+takes longer and ends with the same bytes.
 """
 
 import errno
@@ -11,15 +12,17 @@ import shutil
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
+from ..files import at_work, publish, sync, tidy, write_file
 from .jpeg_store import IMAGES
 
-STATE, RECORDS = "state.npz", "records.jsonl"
+STATE, PREVIOUS, RECORDS = "state.npz", "state.previous.npz", "records.jsonl"
+NOTES = (STATE, PREVIOUS, RECORDS)  # what serves to go on; a run that is killed while publishing leaves it in the store
 WRITERS, SHARE = 4, 2**22  # threads, and bytes that each writes at a time
 BUFFER = 2**17  # bytes, for pictures that are smaller
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -36,17 +39,17 @@ class Unfinished:
         self.state |= dict.fromkeys(("files", "rows", "record_bytes", "record_check", "written"), 0)
         self.state["image_bytes"] = len(self.header)
         fresh = self.state
-        if not self._take_up():
+        if not (self._take_up(STATE) or self._take_up(PREVIOUS)):
             self.state = fresh
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self.images.write_bytes(self.header)
             self.records_file.touch()
 
-    def _take_up(self) -> bool:
-        """Read the state and check what it tells of; False where there is nothing to go on from."""
+    def _take_up(self, name: str) -> bool:
+        """Read a state and check what it tells of; False where there is nothing to go on from."""
         try:
-            with np.load(self.folder / STATE, allow_pickle=False) as saved:
+            with np.load(self.folder / name, allow_pickle=False) as saved:
                 arrays = {name: saved[name] for name in self.state}
         except Exception:  # numpy and zipfile raise nearly anything on damaged bytes
             return False
@@ -87,6 +90,8 @@ class Unfinished:
             state["products"] += group.products
         state["rows"] += sum(one.reason is None for one in done)
         state["files"] += len(chunk)
+        with suppress(FileNotFoundError):
+            os.replace(self.folder / STATE, self.folder / PREVIOUS)
         self._save()
 
     def write_count(self) -> None:
@@ -94,16 +99,14 @@ class Unfinished:
         if self.form == "raw":
             with open(self.images, "r+b") as file:
                 file.write(npy_header((self.state["rows"], self.size, self.size, 3)))
-                _sync(file)
+                sync(file)
             self._save()
 
     def _save(self) -> None:
         self.state["written"] = self.images.stat().st_mtime_ns
-        temporary = self.folder / "state.tmp"
-        with open(temporary, "wb") as file:
-            np.savez(file, **self.state)
-            _sync(file)
-        os.replace(temporary, self.folder / STATE)
+        file = BytesIO()
+        np.savez(file, **self.state)
+        write_file(self.folder / STATE, file.getbuffer())
 
     def records(self) -> list[dict]:
         """What became of each file so far."""
@@ -121,43 +124,24 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     work = work_of(destination)
-    with FileLock(destination.with_name(f".{destination.name}.lock")):
+    with at_work(destination.parent, f".{destination.name}.lock", patience=-1):
         if destination.exists():
             return
         try:
             fill(work)
-            os.replace(work, destination)
+            tidy(work)
+            publish(work, destination)
         except OSError as error:
             if error.errno not in FULL:
                 raise
             why = f"{os.strerror(error.errno)}; {left}. Make room there and give the same command again"
             raise OSError(error.errno, why, str(work)) from None
-        tidy(destination)
+        tidy(destination, *NOTES)
 
 
 def work_of(destination: Path) -> Path:
     """The folder in which a store is being made."""
     return destination.with_name(f".{destination.name}.partial")
-
-
-def tidy(store: Path) -> None:
-    """Remove what served to go on; a run that was killed while publishing leaves it in the finished store."""
-    for name in (STATE, RECORDS):
-        (store / name).unlink(missing_ok=True)
-
-
-def write_file(path: Path, *data: bytes) -> None:
-    """A file that is whole on disk."""
-    with open(path, "wb") as file:
-        file.writelines(data)
-        _sync(file)
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as an .npy file; numpy itself doesn't say why a write failed."""
-    file = BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
@@ -202,10 +186,5 @@ def _put(path: Path, start: int, parts: list) -> int:
                 own.writelines(parts[i] for i in share)
 
         list(pool.map(write, shares))
-        _sync(file)
+        sync(file)
     return ends[-1]
-
-
-def _sync(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())

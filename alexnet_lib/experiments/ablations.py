@@ -33,6 +33,7 @@ from torch import Tensor
 from ..augmentation import centre_crops, in_light, recoloured
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of, predict, to_input, top_k_error
+from ..files import read_table
 from ..learning import RECIPES
 from ..paths import REFERENCE
 from ..runs.folder import data_of, require_same
@@ -122,7 +123,7 @@ def tester(run: TrainSettings, store: Store) -> Callable[[pd.DataFrame], None]:
     def test(history: pd.DataFrame) -> None:
         net.load_state_dict(load_checkpoint(run.folder)["net"])
         epoch = int(history["epoch"].max())
-        rows = pd.read_csv(path).to_dict("records") if path.is_file() and epoch > 1 else []
+        rows = read_table(path).to_dict("records") if path.is_file() and epoch > 1 else []
         rows = [row for row in rows if row["epoch"] < epoch]
         write_table(path, [*rows, {"epoch": epoch, **evaluate(net, part, mean)}])
 
@@ -147,7 +148,7 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
                 continue
             record = run_variant(asked, variant)
             keep(record.folder, kept.name, folder)
-            write_table(kept / AS_THEY_ARE, pd.read_csv(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
+            write_table(kept / AS_THEY_ARE, read_table(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
             write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
             if question == "augmentation":
                 write_table(kept / TINTED, tinting(record))
@@ -200,7 +201,7 @@ def final_errors(record: Record) -> dict[str, float]:
     "validation", top-1 with one view; "training", top-1 on TESTED training images as they are; "gap", the first less
     the second; "ten views, top-1" and "ten views, top-5", on the validation images.
     """
-    val, training = record.summary["metrics"]["val"], pd.read_csv(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
+    val, training = record.summary["metrics"]["val"], read_table(record.folder / AS_THEY_ARE)["top1"].iloc[-1]
     errors = {"validation": val["1 view"]["top1"], "training": training, "gap": val["1 view"]["top1"] - training}
     errors |= {f"ten views, top-{k}": val["10 views"][f"top{k}"] for k in (1, 5)}
     return {name: 100 * error for name, error in errors.items()}
@@ -246,14 +247,14 @@ def gain(dataset: str, against: str, column: str, variant: str = "baseline") -> 
 def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
     """Validation errors of the kept runs in per cent by views and average: columns seed, views, average, top1, top5."""
     runs = kept_runs(dataset, variant, folder).items()
-    tables = [pd.read_csv(run.folder / AVERAGED).assign(seed=seed) for seed, run in runs]
+    tables = [read_table(run.folder / AVERAGED).assign(seed=seed) for seed, run in runs]
     return pd.concat(tables, ignore_index=True).assign(top1=lambda t: 100 * t["top1"], top5=lambda t: 100 * t["top5"])
 
 
 def tinted_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = LONG) -> pd.DataFrame:
     """Top-1 validation errors of the kept runs in per cent, one row a light, one column a seed; see `tinting`."""
     runs = kept_runs(dataset, variant, folder).items()
-    tables = {seed: pd.read_csv(run.folder / TINTED).set_index("light")["top1"] for seed, run in runs}
+    tables = {seed: read_table(run.folder / TINTED).set_index("light")["top1"] for seed, run in runs}
     return 100 * pd.DataFrame(tables)
 
 
@@ -272,7 +273,7 @@ def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFr
     """
     tables = []
     for seed, record in kept_runs(dataset, variant, folder).items():
-        clean = pd.read_csv(record.folder / AS_THEY_ARE).set_index("epoch")
+        clean = read_table(record.folder / AS_THEY_ARE).set_index("epoch")
         val = record.history.query("split == 'val'").set_index("epoch")
         table = pd.DataFrame({"seed": seed, "training loss": clean["loss"], "training error": clean["top1"]})
         table["validation loss"], table["validation error"] = val["loss"], val["top1"]
@@ -283,7 +284,7 @@ def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFr
 def silenced_errors(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
     """The validation errors (0 to 1) of the kept runs by the share of hidden units silenced, one column a seed."""
     runs = kept_runs(dataset, variant, folder)
-    return pd.DataFrame({s: pd.read_csv(r.folder / SILENCED).set_index("share")["error"] for s, r in runs.items()})
+    return pd.DataFrame({s: read_table(r.folder / SILENCED).set_index("share")["error"] for s, r in runs.items()})
 
 
 # ------------------------------------------------------------------------------------------------- how many epochs

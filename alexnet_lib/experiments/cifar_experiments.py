@@ -20,10 +20,11 @@ import pandas as pd
 
 from ..cifar_nets import ACTIVATIONS, NETS
 from ..dataset import load_dataset
+from ..files import read_json, write_json
 from ..paths import REFERENCE, runs_dir
 from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
 from ..runs.notebooks import LrnSettings
-from ..runs.records import Record, keep, provenance, read_json, write_json, write_table
+from ..runs.records import Record, keep, provenance, write_table
 from ..runs.settings import resolve
 from ..training import NonFiniteLoss
 from ..training import train as train_cifar

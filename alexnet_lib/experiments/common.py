@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..commands import ends_well
+from ..files import read_table
 from ..paths import REFERENCE
+from ..runs.job import JobFailed
 from ..runs.records import Record
 
 PHOTOGRAPHS = "imagenette73"
@@ -29,7 +32,7 @@ def kept_table(path: Path, command: str) -> pd.DataFrame:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} is kept in {path.parent.name}; `{command}` makes it")
-    return pd.read_csv(path)
+    return read_table(path)
 
 
 def error_of(record: Record, k: int = 1) -> float:
@@ -79,10 +82,8 @@ def command_line(name: str, about: str | None) -> argparse.ArgumentParser:
 
 @contextmanager
 def command(parser: argparse.ArgumentParser, arguments=None) -> Iterator[argparse.Namespace]:
-    """The parsed arguments of a command, which an error in the block ends with one line."""
+    """The parsed arguments of a command, which errors and signals in the block end in a few lines."""
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    try:
+    with ends_well(parser, "the runs that are finished are kept, and of the last one its checkpoint", (JobFailed,)):
         yield given
-    except (ValueError, OSError, ArithmeticError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")

@@ -20,11 +20,12 @@ from torch import nn
 
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of
+from ..files import write_json
 from ..learning import PaperSGD, rate_factor, recipe
 from ..loader import batches
 from ..paths import REFERENCE
 from ..run_state import has_finite_weights
-from ..runs.records import provenance, write_json, write_table
+from ..runs.records import provenance, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net

@@ -22,9 +22,10 @@ from torch import nn
 
 from .. import keep_memory
 from ..dataset import Store, load_dataset
+from ..files import read_json, read_table, write_json
 from ..learning import PaperSGD, parameter_groups, recipe, rescaling
 from ..paths import REFERENCE
-from ..runs.records import differences, provenance, read_json, refuse_differences, write_json, write_table
+from ..runs.records import differences, provenance, refuse_differences, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import endless_batches, update
 from ..training import NonFiniteLoss, build_net
@@ -80,7 +81,7 @@ def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Pat
         refuse_differences(folder, differences({"steps": read_json(summary).get("steps", "auto")}, {"steps": steps}))
     full = width == FULL
     for rescaled, seed, dataset, rule in itertools.product((False,) if full else (True, False), seeds, datasets, rules):
-        rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
+        rows = read_table(path).to_dict("records") if path.is_file() else []
         which = dict(zip(WHICH, (dataset, rule, width, rescaled, seed), strict=True))
         if any(all(row[k] == v for k, v in which.items()) for row in rows):
             continue

@@ -26,8 +26,9 @@ from .. import qualitative as ask
 from ..architecture import NETS
 from ..dataset import Store, load_dataset
 from ..evaluation import mean_of, top_k_error
+from ..files import write_json
 from ..paths import REFERENCE, runs_dir
-from ..runs.records import Record, provenance, write_json, write_table
+from ..runs.records import Record, provenance, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import averaged, fit_weights, probabilities
 from ..training import load_net, train

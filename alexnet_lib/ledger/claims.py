@@ -22,9 +22,10 @@ import pandas as pd
 from pydantic import Field
 from scipy.stats import t as student
 
+from ..commands import ends_well
+from ..files import read_json, write_file, write_json
 from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
-from ..runs.records import read_json, write_json
 from .measures import MEASURES
 from .page import page
 
@@ -228,24 +229,26 @@ def main(arguments=None) -> int:
     for kind in ("csv", "json", "html"):
         parser.add_argument(f"--{kind}", type=Path, help=f"write the ledger to this file, as {kind.upper()}")
     given = parser.parse_args(arguments)
-    try:
-        table = claims(given.notebook)
-        now = dict(zip(table["id"], table["verdict"], strict=True))
-        if given.accept:
-            kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
-            write_json(VERDICTS, kept | now)
-        accepted = accepted_verdicts() if given.check else now
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+    with ends_well(parser, "files are as they were or whole"):
+        return _show(given)
+
+
+def _show(given: argparse.Namespace) -> int:
+    table = claims(given.notebook)
+    now = dict(zip(table["id"], table["verdict"], strict=True))
+    if given.accept:
+        kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
+        write_json(VERDICTS, kept | now)
+    accepted = accepted_verdicts() if given.check else now
     shown = table[["id", "section", "paper", "log2012", "measured", "n", "spread", "verdict", "notebook"]]
     print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
     print("\n" + table["verdict"].value_counts().to_string(header=False))
     if given.csv:
-        table.to_csv(given.csv, index=False, lineterminator="\n")
+        write_file(given.csv, table.to_csv(index=False, lineterminator="\n").encode())
     if given.json:
-        table.to_json(given.json, orient="records", indent=1, force_ascii=False)
+        write_file(given.json, table.to_json(orient="records", indent=1, force_ascii=False).encode())
     if given.html:
-        given.html.write_text(page(table, MEANING), encoding="utf-8")
+        write_file(given.html, page(table, MEANING).encode())
     found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
     if len(found):
         print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))

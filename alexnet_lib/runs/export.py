@@ -11,21 +11,21 @@ python -m alexnet_lib.runs.export RUN [DEST]
 
 import argparse
 import json
-import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..commands import ends_well
 from ..dataset import Store
 from ..evaluation import mean_of
+from ..files import npy_bytes, publish, read_json, sync, write_file, write_json
 from ..training import build_net, kind_of, load_net
 from .fields import check
 from .folder import data_of
-from .records import Record, read_json, write_json
+from .records import Record
 
 OWN_DATA = ("embedded", "embedded32")  # drawn by this library
 TERMS = {
@@ -117,12 +117,15 @@ def export(record: Record, destination: Path | None = None) -> Path:
     shutil.rmtree(work, ignore_errors=True)  # of an export that was killed
     work.mkdir(parents=True)
     mean = mean_of(store, crop)
-    np.save(work / "mean.npy", mean.numpy())
+    write_file(work / "mean.npy", npy_bytes(mean.numpy()))
     write_json(work / "config.json", config)
-    (work / "README.md").write_text(card(record, store), encoding="utf-8")
-    (work / "model.safetensors").write_bytes(save(net.state_dict(), {"format": "pt"}))
+    write_file(work / "README.md", card(record, store).encode())
+    write_file(work / "model.safetensors", save(net.state_dict(), {"format": "pt"}))
     _write_programs(net, torch.zeros(2, 3, crop, crop), work)
-    os.replace(work, destination)
+    for path in work.iterdir():  # also what torch has written is on disk before it counts
+        with open(path, "rb+") as file:
+            sync(file)
+    publish(work, destination)
     return destination
 
 
@@ -214,10 +217,8 @@ def main(arguments=None) -> None:
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("destination", type=Path, nargs="?", help="a new folder (export in the run's)")
     given = parser.parse_args(arguments)
-    try:
+    with ends_well(parser, "the run is as it was, and nothing is half exported"):
         folder = export(Record.open(given.run), given.destination)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
     if not has_onnx():
         print("no net.onnx: it takes the packages onnx and onnxscript")
     print(folder)

@@ -1,26 +1,22 @@
 """A run's folder: it answers for one configuration and one set of data, and one process at a time works there."""
 
 import dataclasses
-import os
-import socket
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
 from ..dataset import Store, load_dataset
+from ..files import AtWork, at_work, in_work, read_json, read_table, tidy, worker
 from ..progress import say
+from . import stopping
 from .job import ALONE, POLL_SECONDS, Job, JobFailed
-from .records import DamagedCheckpoint, Record, differences, read_json, refuse_differences
-
-AT_WORK = "at_work"  # a file that is locked while a process trains there
-LOOK_SECONDS = 0.5  # longer than anybody takes to look whether one does
+from .records import DamagedCheckpoint, Record, differences, refuse_differences
+from .stopping import Stopped
 
 
 def require_same(run, stores: dict[str, Store], folder: Path | None = None) -> None:
@@ -84,78 +80,15 @@ def require_fit(folder: Path, saved: dict[str, Tensor], own: dict[str, Tensor], 
 # ------------------------------------------------------------------------------------------ one process for each run
 
 
-class AtWork(RuntimeError):
-    """Another process is training this run."""
-
-
-def _lock(folder: Path, patience: float) -> FileLock:
-    # where a file system cannot lock, filelock would put up a file that outlives a process which is killed
-    return FileLock(folder / AT_WORK, timeout=patience, poll_interval=0.002, fallback_to_soft=False)
-
-
-@contextmanager
-def at_work(folder: Path, job: Job = ALONE) -> Iterator[None]:
-    """Mark a run's folder as being worked on, for as long as this process lives at most; the leader of a job does.
-
-    Once let in, look again whether the run is finished: another process may just have done so. Where files cannot be
-    locked (some Lustre and NFS), it warns, and nothing keeps a second process out.
-
-    Raises:
-        AtWork: another process is at work there.
-    """
-    if not job.leader:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    path, lock = folder / AT_WORK, _lock(folder, LOOK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise AtWork(f"another process is training this run: {_who(folder)}") from None
-    except (OSError, NotImplementedError):
-        warnings.warn(
-            f"files in {folder} cannot be locked, so nothing keeps a second process from training this run at the "
-            "same time, which would spoil it; see that there is none",
-            stacklevel=3,
-        )
-    with suppress(OSError):  # Windows lets nobody write into a file that is locked
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows removes no file that is open
-            path.unlink()
-        lock.release()
-
-
-def _who(folder: Path) -> str:
-    """The process that has marked a folder."""
-    try:
-        return (folder / AT_WORK).read_text(encoding="utf-8") or "another process"
-    except OSError:  # Windows lets nobody read a file that is locked
-        return "another process"
-
-
-def in_work(folder: Path) -> bool:
-    """Whether a process is at work in a run's folder. Where files cannot be locked, nobody can tell: False."""
-    if not (folder / AT_WORK).is_file():
-        return False
-    try:
-        with _lock(folder, LOOK_SECONDS / 5):  # others who look hold it for a moment
-            return False
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):
-        return False
-
-
 @contextmanager
 def sole(folder: Path, job: Job = ALONE) -> Iterator[bool]:
     """Whether this process is the one to work in a run's folder, which it then is until the end of the block."""
     with ExitStack() as stack:
         mine = True
         try:
-            stack.enter_context(at_work(folder, job))
+            if job.leader:
+                stack.enter_context(at_work(folder))
+                tidy(folder)
         except AtWork:
             if job.mesh is not None:  # the others of the job are waiting for this one
                 raise
@@ -173,11 +106,17 @@ def follow(run, stores: dict[str, Store], on_epoch: Callable[[pd.DataFrame], Non
         JobFailed: the process ended before the run did.
     """
     require_same(run, stores)
-    say(tqdm, f"This run is being trained by {_who(run.folder)}, in {run.folder}; it is followed here.")
+    say(tqdm, f"This run is being trained by {worker(run.folder)}, in {run.folder}; it is followed here.")
     history = History(run.folder, on_epoch)
-    while in_work(run.folder):
-        history.show()
-        time.sleep(POLL_SECONDS)
+    with stopping.looking():
+        while in_work(run.folder):
+            if stopping.asked:
+                raise Stopped(
+                    f"Stopped by {stopping.asked[0]}: another process trains this run, and goes on.\n"
+                    "Run it again, with the same settings, to follow it."
+                )
+            history.show()
+            time.sleep(POLL_SECONDS)
     history.show()
     if not (run.folder / "summary.json").is_file():
         raise JobFailed(f"the process that trained this run has ended; the same call goes on from {run.folder}")
@@ -194,7 +133,7 @@ class History:
         if self.on_epoch is None or not self.path.is_file() or self.path.stat().st_mtime == self.changed:
             return
         self.changed = self.path.stat().st_mtime
-        history = pd.read_csv(self.path)
+        history = read_table(self.path)
         if len(history) != self.rows:  # a file can be written again as it was
             self.rows = len(history)
             self.on_epoch(history)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,15 @@ from tqdm import tqdm
 
 from .. import ALLOCATOR, cores
 from ..dataset import Store
+from ..files import in_work, write_json
 from ..progress import PIPE, progress_bar, say
 from . import stopping
-from .folder import History, follow, in_work, require_same
+from .folder import History, follow, require_same
 from .job import POLL_SECONDS, JobFailed
+from .processes import ENDS, GO_ON
 from .processes import command as job_command
-from .records import Record, whereabouts, write_json
-from .stopping import GO_ON, Stopped
+from .records import Record, whereabouts
+from .stopping import Stopped
 
 MOST_PROCESSES = 8  # on a machine of fewer cores
 
@@ -105,7 +108,7 @@ def torchrun(
                     job.terminate()
                     job.wait()
         if job.returncode == GO_ON:
-            raise Stopped("stopped by a signal")
+            raise Stopped
         if job.returncode:
             said = (folder / "log").read_text(encoding="utf-8").strip() or f"the job ended with code {job.returncode}"
             if logs is not None:
@@ -123,7 +126,7 @@ def _follow(job: subprocess.Popen, path: Path, tell) -> list[str]:
     while not ended:
         ended = job.poll() is not None
         if stopping.asked and not ended and not told_to_stop:
-            job.terminate()
+            job.send_signal(getattr(signal, stopping.asked[0]))
             told_to_stop = True
         time.sleep(0 if ended else POLL_SECONDS)
         if not path.exists():
@@ -180,7 +183,8 @@ def train_on_devices(run, stores: dict[str, Store], on_epoch, warning: type[Warn
         history.show()
 
     tell, close = watch("training", warning)
-    options = {"tell": look, "outlives": in_notebook(), "config": dataclasses.asdict(run)}
+    outlives = in_notebook() and ENDS not in os.environ
+    options = {"tell": look, "outlives": outlives, "config": dataclasses.asdict(run)}
     options["logs"] = run.folder / "logs"
     try:
         torchrun(run.devices, "training", **options)

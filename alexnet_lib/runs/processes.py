@@ -15,12 +15,16 @@ import threading
 import time
 from pathlib import Path
 
-from .stopping import GO_ON, SIGNALS, STOP_SECONDS
+from ..commands import ENDING, ignore_signals, interrupt_on_signals
 
 FOLDER = "ALEXNET_JOB"  # in the environment of a process of a job on one machine: the job's private folder
+ENDS = "ALEXNET_ENDS"  # in that of a kernel whose jobs end with it, as those of a walkthrough
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 5  # between the request to end and the end
+GRACE_SECONDS = 8  # between the request to end and the end
+STOP_SECONDS = 120  # for the checkpoints of a job that was warned of the end
+WARNING = "SIGUSR1"  # what Slurm is asked to send minutes before the time is up
+GO_ON = 75  # the code with which a run ends that was stopped and wants to go on; sysexits.h calls it EX_TEMPFAIL
 LAST_LINES = 15
 ERROR = ".error.json"  # what torch's error handler writes when a process of a job fails
 PROGRAM = [sys.executable, "-m", f"{__package__}.processes"]
@@ -41,25 +45,6 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def interrupt_on_signals() -> None:
-    """Have signals that ask for the end raise KeyboardInterrupt, as Ctrl-C does, so that what was begun is put away.
-
-    The first does; the others that mean the same are ignored, for they would cut that off.
-    """
-
-    def interrupt(number, frame):
-        _answer_signals(signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    _answer_signals(interrupt, (*SIGNALS, "SIGHUP"))
-
-
-def _answer_signals(handler, names=("SIGINT", *SIGNALS, "SIGHUP")) -> None:
-    for name in names:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handler)
 
 
 # ----------------------------------------------------------------------------------- a job on one machine
@@ -99,17 +84,17 @@ def _watch_over(job: dict, *program: str) -> str | None:
             codes = [worker.poll() for worker in workers]
             failed = [(code, rank) for rank, code in enumerate(codes) if code]
             if failed and {code for code, _ in failed} == {GO_ON}:  # a signal to all processes has come there first
-                _answer_signals(signal.SIG_IGN)
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(WARNING)
             if failed:
                 return _last_words(folder, *min(failed))  # one that was killed has a code below 0, and is the cause
             if None not in codes:
                 return None
             time.sleep(POLL_SECONDS)
         return "the process that started the job has ended"
-    except KeyboardInterrupt:
-        _answer_signals(signal.SIG_IGN)  # after Ctrl-C, too
-        end(workers, STOP_SECONDS)  # they write a checkpoint
+    except KeyboardInterrupt as stop:
+        ignore_signals()
+        warned = str(stop) == WARNING
+        end(workers, STOP_SECONDS if warned else GRACE_SECONDS, WARNING if warned else "SIGTERM")  # at a checkpoint
         if {worker.returncode for worker in workers} == {GO_ON}:
             sys.exit(GO_ON)
         raise
@@ -132,10 +117,11 @@ def _last_words(folder: Path, code: int, rank: int) -> str:
     return f"process {rank} {how}" + ("; its last lines:\n" + "\n".join(lines) if lines else " without a word")
 
 
-def end(processes: list, patience: float = GRACE_SECONDS) -> None:
+def end(processes: list, patience: float = GRACE_SECONDS, name: str = "SIGTERM") -> None:
     """Ask processes of `subprocess` or `multiprocessing` to end, and end those that have not done so in time."""
     for process in processes:
-        process.terminate()
+        if _runs(process):
+            os.kill(process.pid, getattr(signal, name))
     deadline = time.monotonic() + patience
     for process in processes:
         while _runs(process) and time.monotonic() < deadline:
@@ -157,7 +143,7 @@ def main() -> None:
         module, *sys.argv[1:] = program
         runpy.run_module(f"alexnet_lib.{module}", run_name="__main__", alter_sys=True)
         return
-    interrupt_on_signals()
+    interrupt_on_signals((*ENDING, WARNING))
     try:
         sys.exit(_watch_over(job, *program))
     except KeyboardInterrupt:

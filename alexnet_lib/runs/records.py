@@ -13,6 +13,7 @@ python -m alexnet_lib.runs.records RUN NAME    keeps a finished run as results/r
 """
 
 import argparse
+import dataclasses
 import hashlib
 import io
 import json
@@ -29,13 +30,29 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..commands import ends_well
+from ..files import (
+    Damaged,
+    damage,
+    named_values,
+    npy_bytes,
+    read_json,
+    read_table,
+    sha256,
+    write_file,
+    write_json,
+)
 from ..paths import REFERENCE, REPOSITORY, require_checkout
+from .stored import HISTORY, Progress, Summary
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+ANEW = (
+    "Where the checkpoint is whole, remove summary.json there and give the run's command again, which writes both anew"
+)
 TIMED = {"epoch": int, "seconds": float, "images_per_second": float}
 
 
-class DamagedCheckpoint(ValueError):
+class DamagedCheckpoint(Damaged):
     """What is left of a run's state can't be gone on with."""
 
 
@@ -60,19 +77,27 @@ class Record:
         folder = Path(folder)
         if not (folder / "summary.json").is_file():
             raise FileNotFoundError(f"no finished run in {folder}")
-        config, summary = (read_json(folder / name) for name in ("config.json", "summary.json"))
-        try:
-            history = pd.read_csv(folder / "history.csv")
-            if not (folder / "history.csv").read_bytes().endswith(b"\n"):
-                raise ValueError("its last row is cut off")
-            if len(history) != 2 * summary.get("epochs", len(history) / 2):
-                raise ValueError(f"{len(history)} rows of {summary['epochs']} epochs")
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{folder / 'history.csv'} is missing or damaged ({error}); where the checkpoint is whole, remove "
-                "summary.json there and give the run's command again, which writes both anew"
-            ) from None
-        return cls(folder, config, history, read_timing(folder), summary)
+        config = read_json(folder / "config.json")
+        summary = read_json(folder / "summary.json", Summary, ANEW)
+        return cls(folder, config, _read_history(folder, summary), read_timing(folder), summary)
+
+
+def _read_history(folder: Path, summary: dict) -> pd.DataFrame:
+    path, epochs = folder / "history.csv", summary["epochs"]
+    if not path.is_file():
+        raise damage(path, "no such file", f"{epochs} epochs", ANEW)
+    history, written = read_table(path, *HISTORY, remedy=ANEW), summary.get("digests", {}).get(path.name)
+    numbers = all(pd.api.types.is_numeric_dtype(history[name]) for name in HISTORY if name != "split")
+    if len(history) != 2 * epochs or not numbers or not path.read_bytes().endswith(b"\n"):
+        raise damage(path, f"{len(history)} rows, the last perhaps cut off", f"numbers of {epochs} epochs", ANEW)
+    if written not in (None, digest_of_text(path.read_bytes())):
+        raise damage(path, "other content than was written", "that of the digest in summary.json", ANEW)
+    return history
+
+
+def digest_of_text(text: bytes) -> str:
+    """SHA-256 of a text file, which git may give other ends of lines."""
+    return sha256(text.replace(b"\r\n", b"\n"))
 
 
 # where a run lies and what does the work; none of it decides what is computed
@@ -87,6 +112,11 @@ def differences(found: dict, asked: dict, defaults: dict | None = None) -> dict[
     asked, defaults = json.loads(json.dumps(asked)), defaults or {}
     pairs = {k: tuple(c.get(k, defaults.get(k, "auto")) for c in (found, asked)) for k in {**asked, **found}}
     return {k: pair for k, pair in pairs.items() if k not in WHERE and pair[0] != pair[1] and "auto" not in pair}
+
+
+def what_decides(run) -> dict:
+    """The settings of a run that decide what is computed."""
+    return {name: value for name, value in dataclasses.asdict(run).items() if name not in WHERE}
 
 
 def refuse_differences(folder: Path, unlike: dict[str, tuple]) -> None:
@@ -110,22 +140,6 @@ def reference(name: str) -> Record:
     return Record.open(REFERENCE / name)
 
 
-def read_json(path: Path) -> dict:
-    """The named values of a JSON file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it holds something else, or is damaged.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}); restore it, or remove it") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}; accepted are named values, {{...}}")
-    return values
-
-
 def read_timing(folder: Path, until: float = math.inf) -> pd.DataFrame:
     """timing.csv up to an epoch, or no rows where it is missing or damaged: what it tells is not worth a run."""
     try:
@@ -134,26 +148,8 @@ def read_timing(folder: Path, until: float = math.inf) -> pd.DataFrame:
         return pd.DataFrame(columns=list(TIMED))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Give a file its contents all at once: after a crash it holds the old or the new, never a part."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:  # a full disk does not say where it is full
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def write_json(path: Path, values: dict) -> None:
-    write_atomically(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-
-
 def write_table(path: Path, rows: list[dict]) -> None:
-    write_atomically(path, _as_csv(rows))
+    write_file(path, _as_csv(rows))
 
 
 def _as_csv(rows: list[dict]) -> bytes:
@@ -216,7 +212,7 @@ def _read_checkpoint(path: Path) -> dict:
         raise
     except Exception as error:  # torch raises many kinds for a torn file
         raise ValueError(f"it can't be read ({type(error).__name__})") from None
-    if not isinstance(state, dict) or not state:
+    if not isinstance(state, dict) or not state or not all(map(_is_tensors_or_text, state.values())):
         raise ValueError("it holds no state of a run")
     if state.pop("digest", None) not in (None, digest_of(state)):  # None: from before there were digests
         raise ValueError("its content is not what was written")
@@ -224,7 +220,12 @@ def _read_checkpoint(path: Path) -> dict:
     numbers = [value for group in groups for value in group if isinstance(value, Tensor) and value.is_floating_point()]
     if numbers and not are_finite(numbers):
         raise ValueError("it holds weights that are not finite")
+    named_values("its progress", state.get("progress", "{}"), Progress)
     return state
+
+
+def _is_tensors_or_text(value) -> bool:
+    return isinstance(value, str) or isinstance(value, dict) and all(isinstance(v, Tensor) for v in value.values())
 
 
 def save_checkpoint(folder: Path, state: dict) -> None:
@@ -237,7 +238,7 @@ def save_checkpoint(folder: Path, state: dict) -> None:
         pass
     buffer = io.BytesIO()
     torch.save(state | {"digest": digest_of(state)}, buffer)
-    write_atomically(newest, buffer.getbuffer())
+    write_file(newest, buffer.getbuffer())
 
 
 def load_checkpoint(folder: Path) -> dict | None:
@@ -259,8 +260,8 @@ def load_checkpoint(folder: Path) -> dict | None:
             continue
         if damaged:
             warnings.warn(
-                f"in {folder}, {damaged[0]}. The run goes on from {name}, of {_time_of(state)}; what was trained "
-                f"after that is lost and is done again{_recorded(folder)}",
+                f"in {folder}, {damaged[0]}. The run goes on from {name}, of {_time_of(state)}; what was "
+                f"trained after that is lost and is done again{_recorded(folder)}",
                 stacklevel=2,
             )
         return state
@@ -285,8 +286,8 @@ def moment(epoch: int, step: int) -> str:
 def _recorded(folder: Path) -> str:
     """How far a run's history goes, for people."""
     try:
-        return f" (history.csv goes to epoch {int(pd.read_csv(folder / 'history.csv')['epoch'].max())})"
-    except (OSError, ValueError, KeyError):
+        return f" (history.csv goes to epoch {int(read_table(folder / 'history.csv', 'epoch')['epoch'].max())})"
+    except (OSError, ValueError):
         return ""
 
 
@@ -362,11 +363,11 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
         raise ValueError(f"the first layer of {record.folder} has weights that float16 can't hold")
     kept.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "history.csv", "timing.csv"):
-        write_atomically(kept / file, (record.folder / file).read_bytes())
+        write_file(kept / file, (record.folder / file).read_bytes())
     where = kept.relative_to(REFERENCE).as_posix() if kept.is_relative_to(REFERENCE) else name
     command = f"python -m alexnet_lib.training results/reference/{where}/config.json"
     if kernels:
-        np.save(kept / "conv1.npy", weights.numpy())
+        write_file(kept / "conv1.npy", npy_bytes(weights.numpy()))
     write_json(kept / "summary.json", record.summary | {"command": command})
     return Record.open(kept)
 
@@ -379,10 +380,8 @@ def main(arguments=None) -> None:
     parser.add_argument("name", help="what it is called under results/reference/")
     parser.add_argument("--kernels", action="store_true", help="keep the weights of the first layer, too")
     given = parser.parse_args(arguments)
-    try:
+    with ends_well(parser, "the run is as it was"):
         print(keep(given.run, given.name, kernels=given.kernels).folder)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

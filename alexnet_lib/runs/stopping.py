@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..commands import ENDING, on_signals
+from .processes import WARNING
 from .records import whereabouts
 
-GO_ON = 75  # the code with which a run ends that was stopped and wants to go on; sysexits.h calls it EX_TEMPFAIL
-STOP_SECONDS = 120  # for the checkpoints of a job
-SIGNALS = ("SIGTERM", "SIGUSR1")  # of systems and schedulers, and what Slurm is asked to send before the time is up
+IN_TIME = 7  # seconds for the checkpoint of a run that is to end; systems kill it after ten
 
 asked: list[str] = []  # the signals that have come
 _looking: list[bool] = []  # one for each block in which somebody looks there
@@ -28,29 +28,40 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible(folder: Path) -> Iterator[None]:
-    """Have Ctrl-C, and JupyterLab's stop button, say what is left of the run in this folder.
+    """Have a signal, Ctrl-C and JupyterLab's stop button say what is left of the run in this folder.
 
     Raises:
         Interrupted: in place of KeyboardInterrupt.
+        Stopped: with its two lines.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        left = whereabouts(folder).partition("; ")[0]
-        raise Interrupted(f"Stopped: {left}.\nRun it again, with the same settings, to go on.") from None
+    except (Stopped, KeyboardInterrupt) as stop:
+        in_time(0)
+        kind = Stopped if isinstance(stop, Stopped) else Interrupted
+        how, left = f"Stopped by {asked[0]}" if asked else "Stopped", whereabouts(folder).partition("; ")[0]
+        raise kind(f"{how}: {left}.\nRun it again, with the same settings, to go on.") from None
 
 
 def note_signals() -> None:
-    """Have SIGNALS noted in `asked` where somebody looks there, and raise Stopped elsewhere. For a main thread."""
+    """Have signals noted in `asked` where somebody looks there, and raise Stopped elsewhere. For a main thread.
+
+    One who looks too late, because a step takes long, is stopped where he is IN_TIME seconds after a signal that asks
+    for the end; the last checkpoint is what is left.
+    """
 
     def note(number, frame):
         asked.append(signal.Signals(number).name)
         if not _looking:
             raise Stopped(f"stopped by {asked[0]}")
+        if asked[-1] != WARNING:
+            in_time(IN_TIME)
 
-    for name in SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), note)
+    def late(number, frame):
+        raise Stopped
+
+    on_signals((*ENDING, WARNING), note)
+    on_signals(("SIGALRM",), late)
 
 
 @contextmanager
@@ -61,3 +72,9 @@ def looking() -> Iterator[None]:
         yield
     finally:
         _looking.pop()
+
+
+def in_time(seconds: float) -> None:
+    """Be stopped in so many seconds after a signal, where the system has alarms; 0: no more."""
+    if asked and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,7 +1,5 @@
 """§5, what a person sees of a run of days: a line an epoch, the losses, TensorBoard's events, the falls of the rate."""
 
-import os
-import shutil
 import time
 import warnings
 from pathlib import Path
@@ -10,9 +8,10 @@ from types import SimpleNamespace
 import torch
 from tqdm import tqdm
 
+from ..files import write_file
 from ..learning import patience_for
 from ..progress import say
-from .records import CHECKPOINTS, Record, moment, write_atomically
+from .records import CHECKPOINTS, Record, moment
 
 LOSSES = "losses.csv"  # epoch, step within it, mean loss of the steps since the row before, learning rate
 HEADER = "epoch,step,loss,learning_rate"
@@ -47,7 +46,7 @@ class Diary:
         self.began, self.first = time.perf_counter(), state.epoch + state.step / steps
         if not state.job.leader:
             return
-        write_atomically(run.folder / LOSSES, _rows_until(run.folder / LOSSES, state.epoch + 1, state.step))
+        write_file(run.folder / LOSSES, _rows_until(run.folder / LOSSES, state.epoch + 1, state.step))
         if self.first:
             self.say(
                 f"This run goes on from {moment(state.epoch, state.step)}, as its checkpoint in {run.folder} has it."
@@ -110,8 +109,7 @@ class Diary:
         falls = [(old, new) for old, new in pairs if new < old / 2]
         if falls:
             kept = self.run.folder / f"checkpoint.epoch{self.state.epoch}.pt"
-            shutil.copyfile(self.run.folder / CHECKPOINTS[0], kept.with_suffix(".part"))
-            os.replace(kept.with_suffix(".part"), kept)
+            write_file(kept, (self.run.folder / CHECKPOINTS[0]).read_bytes())
             old, new = falls[0]
             self.say(f"the rate falls from {old:.2g} to {new:.2g} in epoch {self.state.epoch + 1}; {kept.name} is kept")
 

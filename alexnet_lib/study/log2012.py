@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..commands import ends_well
 from ..dataset import load_dataset
 from ..evaluation import mean_of, predict, top_k_error
 from ..paths import runs_dir
@@ -244,11 +245,14 @@ def main(arguments=None) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--split", default="val", help="val, or test if the data set has it")
     given = parser.parse_args(arguments)
-    try:
+    with ends_well(parser, "it only reads"):
         records = [Record.open(run) for run in given.runs]
         if len({record.config["dataset"] for record in records}) > 1:
             raise ValueError("the runs are of different data sets; an average needs nets that answer the same question")
-        labels = load_dataset(records[0].config["dataset"])[given.split].labels
+        stores = load_dataset(records[0].config["dataset"])
+        if given.split not in stores:
+            raise ValueError(f"split = {given.split!r}; accepted are {', '.join(stores)}")
+        labels = stores[given.split].labels
         for views in (1, 10):
             nets = [(record.folder.name, probabilities(record, given.split, views)) for record in records]
             if len(nets) > 1:
@@ -256,8 +260,6 @@ def main(arguments=None) -> None:
             for name, p in nets:
                 errors = top_k_error(p, labels)
                 print(f"{name}: {views} views, top-1 {100 * errors[1]:.2f} %, top-5 {100 * errors[5]:.2f} %")
-    except (ValueError, KeyError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

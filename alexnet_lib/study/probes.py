@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..colours import ColourPCA
 from ..dataset import Store
 from ..evaluation import mean_of
+from ..files import read_table
 from ..learning import PaperSGD
 from ..loader import ahead, batches, make_batches
 from ..paths import REFERENCE
@@ -114,5 +115,5 @@ def hidden_share(spans: pd.DataFrame) -> float:
 
 def augmentation_share(file: Path = REFERENCE / "augmentation-cost" / "cost.csv") -> float:
     """The time to make a batch in per cent of the full-size net's step: the worst case of the kept measurement."""
-    table = pd.read_csv(file)
+    table = read_table(file, "all", "step")
     return float((100 * table["all"] / table["step"]).max())

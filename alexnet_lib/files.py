@@ -1,0 +1,241 @@
+"""Files: written whole, checked when they are read, and by one process at a time.
+
+What a file holds is on disk before it has its name: after a crash there is the old file or the new one, never a part.
+What a person or a disk has spoilt is named: the file, what was found in it, what is accepted, and what to do.
+"""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+REMEDY = "Restore it, or remove it"
+AT_WORK = "at_work"  # a file that is locked while a process works in its folder
+LOOK_SECONDS = 2.0  # longer than anybody takes to look whether one does, also where many share the cores
+SHOWN = 80  # characters of what was found
+
+
+class Damaged(ValueError):
+    """A file that a person or a disk has spoilt; `damage` makes the message."""
+
+
+class Stored(BaseModel):
+    """What a file of named values must hold; it may hold more."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+def damage(path, found: str, accepted: str, remedy: str = REMEDY) -> Damaged:
+    return Damaged(f"{path}: {short(found)}; accepted: {accepted}. {remedy}")
+
+
+def short(value) -> str:
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+# ----------------------------------------------------------------------------------------------------------- reading
+
+
+def read_json(path: Path, kind: type[Stored] | None = None, remedy: str = REMEDY) -> dict:
+    """The named values of a JSON file; see `named_values`, which raises too.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return named_values(path, path.read_bytes(), kind, remedy)
+
+
+def named_values(where, text: str | bytes, kind: type[Stored] | None = None, remedy: str = REMEDY, loads=json.loads):
+    """The named values that a text holds, as a dictionary.
+
+    Args:
+        where: the text lies, for an error's message.
+        kind: what the values must be.
+        remedy: what a person should do about damage.
+        loads: reads the text.
+
+    Raises:
+        Damaged: it holds something else.
+    """
+    try:
+        values = loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise damage(where, f"it can't be read ({error})", "named values", remedy) from None
+    if not isinstance(values, dict):
+        raise damage(where, f"a {type(values).__name__}", "named values", remedy)
+    try:
+        if kind is not None:
+            kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name, wanted = ".".join(map(str, first["loc"])), re.sub("^(Input should be|Value error,) ", "", first["msg"])
+        missing = first["type"] == "missing"
+        found = "missing" if missing else short(repr(first["input"]))
+        raise damage(where, f"{name} is {found}", wanted.replace("Field required", "a value"), remedy) from None
+    return values
+
+
+def read_table(path: Path, *columns: str, remedy: str = REMEDY, **options):
+    """A CSV file with at least these columns, as a pandas DataFrame; the options are pandas'.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damaged: it holds something else.
+    """
+    import pandas as pd  # half a second, which a command without tables should not cost
+
+    try:
+        table = pd.read_csv(path, **options)
+    except ValueError as error:  # pandas' own kinds and Unicode's are of it
+        raise damage(path, f"no table ({error})", "a CSV file", remedy) from None
+    if not {*columns} <= {*table}:
+        raise damage(path, f"columns {', '.join(map(str, table))}", f"columns {', '.join(columns)}", remedy)
+    return table
+
+
+def sha256(*data) -> str:
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+# ----------------------------------------------------------------------------------------------------------- writing
+
+
+def write_file(path: Path, *data) -> None:
+    """Give a file its contents, bytes, all at once.
+
+    Raises:
+        OSError: the disk is full, or it cannot be written to; what was there before is there still.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.writelines(data)
+            sync(file)
+        publish(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):  # a full disk does not say where it is full
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def write_json(path: Path, values: dict) -> None:
+    write_file(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def npy_bytes(array) -> bytes:
+    """An array as an .npy file; numpy itself doesn't say why a write failed."""
+    import numpy as np
+
+    file = BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def publish(work: Path, destination: Path) -> None:
+    """Give a file or folder its name, for good: also the folder that lists it is on disk."""
+    os.replace(work, destination)
+    with suppress(OSError):  # Windows opens no folders
+        folder = os.open(destination.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def sync(file) -> None:
+    """Have all that was written to an open file on disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+# ------------------------------------------------------------------------------------------------ one process at a time
+
+
+class AtWork(RuntimeError):
+    """Another process is at work there."""
+
+
+def _lock(path: Path, patience: float) -> FileLock:
+    # where a file system cannot lock, filelock would put up a file that outlives a process which is killed
+    return FileLock(path, timeout=patience, poll_interval=0.002 if patience >= 0 else 0.1, fallback_to_soft=False)
+
+
+@contextmanager
+def at_work(folder: Path, name: str = AT_WORK, patience: float = LOOK_SECONDS) -> Iterator[None]:
+    """Mark a folder as being worked in, for as long as this process lives at most.
+
+    Once let in, look again whether the work is done: another process may just have done it. Where files cannot be
+    locked (some Lustre and NFS), it warns, and nothing keeps a second process out.
+
+    Args:
+        name: of the file that is locked.
+        patience: seconds to wait for another process; below 0 for ever.
+
+    Raises:
+        AtWork: another process is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    lock = _lock(path, patience)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise AtWork(f"another process is at work in {folder}: {worker(folder, name)}") from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        warnings.warn(
+            f"files in {folder} cannot be locked, so nothing keeps a second process from doing the same work there at "
+            "the same time, which would spoil it; see that there is none",
+            stacklevel=3,
+        )
+    with suppress(OSError):  # Windows lets nobody write into a file that is locked
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            path.unlink()
+        lock.release()
+
+
+def worker(folder: Path, name: str = AT_WORK) -> str:
+    """The process that has marked a folder, in words."""
+    try:
+        return (folder / name).read_text(encoding="utf-8", errors="replace") or "another process"
+    except OSError:  # it has just ended; and Windows lets nobody read a file that is locked
+        return "another process"
+
+
+def in_work(folder: Path) -> bool:
+    """Whether a process is at work in a folder. Where files cannot be locked, nobody can tell: False."""
+    if not (folder / AT_WORK).is_file():
+        return False
+    try:
+        with _lock(folder / AT_WORK, LOOK_SECONDS / 20):  # others who look hold it for a moment
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+
+
+def tidy(folder: Path, *names: str) -> None:
+    """Remove what a process that was killed has left in a folder: parts of files, and files of these names."""
+    for path in (*folder.glob("*.tmp"), *(folder / name for name in names)):
+        path.unlink(missing_ok=True)

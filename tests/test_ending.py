@@ -1,0 +1,150 @@
+"""Ended is ended: whatever signal comes, a command says in two lines what is kept and how to go on, and is gone."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from alexnet_lib import walkthrough
+from alexnet_lib.commands import ends_well
+from alexnet_lib.dataset import prepare
+from alexnet_lib.runs import launch
+from alexnet_lib.runs.records import load_checkpoint
+from alexnet_lib.training import train
+from tests.small_runs import NAME, settings
+from tests.test_dataset import contents
+from tests.test_preparation import fill
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has other signals")
+ENDED = 10  # seconds
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
+
+# Children of one process, so that torch is imported once. Each is in the midst of its work when the signal comes: a
+# preparation in its second chunk, a training in a step that takes minutes.
+STOPPED = """
+import json, os, signal, sys, time
+from pathlib import Path
+import torchvision.transforms.v2
+from alexnet_lib import dataset, training
+from alexnet_lib.data import preparation
+place, names = Path(sys.argv[1]), sys.argv[2:]
+decode, train_step, began = preparation.decode, training.train_step, {}
+def slow_decode(data):
+    time.sleep(0.4)
+    return decode(data)
+def slow_step(run, state, x, labels):
+    if state.epoch == 1:
+        (run.folder / "slow").touch()
+        time.sleep(300)
+    return train_step(run, state, x, labels)
+def begin(what, name):
+    if child := os.fork():
+        return child
+    try:
+        os.dup2(os.open(place / f"{what} {name}", os.O_CREAT | os.O_WRONLY), 2)
+        if what == "prepare":
+            preparation.decode, preparation.CHUNK = slow_decode, 2
+            dataset.main(["prepare", str(place / "pictures"), str(place / f"store {name}"), "--size", "8"])
+        else:
+            training.train_step = slow_step
+            training.main([str(place / f"{name}.json")])
+    except SystemExit as end:
+        os._exit(end.code)
+    finally:
+        os._exit(1)
+def at_work(what, name):
+    if what == "prepare":
+        return (place / f".store {name}.partial" / "state.npz").exists()
+    return (place / "runs" / "train" / name / "slow").exists()
+jobs = [(what, name) for what in ("prepare", "train") for name in names]
+children = {begin(*job): job for job in jobs}
+while not all(at_work(*job) for job in jobs):
+    time.sleep(0.05)
+for child, (_, name) in children.items():
+    os.kill(child, getattr(signal, name))
+sent, found = time.monotonic(), []
+while children:
+    child, status = os.wait()
+    what, name = children.pop(child)
+    found.append([what, name, os.waitstatus_to_exitcode(status), time.monotonic() - sent])
+print(json.dumps(found))
+"""
+
+
+def test_signals_end_a_preparation_and_a_training_with_two_lines(place):
+    """And the same call goes on."""
+    source = fill(place / "pictures", 24)
+    for name in SIGNALS:
+        given = {"dataset": NAME, "width": 0.05, "batch_size": 12, "device": "cpu", "epochs": 2, "name": name}
+        (place / f"{name}.json").write_text(json.dumps(given))
+    command = [sys.executable, "-c", STOPPED, str(place), *SIGNALS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for what, name, code, seconds in json.loads(done.stdout.splitlines()[-1]):
+        said = (place / f"{what} {name}").read_text()
+        first, second = said.strip().splitlines()
+        assert code == (75 if what == "train" and name != "SIGINT" else 130) and seconds < ENDED, (what, name, said)
+        if what == "prepare":
+            assert first.endswith("Stopped: what is fetched and prepared so far is kept.")
+            assert second == "Give the same command again to go on."
+        else:
+            by = "" if name == "SIGINT" else f" by {name}"
+            assert f"Stopped{by}: the last whole checkpoint is of the end of epoch 1, in {place}" in first
+            assert second == "Run it again, with the same settings, to go on."
+    whole = contents(prepare(source, place / "whole", 8, 1, False).folder)
+    for name in SIGNALS:
+        assert contents(prepare(source, place / f"store {name}", 8, 1, False).folder) == whole
+    ends = [load_checkpoint(train(settings(epochs=2, name=name)).folder)["net"] for name in (*SIGNALS, "unbroken")]
+    assert all((end[layer] == ends[-1][layer]).all() for end in ends for layer in end)
+
+
+def test_what_nohup_has_silenced_stays_silent_and_handlers_come_back():
+    parser, before = argparse.ArgumentParser("p"), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        term = signal.getsignal(signal.SIGTERM)
+        with ends_well(parser):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != term
+        assert signal.getsignal(signal.SIGTERM) == term
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_command_can_be_called_in_a_thread(capsys):
+    """Which may not touch signals."""
+    codes = []
+
+    def call():
+        try:
+            with ends_well(argparse.ArgumentParser("p")):
+                raise ValueError("what was wrong")
+        except SystemExit as end:
+            codes.append(end.code)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert codes == [2] and capsys.readouterr().err == "p: what was wrong\n"
+
+
+@pytest.mark.parametrize("in_walkthrough", [True, False])
+def test_a_job_outlives_the_kernel_of_a_reader_and_not_that_of_a_walkthrough(place, monkeypatch, in_walkthrough):
+    given = []
+
+    def torchrun(*_, outlives, **__):
+        given.append(outlives)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "torchrun", torchrun)
+    monkeypatch.setattr(launch, "in_notebook", lambda: True)
+    if in_walkthrough:
+        for name, value in walkthrough.kernel_environment().items():
+            monkeypatch.setenv(name, value)
+    with pytest.raises(KeyboardInterrupt, match=r"Stopped: there is no checkpoint yet\.\nRun it again"):
+        train(settings(devices=2))
+    assert given == [not in_walkthrough]
