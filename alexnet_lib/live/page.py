@@ -27,11 +27,12 @@ from ..augmentation import VIEWS, centre_crops
 from ..dataset import Store
 from ..dropout import Dropout
 from ..evaluation import mean_of
+from ..files import write_file
 from ..normalization import LocalResponseNorm, SpatialResponseNorm
 from ..qualitative import hidden_features
 from ..runs.export import terms_of
 from ..runs.folder import data_of
-from ..runs.records import Record, write_atomically
+from ..runs.records import Record
 from ..training import load_net
 
 HERE = Path(__file__).parent
@@ -102,7 +103,7 @@ def live(record: Record, destination: Path | None = None, link: Callable[[str, s
         terms=escape(terms_of(record.config["dataset"])),
         **{f"to_{name}": anchor(*place, link) for name, place in SECTIONS.items()},
     )
-    write_atomically(destination, page.encode())
+    write_file(destination, page.encode())
     return destination
 
 
