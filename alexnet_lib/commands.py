@@ -23,9 +23,13 @@ def on_signals(names, handler) -> dict:
 
 
 def interrupt_on_signals(names=ENDING) -> dict:
-    """Have signals raise KeyboardInterrupt with their name, as Ctrl-C does without; what was begun is put away."""
+    """Have signals raise KeyboardInterrupt with their name, as Ctrl-C does without; what was begun is put away.
+
+    The first does; the others are ignored from then on, for they would cut that off.
+    """
 
     def interrupt(number, frame):
+        ignore_signals(names)
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     return on_signals(names, interrupt)

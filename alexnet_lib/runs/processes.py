@@ -92,7 +92,7 @@ def _watch_over(job: dict, *program: str) -> str | None:
             time.sleep(POLL_SECONDS)
         return "the process that started the job has ended"
     except KeyboardInterrupt as stop:
-        ignore_signals()
+        ignore_signals(("SIGINT", *ENDING, WARNING))
         warned = str(stop) == WARNING
         end(workers, STOP_SECONDS if warned else GRACE_SECONDS, WARNING if warned else "SIGTERM")  # at a checkpoint
         if {worker.returncode for worker in workers} == {GO_ON}:
