@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alexnet_lib.figures import learning
+from alexnet_lib.figures import curves, learning
 
 
 def drawn(figure, panel=0):
@@ -53,3 +53,17 @@ def test_the_other_pictures_have_a_panel_for_each():
     assert drawn(learning.first_steps({"bias": seeds}, 3.2, window=5))["bias"].get_ydata()[0] == 2
     twins = learning.twins({"one bit": np.array([1e-8, 1e-2])}, {"one seed": [17, 20], "seeds": [16]})
     assert "one seed; seeds" in twins.alt and [len(axes.lines) for axes in twins.axes] == [1, 2]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_epochs_are_whole_and_the_first_is_a_point(epochs):
+    rows = [
+        {"epoch": epoch, "split": split, "loss": 1.0, "top1": 0.5, "learning_rate": 0.01}
+        for epoch in range(1, epochs + 1)
+        for split in ("train", "val")
+    ]
+    for place in curves.learning_curves(pd.DataFrame(rows), 3).axes:
+        low, high = place.get_xlim()
+        ticks = [tick for tick in place.get_xticks() if low <= tick <= high]
+        assert ticks == [round(tick) for tick in ticks] and 1 in ticks
+        assert {line.get_marker() for line in place.lines[:2]} == {"o" if epochs == 1 else ""}

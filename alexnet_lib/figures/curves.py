@@ -288,14 +288,17 @@ def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
     figure, axes = new_figure(10, 3.2, 1, 2)
     for split, style, name in (("train", "--", "training, as trained"), ("val", "-", "validation")):
         rows = history[history["split"] == split]
-        axes[0, 0].plot(rows["epoch"], rows["loss"], style, label=name)
-        axes[0, 1].plot(rows["epoch"], 100 * rows["top1"], style, label=name)
+        point = "o" if len(rows) == 1 else ""
+        axes[0, 0].plot(rows["epoch"], rows["loss"], style, marker=point, label=name)
+        axes[0, 1].plot(rows["epoch"], 100 * rows["top1"], style, marker=point, label=name)
     rates = history[history["split"] == "val"].set_index("epoch")["learning_rate"]
     change = rates / rates.shift()
     for epoch in rates.index[change.between(0.05, 0.2)]:
         for place in axes[0]:
             place.axvline(epoch - 0.5, color=PALE, zorder=0)
     level(axes[0, 0], np.log(classes), "a guess", history["epoch"].max())
+    for place in axes[0]:
+        place.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0, 0].set(xlabel="epoch", ylabel="loss (nats)")
     axes[0, 1].set(xlabel="epoch", ylabel="top-1 error (%)", ylim=(0, 100))
     axes[0, 1].legend()
