@@ -21,7 +21,7 @@ from alexnet_lib.evaluation import mean_of
 from alexnet_lib.loader import make_batches
 from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.run_state import RunState
-from alexnet_lib.runs import fast, step
+from alexnet_lib.runs import fast, optimizers, step
 from alexnet_lib.runs.job import Job
 from alexnet_lib.runs.settings import resolve
 from tests.small_runs import NAME, prepare_place, settings
@@ -226,11 +226,19 @@ def test_steps_that_are_replayed_are_the_steps(place, monkeypatch, recipe):
 
 
 def test_steps_before_a_graph_and_after_it_have_the_same_bits(place, monkeypatch):
-    """A run that is taken up begins without a graph, and must not tell."""
+    """A run that is taken up begins without a graph, and must not tell: every step has its rates from float32."""
+
+    def taken(self):
+        rates.extend(group["lr"] for group in self.param_groups)
+        return sgd_step(self)
+
+    rates, sgd_step = [], optimizers.SGD.step
+    monkeypatch.setattr(optimizers.SGD, "step", taken)
     early, late = [(monkeypatch.setattr(step, "EAGER_STEPS", n), losses(place, lambda work: work))[1] for n in (1, 99)]
     assert early[1].replays.ready and not late[1].replays.ready and torch.equal(early[0], late[0])
     for own, theirs in zip(early[1].net.parameters(), late[1].net.parameters(), strict=True):
         assert torch.equal(own, theirs)
+    assert len(rates) >= 24 and {getattr(rate, "dtype", None) for rate in rates} == {torch.float32}
 
 
 def test_every_run_of_one_process_on_a_gpu_has_a_graph(place, monkeypatch):

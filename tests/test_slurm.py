@@ -14,6 +14,7 @@ from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.runs.records import load_checkpoint
 from tests.small_runs import NAME
 from tests.test_launch import wait_for
+from tests.test_processes import alive
 from tests.test_training import done_epochs
 
 SCRIPT = REPOSITORY / "docs" / "imagenet.sbatch"
@@ -152,13 +153,18 @@ def test_torchrun_hands_the_warning_on_and_waits_for_the_checkpoint(cluster, pla
     cluster(
         srun='shift; exec "$@"', torchrun=torchrun, scontrol='case "$1" in show) echo 127.0.0.1;; *) echo "$@";; esac'
     )
-    environment = os.environ | SLURM | {"SLURM_NNODES": "1:1", "SLURM_GPUS_ON_NODE": "2"}
+    environment = os.environ | SLURM | {"SLURM_NNODES": "1:1", "SLURM_GPUS_ON_NODE": "2", "MARK": str(place)}
     command = ["bash", str(SCRIPT), str(place / "two.json")]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment, **options)
     folder = place / "runs" / "train" / "warned"
-    wait_for(lambda: done_epochs(folder) >= 1)
-    process.send_signal(signal.SIGUSR1)
-    said, errors = process.communicate(timeout=120)
+    try:
+        wait_for(lambda: done_epochs(folder) >= 1)
+        process.send_signal(signal.SIGUSR1)
+        said, errors = process.communicate(timeout=120)
+    finally:
+        for pid in alive(place):  # none, unless the warning was not handed on
+            os.kill(pid, signal.SIGKILL)
     assert said.splitlines()[-2:] == ["the run goes back into the queue", "requeue 77"], errors
     assert errors.count("stopped by SIGUSR1; the same command goes on from the last checkpoint") == 2
     progress = json.loads(load_checkpoint(folder)["progress"])
