@@ -5,7 +5,8 @@
 The page is page.html with style.css and five scripts, as they stand in this folder: net.js computes, draw.js draws, and
 page.js, figure.js and touch.js are the picture with its answer, the net, and the controls. What was learned lies in the
 page as base64: weights in half precision, the mean image, some validation pictures as pixels, and training pictures
-with their last hidden layer, among which it looks for neighbours.
+with their last hidden layer, among which it looks for neighbours. The arithmetic is our own: TensorFlow.js would add a
+megabyte and dozens of packages to install for at best a few milliseconds a picture (benchmarks/live.py).
 """
 
 import argparse
@@ -54,6 +55,7 @@ SECTIONS = {
     "answers": ("09_qualitative", "Figure 4, left: eight answers"),
     "neighbours": ("09_qualitative", "Figure 4, right: what lies near"),
     "kernels": ("09_qualitative", "Figure 3: the first layer"),
+    "colours": ("09_qualitative", "Colours in one column, none in the other?"),
 }
 
 

@@ -297,6 +297,7 @@ function start() {
     if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
   });
   new ResizeObserver(drawWires).observe($("figure"));
+  new IntersectionObserver(([answers]) => $("peek").hidden = answers.isIntersecting).observe($("answers"));
   sheet.addEventListener("load", update);
   sheet.src = "data:image/webp;base64," + stored("thumbnails");
   refresh();
