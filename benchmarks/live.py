@@ -42,7 +42,7 @@ TOUCHES = {
     "grey square": "i => { set('side', 16); set('left', 5 * i); }",
     "neighbours by pixels": "i => choose('by', ['pixels', 'features'][i % 2])",
     "another picture": "i => $('gallery').children[i % about.labels.length].click()",
-    "a unit under the pointer": "i => $('figure').querySelectorAll('.maps')[1 + i].dispatchEvent("
+    "a unit under the pointer": "i => $('figure').querySelectorAll('.maps')[1 + i % 14].dispatchEvent("
     "new PointerEvent('pointermove', {pointerType: 'mouse', clientX: 0, clientY: 0}))",
 }
 # from an event to the end of the frame that follows: its tasks, its layout, its painting

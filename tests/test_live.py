@@ -16,6 +16,7 @@ from alexnet_lib import (
     add_colour_noise,
     centre_crops,
     colour_shifts,
+    evenly,
     fit,
     load_net,
     mean_of,
@@ -186,6 +187,8 @@ def test_half_precision_changes_little(made):
     mean = mean_of(stores["train"], record.config["image_size"])
     exact, rounded = (predict(net, stores["val"].images, mean) for net in (load_net(record), halved(load_net(record))))
     assert 0 < (exact - rounded).abs().max() < 5e-3
+    shown = (exact - rounded)[evenly(len(exact), building.SHOWN)].abs().max()
+    assert f"by more than {shown:.2%}" in made["paper"][1].read_text(encoding="utf-8")
 
 
 # ----------------------------------------------------------------------------------------------------- the controls

@@ -27,7 +27,7 @@ from ..architecture import layer_shapes, skeleton
 from ..augmentation import VIEWS, centre_crops
 from ..dataset import Store
 from ..dropout import Dropout
-from ..evaluation import mean_of
+from ..evaluation import mean_of, predict
 from ..normalization import LocalResponseNorm, SpatialResponseNorm
 from ..qualitative import hidden_features
 from ..runs.export import terms_of
@@ -70,10 +70,12 @@ def live(record: Record, destination: Path | None = None, link: Callable[[str, s
         ValueError: a net that the page can't run, damaged weights, or other data under the name.
     """
     destination = destination or record.folder / "live.html"
-    net, stores = halved(load_net(record)), data_of(record)
+    net, stores = load_net(record), data_of(record)
     layers = described(net, record.config)
     shown, known = stores["val"].spread(SHOWN), stores["train"].spread(KNOWN)
     mean = mean_of(stores["train"], record.config["image_size"])
+    exact = predict(net, shown.images, mean)
+    lost = (exact - predict(halved(net), shown.images, mean)).abs().max().item()
     about = {
         "layers": layers,
         "crop": record.config["image_size"],
@@ -101,6 +103,7 @@ def live(record: Record, destination: Path | None = None, link: Callable[[str, s
         about=json.dumps(about).replace("</", "<\\/"),
         data="\n".join(f'<script type="text/plain" id="{k}">{in_base64(v)}</script>' for k, v in binary.items()),
         run=escape(told(record)),
+        lost=f"{lost:.2%}",
         terms=escape(terms_of(record.config["dataset"])),
         **{f"to_{name}": anchor(*place, link) for name, place in SECTIONS.items()},
     )
