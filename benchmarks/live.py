@@ -13,6 +13,7 @@ runs in software, and that row says nothing of a laptop.
 import argparse
 import base64
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -216,6 +217,7 @@ def main(arguments=None) -> int:
         page.wait_for_function("sheet.complete && shown !== null")
         timed, compared = frames(page), ways(page, given.tfjs)
         about = {"browser": f"Chromium {browser.version}", "page_megabytes": round(path.stat().st_size / 1e6, 1)}
+        about["processes_at_work"] = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
         about["parameters"] = page.evaluate("about.layers.reduce((sum, layer) => sum + layer.parameters, 0)")
         browser.close()
     for row in [*timed, *compared]:

@@ -105,7 +105,7 @@ def test_the_readers_own_tiny_imagenet_has_a_page_too_and_what_cannot_be_shown_i
         os.utime(records[name] / "summary.json", (len(records), len(records)))
 
     def write(record, path, link):
-        if record.config["dataset"] == "embedded":
+        if path.name == "live.html":
             raise ValueError("a net of too many weights")
         path.write_text(record.folder.name)
 
