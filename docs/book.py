@@ -24,7 +24,7 @@ from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import part
 from alexnet_lib.live import live
 from alexnet_lib.paths import NOTEBOOKS, runs_dir
-from alexnet_lib.runs.records import Record
+from alexnet_lib.runs.records import Record, read_json
 
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"
@@ -102,9 +102,10 @@ def live_pages(folder: Path, epochs: int) -> dict[str, str]:
     reader's, if there is one.
     """
     records = {"live.html": run_to_look_at("embedded", epochs=epochs)}
-    for path in sorted((runs_dir() / "train").glob("*/summary.json"), key=lambda path: path.stat().st_mtime):
-        if (record := Record.open(path.parent)).config["dataset"] == "tiny_imagenet":
-            records["live-tiny-imagenet.html"] = record  # the newest
+    finished = sorted((runs_dir() / "train").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+    tiny = [path.parent for path in finished if read_json(path.with_name("config.json"))["dataset"] == "tiny_imagenet"]
+    if tiny:
+        records["live-tiny-imagenet.html"] = Record.open(tiny[-1])
     pages = {}
     folder.mkdir(parents=True)
     for name, record in records.items():

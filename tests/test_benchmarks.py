@@ -77,12 +77,21 @@ def test_a_row_holds_medians_over_the_rounds():
 
 
 @pytest.mark.parametrize(
-    ("name", "table"), [("step-128", "step"), ("loader", "loader"), ("preparation", "preparation")]
+    ("name", "table"),
+    [("step-128", "step"), ("loader", "loader"), ("preparation", "preparation"), ("live", "frames"), ("live", "ways")],
 )
 def test_what_is_kept_says_how_it_is_repeated(name, table):
     summary = json.loads((REFERENCE / name / "summary.json").read_text())
     assert (REPOSITORY / summary["command"].split()[1]).is_file() and summary["versions"]["torch"]
     assert len(pd.read_csv(REFERENCE / name / f"{table}.csv")) > 1
+
+
+def test_the_live_page_answers_within_a_tenth_of_a_second():
+    """As kept: the processor time of each kind of touch; and all ways through the net give the same answers."""
+    frames = pd.read_csv(REFERENCE / "live" / "frames.csv").set_index("touch")
+    assert set(frames.index) == set(script("live").TOUCHES) and frames["processor"].max() < script("live").GOAL
+    ways = pd.read_csv(REFERENCE / "live" / "ways.csv").set_index("way")
+    assert len(ways) > 1 and ways["difference"].max() < 1e-3 and ways["bytes"].idxmin() == "net.js"
 
 
 # ------------------------------------------------------------------------------------------------------ on a GPU

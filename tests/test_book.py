@@ -1,6 +1,7 @@
 """The book: its pages say which run they show, its links lead somewhere, and a browser opens it without the network."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,9 @@ import nbformat
 import pytest
 
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
+from alexnet_lib.training import train
 from tests.small_notebooks import write_notebook
+from tests.small_runs import settings
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 without_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
@@ -91,6 +94,26 @@ def test_the_live_net_is_a_page_whose_controls_lead_into_the_book(built):
         "06_dropout",
         "09_qualitative",
     }
+
+
+def test_the_readers_own_tiny_imagenet_has_a_page_too_and_what_cannot_be_shown_is_left_out(place, monkeypatch, capsys):
+    records = {}
+    for name in ("older", "newer"):
+        records[name] = train(settings(epochs=1, name=name)).folder
+        config = json.loads((records[name] / "config.json").read_text()) | {"dataset": "tiny_imagenet"}
+        (records[name] / "config.json").write_text(json.dumps(config))
+        os.utime(records[name] / "summary.json", (len(records), len(records)))
+
+    def write(record, path, link):
+        if path.name == "live.html":
+            raise ValueError("a net of too many weights")
+        path.write_text(record.folder.name)
+
+    monkeypatch.setattr(book, "live", write)
+    assert book.live_pages(place / "extra", 1) == {"live-tiny-imagenet.html": "3 classes of tiny imagenet pictures"}
+    assert (place / "extra" / "live-tiny-imagenet.html").read_text() == "newer"
+    assert "live.html is left out: a net of too many weights" in capsys.readouterr().err
+    assert 'href="live-tiny-imagenet.html"' in book.index([], {"live-tiny-imagenet.html": "three classes"})
 
 
 def test_an_executed_copy_comes_before_the_committed_one(tmp_path):

@@ -41,6 +41,8 @@ stores = alexnet_lib.load_dataset("embedded32")
 print(len(stores["train"]), stores["train"].folder)
 print(tuple(alexnet_lib.alexnet("code2012", 5, width=0.05, seed=0)(torch.zeros(1, 3, 224, 224)).shape))
 print(runs_dir())
+from alexnet_lib.live.page import HERE, SCRIPTS
+assert all((HERE / name).is_file() for name in ("page.html", "style.css", *SCRIPTS))
 for ask in (lambda: alexnet_lib.load_dataset("embedded"), lambda: reference("x"), alexnet_lib.claims):
     try:
         ask()

@@ -16,6 +16,7 @@ from alexnet_lib import (
     add_colour_noise,
     centre_crops,
     colour_shifts,
+    evenly,
     fit,
     load_net,
     mean_of,
@@ -33,7 +34,7 @@ from tests.small_runs import prepare_place, settings
 from tests.test_book import ARTEFACTS, BROWSER, without_browser
 from tests.test_dataset import photograph
 
-NETS = ("paper", "code2012")
+NETS = ("paper", "code2012", "owt2014")  # in the text; with a norm within maps; one column, no norm, inverted dropout
 FLAGS = ("--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 # the outputs of all layers, the answer and the input, as numbers
 OUTPUTS = """() => {
@@ -53,7 +54,7 @@ def made(tmp_path_factory):
     """For each net: its record and page; each has seen a few pictures of three classes."""
     with pytest.MonkeyPatch.context() as patched:
         prepare_place(tmp_path_factory.mktemp("place"), patched)
-        records = {net: train(settings(net=net, width=0.125, epochs=2)) for net in NETS}
+        records = {net: train(settings(net=net, width=0.125, epochs=1, learning_rate=0.001)) for net in NETS}
         yield {net: (record, live(record)) for net, record in records.items()}
 
 
@@ -186,6 +187,8 @@ def test_half_precision_changes_little(made):
     mean = mean_of(stores["train"], record.config["image_size"])
     exact, rounded = (predict(net, stores["val"].images, mean) for net in (load_net(record), halved(load_net(record))))
     assert 0 < (exact - rounded).abs().max() < 5e-3
+    shown = (exact - rounded)[evenly(len(exact), building.SHOWN)].abs().max()
+    assert f"by more than {shown:.2%}" in made["paper"][1].read_text(encoding="utf-8")
 
 
 # ----------------------------------------------------------------------------------------------------- the controls
@@ -279,9 +282,7 @@ def test_thrown_coins_silence_units_of_the_last_layers(page, torchs):
     net = torchs["paper"].with_layers(lambda name, _: Thrown(masks[name]) if name in masks else None)
     assert_same(after, torchs["paper"].outputs(net=net))
     assert after["outputs"]["relu6"] == before["outputs"]["relu6"]
-    for _ in range(4):
-        page.locator("#throw").click()
-        page.evaluate(FRAME)
+    page.evaluate(f"(async () => {{ for (let i = 0; i < 4; i++) {{ throwCoins(); await {FRAME}; }} }})()")
     assert page.evaluate("state.throws.length") == 5
     assert "Average of 5 thrown nets" in page.locator("#thrown").inner_text()
     page.locator("#again").click()

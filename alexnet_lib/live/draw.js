@@ -41,7 +41,8 @@ const level = value => Math.max(0, Math.min(255, value));
 
 // All the colours once: index 256 is 0, 512 the scale and more, 0 its negative.
 const COLOURS = Uint32Array.from({length: 513}, (_, i) => packed(...i >= 256 ? between(WARM, (i - 256) / 256) : between(COLD, (256 - i) / 256)));
-const colourOf = (value, scale) => COLOURS[Math.round(256 + 256 * Math.max(-1, Math.min(1, value / scale)))];
+// Square roots, so that faint units can be seen beside loud ones.
+const colourOf = (value, scale) => COLOURS[Math.round(256 + 256 * Math.sign(value) * Math.sqrt(Math.min(1, Math.abs(value) / scale)))];
 
 // The size of the largest number.
 function largest(values) {

@@ -53,7 +53,7 @@ function pad(x, [channels, height, width], [, rows, columns]) {
 // What one unit sees, for every place of one group: rows of numbers that lie side by side, to be multiplied by kernels.
 function patchesOf(x, [, height, width], first, channels, layer) {
   const {kernel, stride, padding, shape: [, rows, columns]} = layer;
-  const patches = new Float32Array(rows * columns * channels * kernel * kernel);
+  const patches = new Float32Array((rows * columns + 3) * channels * kernel * kernel);  // see `convolution`
   let i = 0;
   for (let y = 0; y < rows; y++)
     for (let column = 0; column < columns; column++)
@@ -64,6 +64,7 @@ function patchesOf(x, [, height, width], first, channels, layer) {
   return patches;
 }
 
+// Four places at a time, so that a weight is fetched once for four sums; the last places may be less than four.
 function convolution(x, before, layer) {
   const {groups, weight, bias, kernel, shape} = layer;
   const out = new Float32Array(volume(shape)), places = shape[1] * shape[2];
@@ -71,8 +72,21 @@ function convolution(x, before, layer) {
   for (let group = 0; group < groups; group++) {
     const patches = patchesOf(x, before, group * channels, channels, layer);
     for (let map = group * maps; map < (group + 1) * maps; map++)
-      for (let place = 0; place < places; place++)
-        out[map * places + place] = bias[map] + dot(weight, map * length, patches, place * length, length);
+      for (let place = 0; place < places; place += 4) {
+        let a = place * length, b = a + length, c = b + length, d = c + length, s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        for (let i = map * length; i < (map + 1) * length; i++) {
+          const w = weight[i];
+          s0 += w * patches[a++];
+          s1 += w * patches[b++];
+          s2 += w * patches[c++];
+          s3 += w * patches[d++];
+        }
+        const at = map * places + place, left = places - place;
+        out[at] = bias[map] + s0;
+        if (left > 1) out[at + 1] = bias[map] + s1;
+        if (left > 2) out[at + 2] = bias[map] + s2;
+        if (left > 3) out[at + 3] = bias[map] + s3;
+      }
   }
   return out;
 }

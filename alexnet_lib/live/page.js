@@ -51,7 +51,8 @@ function unchanged(outputs, {norm, window: side, activation, silent, seed}) {
   return Object.fromEntries(net.layers.slice(0, first < 0 ? undefined : first).map(layer => [layer.name, outputs[layer.name]]));
 }
 
-// Run the net as it was trained and as it is now, on the picture as it is now.
+// Run the net as it was trained and as it is now, on the picture as it is now. Of views that were there already the
+// answers are kept, so that one more view costs one more run.
 function compute(touched = settings()) {
   const {changes, noise, square, views} = touched, places = placesOf(views), input = place => inputOf(
     state.picture, size, crop, mean, place, noise, square);
@@ -59,13 +60,11 @@ function compute(touched = settings()) {
     const plain = net.run(inputOf(state.picture, size, crop, mean, placesOf(0)[0], {shift: [0, 0, 0], divisor: 1}, null));
     shown = {picture: state.picture, plain, trained: net.probabilities(plain)};
   }
-  const same = !views && !square && noise.shift.every(level => level === 0), answers = [];
-  let outputs, x;
-  for (const place of places) {
-    x = input(place);
-    outputs = net.run(x, changes, same ? unchanged(shown.plain, changes) : {});
-    answers.push(net.probabilities(outputs));
-  }
+  const same = !views && !square && noise.shift.every(level => level === 0), of = JSON.stringify([changes, noise, square, !views]);
+  if (shown.of !== of) Object.assign(shown, {of, kept: []});
+  const x = input(places.at(-1)), outputs = net.run(x, changes, same ? unchanged(shown.plain, changes) : {});
+  const answers = places.map((place, i) => shown.kept[i] ??= net.probabilities(
+    i === places.length - 1 ? outputs : net.run(input(place), changes)));
   const now = classes.map((_, c) => answers.reduce((sum, p) => sum + p[c], 0) / answers.length);
   return Object.assign(shown, {touched, places, answers, input: x, outputs, now});
 }

@@ -5,7 +5,8 @@
 The page is page.html with style.css and five scripts, as they stand in this folder: net.js computes, draw.js draws, and
 page.js, figure.js and touch.js are the picture with its answer, the net, and the controls. What was learned lies in the
 page as base64: weights in half precision, the mean image, some validation pictures as pixels, and training pictures
-with their last hidden layer, among which it looks for neighbours.
+with their last hidden layer, among which it looks for neighbours. The arithmetic is our own: TensorFlow.js would add a
+megabyte and dozens of packages to install for at best a few milliseconds a picture (benchmarks/live.py).
 """
 
 import argparse
@@ -26,7 +27,7 @@ from ..architecture import layer_shapes, skeleton
 from ..augmentation import VIEWS, centre_crops
 from ..dataset import Store
 from ..dropout import Dropout
-from ..evaluation import mean_of
+from ..evaluation import mean_of, predict
 from ..files import write_file
 from ..normalization import LocalResponseNorm, SpatialResponseNorm
 from ..qualitative import hidden_features
@@ -55,6 +56,7 @@ SECTIONS = {
     "answers": ("09_qualitative", "Figure 4, left: eight answers"),
     "neighbours": ("09_qualitative", "Figure 4, right: what lies near"),
     "kernels": ("09_qualitative", "Figure 3: the first layer"),
+    "colours": ("09_qualitative", "Colours in one column, none in the other?"),
 }
 
 
@@ -69,10 +71,12 @@ def live(record: Record, destination: Path | None = None, link: Callable[[str, s
         ValueError: a net that the page can't run, damaged weights, or other data under the name.
     """
     destination = destination or record.folder / "live.html"
-    net, stores = halved(load_net(record)), data_of(record)
+    net, stores = load_net(record), data_of(record)
     layers = described(net, record.config)
     shown, known = stores["val"].spread(SHOWN), stores["train"].spread(KNOWN)
     mean = mean_of(stores["train"], record.config["image_size"])
+    exact = predict(net, shown.images, mean)
+    lost = (exact - predict(halved(net), shown.images, mean)).abs().max().item()
     about = {
         "layers": layers,
         "crop": record.config["image_size"],
@@ -100,6 +104,7 @@ def live(record: Record, destination: Path | None = None, link: Callable[[str, s
         about=json.dumps(about).replace("</", "<\\/"),
         data="\n".join(f'<script type="text/plain" id="{k}">{in_base64(v)}</script>' for k, v in binary.items()),
         run=escape(told(record)),
+        lost=f"{lost:.2%}",
         terms=escape(terms_of(record.config["dataset"])),
         **{f"to_{name}": anchor(*place, link) for name, place in SECTIONS.items()},
     )

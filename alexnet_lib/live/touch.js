@@ -97,7 +97,7 @@ async function sweep() {
     const x = inputOf(state.picture, size, crop, mean, placesOf(0)[0], touched.noise, square);
     drops.push([net.probabilities(net.run(x, touched.changes))[target], square]);
     if (performance.now() - at > 40) {
-      $("heat-says").textContent = `${Math.round(100 * drops.length / places.length)} % done`;
+      $("sweep").textContent = `${Math.round(100 * drops.length / places.length)} % done`;
       await new Promise(done => setTimeout(done));
       at = performance.now();
       if (mine !== sweeping) return;
@@ -115,6 +115,7 @@ async function sweep() {
     cells.fillRect(i % heat.width, Math.floor(i / heat.width), 1, 1);
   });
   context.drawImage(heat, (side - 4) / 2 * zoom, (side - 4) / 2 * zoom, heat.width * 4 * zoom, heat.width * 4 * zoom);
+  $("sweep").textContent = "Slide it over the whole picture";
   const words = `${classes[target]}: ${percent(whole)} uncovered, ${percent(low)} at worst, with the square's corner at row ${top + 1}, column ${left + 1}.`;
   $("heat-says").textContent = words;
   $("heat").setAttribute("aria-label", "Where covering the picture costs the most, in red. " + words);
@@ -297,6 +298,7 @@ function start() {
     if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
   });
   new ResizeObserver(drawWires).observe($("figure"));
+  new IntersectionObserver(([answers]) => $("peek").hidden = answers.isIntersecting).observe($("answers"));
   sheet.addEventListener("load", update);
   sheet.src = "data:image/webp;base64," + stored("thumbnails");
   refresh();
