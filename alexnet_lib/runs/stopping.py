@@ -40,6 +40,8 @@ def interruptible(folder: Path) -> Iterator[None]:
         kind = Stopped if isinstance(stop, Stopped) else Interrupted
         how, left = f"Stopped by {asked[0]}" if asked else "Stopped", whereabouts(folder).partition("; ")[0]
         raise kind(f"{how}: {left}.\nRun it again, with the same settings, to go on.") from None
+    finally:
+        in_time(0)
 
 
 def note_signals() -> None:
@@ -62,6 +64,6 @@ def note_signals() -> None:
 
 
 def in_time(seconds: float) -> None:
-    """Be stopped in so many seconds, where the system has alarms; 0: no more."""
-    if hasattr(signal, "setitimer"):
+    """Be stopped in so many seconds after a signal, where the system has alarms; 0: no more."""
+    if asked and hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
