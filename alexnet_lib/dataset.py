@@ -169,14 +169,14 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     """
     name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
     prepared = _prepared_folder(name, root)
-    if fresh := not is_prepared(name, root):
+    if not is_prepared(name, root):
         _prepare(name, root)
     stores = {split: open_store(prepared / split) for split in _splits(name, root)}
     check_classes({s: store.classes for s, store in stores.items()}, f"{prepared} (remove it to prepare anew)")
     if len({store.size for store in stores.values()}) > 1:
         found = ", ".join(f"{store.folder} has {store.size} pixels a side" for store in stores.values())
         raise ValueError(f"{found}; the splits of a data set have one size: delete one of them and prepare it again")
-    if not fresh and not _is_archive(name, root):
+    if not _is_archive(name, root):
         with suppress(FileNotFoundError):  # the source was removed, for it is not needed any more
             for split, place in _class_folders(name, root).items():
                 require_unchanged(stores[split], *place)

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 REMEDY = "Restore it, or remove it"
 AT_WORK = "at_work"  # a file that is locked while a process works in its folder
 LOOK_SECONDS = 2.0  # longer than anybody takes to look whether one does, also where many share the cores
-SHOWN = 80  # characters of what was found
 
 
 class Damaged(ValueError):
@@ -35,12 +34,12 @@ class Stored(BaseModel):
 
 
 def damage(path, found: str, accepted: str, remedy: str = REMEDY) -> Damaged:
-    return Damaged(f"{path}: {short(found)}; accepted: {accepted}. {remedy}")
+    return Damaged(f"{path}: {short(found)}; accepted: {accepted}. {remedy}".removesuffix(". "))
 
 
 def short(value) -> str:
     text = " ".join((value if isinstance(value, str) else repr(value)).split())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -56,16 +55,10 @@ def read_json(path: Path, kind: type[Stored] | None = None, remedy: str = REMEDY
 
 
 def named_values(where, text: str | bytes, kind: type[Stored] | None = None, remedy: str = REMEDY, loads=json.loads):
-    """The named values that a text holds, as a dictionary.
-
-    Args:
-        where: the text lies, for an error's message.
-        kind: what the values must be.
-        remedy: what a person should do about damage.
-        loads: reads the text.
+    """The dictionary that a text holds, and that lies at a place; `kind` says what it must be, `loads` reads it.
 
     Raises:
-        Damaged: it holds something else.
+        Damaged: it holds something else; the remedy is what a person should do.
     """
     try:
         values = loads(text)
@@ -182,9 +175,7 @@ def at_work(folder: Path, name: str = AT_WORK, patience: float = LOOK_SECONDS) -
     Once let in, look again whether the work is done: another process may just have done it. Where files cannot be
     locked (some Lustre and NFS), it warns, and nothing keeps a second process out.
 
-    Args:
-        name: of the file that is locked.
-        patience: seconds to wait for another process; below 0 for ever.
+    The file `name` is locked there; `patience` is for another process, in seconds, below 0 for ever.
 
     Raises:
         AtWork: another process is at work there.

@@ -19,6 +19,7 @@ import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -44,8 +45,8 @@ PROFILES = Path(__file__).parent / "profiles"
 DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qualitative": ("07_train",)}
 # With pytest's variable a kernel would not record what subprocesses print; MPLBACKEND would hide figures.
 UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
-# otherwise each kernel warns that other users of the machine could listen to it
-QUIET = "--IPKernelApp.log_level=ERROR"
+# otherwise each kernel warns that other users of the machine could listen to it, and one that is ended shows how it was
+QUIET = "--IPKernelApp.log_level=CRITICAL"
 LONGEST_SOCKET = 100  # bytes of a path, to which each channel adds two: macOS takes 103, Linux 107
 SHUTDOWN_SECONDS = 2.0  # for a kernel to end by itself; `in_parallel` gives a process a little longer
 BROKEN = ("failed", "skipped")
@@ -230,7 +231,9 @@ def walk(
     """
     output.mkdir(parents=True, exist_ok=True)
     state_file = output / "state.json"
-    state = read_state(state_file)
+    state = {}
+    with suppress(OSError, ValueError):  # a damaged one has all of them run again
+        state = read_json(state_file)
     pool, code = pool or Here(), sources(library)
     results, stamps, began, waiting, running = {}, {}, {}, [], {}
     built_on = {name: set(dependencies.get(name, ())) & todo.keys() for name in todo}
@@ -301,14 +304,6 @@ def begin_process(parent: int) -> None:
     end_with(parent)
     interrupt_on_signals()
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C comes to all; the parent passes it on
-
-
-def read_state(path: Path) -> dict:
-    """What became of each notebook; nothing if the file cannot be read, so that all of them run again."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return {}
 
 
 def machine() -> dict:

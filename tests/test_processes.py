@@ -123,8 +123,13 @@ def test_what_ends_a_walkthrough_ends_its_kernels(begun, place, number):
     assert len(alive(place)) >= 5  # the command, two that watch, two kernels
     walk.send_signal(number)
     wait_for(lambda: not alive(place), ENDED)
-    assert walk.wait() == (130 if number == signal.SIGTERM else -number)
+    said = walk.communicate()[1].strip()
+    assert walk.returncode == (130 if number == signal.SIGTERM else -number)
     assert list((place / "tmp").iterdir()) == []
+    if number == signal.SIGTERM:
+        kept, how = said.splitlines()
+        assert kept.endswith(f"Stopped: the notebooks that are finished are kept in {place}/runs/walkthrough/own.")
+        assert how == "Give the same command again to go on."
 
 
 def test_jupyterlab_is_on_loopback_alone_wants_its_token_and_takes_its_kernels_along(begun, place):

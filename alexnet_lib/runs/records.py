@@ -220,7 +220,7 @@ def _read_checkpoint(path: Path) -> dict:
     numbers = [value for group in groups for value in group if isinstance(value, Tensor) and value.is_floating_point()]
     if numbers and not are_finite(numbers):
         raise ValueError("it holds weights that are not finite")
-    named_values("its progress", state.get("progress", "{}"), Progress)
+    named_values("its progress", state.get("progress", "{}"), Progress, remedy="")
     return state
 
 

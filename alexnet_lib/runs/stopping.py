@@ -41,6 +41,8 @@ def interruptible(folder: Path) -> Iterator[None]:
         kind = Stopped if isinstance(stop, Stopped) else Interrupted
         how, left = f"Stopped by {asked[0]}" if asked else "Stopped", whereabouts(folder).partition("; ")[0]
         raise kind(f"{how}: {left}.\nRun it again, with the same settings, to go on.") from None
+    finally:
+        in_time(0)
 
 
 def note_signals() -> None:
