@@ -98,11 +98,15 @@ class Store:
         Raises:
             ValueError: not the index of these images.
         """
-        path = self.folder / "index.csv"
-        index, count = pd.read_csv(path, keep_default_na=False), self.meta["images"]
+        path, count = self.folder / "index.csv", self.meta["images"]
+        try:
+            index = pd.read_csv(path, keep_default_na=False)
+            found = f"{len(index)} lines of {', '.join(index)}"
+        except (OSError, ValueError) as error:  # pandas' own errors are of these kinds
+            index, found = pd.DataFrame(), f"no table ({error})"
         if list(index) != ["file", "class", "sha256"] or len(index) != count:
             raise ValueError(
-                f"{path}: {len(index)} lines of {', '.join(index)}; accepted: {count} of file, class, sha256. "
+                f"{path}: {found}; accepted: {count} of file, class, sha256. "
                 f"Delete the folder {self.folder} and prepare it again"
             )
         return index

@@ -171,6 +171,12 @@ def test_an_index_of_other_images_and_a_damaged_picture_are_named(tmp_path, stor
     with open(tmp_path / "store" / "images.jpegs", "r+b") as file:
         file.write(b"no picture")
     store = open_store(tmp_path / "store")
+    for content in (b"", b"file,class,sha256\n\xff,a,\n", b'"'):
+        (tmp_path / "store" / "index.csv").rename(tmp_path / "index.csv")
+        (tmp_path / "store" / "index.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=r"index.csv: no table .*; accepted: 5 of file, class, sha256. Delete"):
+            store.index  # noqa: B018
+        (tmp_path / "index.csv").replace(tmp_path / "store" / "index.csv")
     with pytest.raises(ValueError, match=r"index.csv: 6 lines of file, class, sha256; accepted: 5"):
         store.index  # noqa: B018
     with pytest.raises(ValueError, match=r"images.jpegs: the picture at byte 0 is damaged"):

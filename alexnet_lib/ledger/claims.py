@@ -24,7 +24,7 @@ from scipy.stats import t as student
 
 from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
-from ..runs.records import read_json, write_json
+from ..runs.records import read_json, write_atomically, write_json
 from .measures import MEASURES
 from .page import page
 
@@ -235,17 +235,17 @@ def main(arguments=None) -> int:
             kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
             write_json(VERDICTS, kept | now)
         accepted = accepted_verdicts() if given.check else now
+        if given.csv:
+            write_atomically(given.csv, table.to_csv(index=False, lineterminator="\n").encode())
+        if given.json:
+            write_atomically(given.json, table.to_json(orient="records", indent=1, force_ascii=False).encode())
+        if given.html:
+            write_atomically(given.html, page(table, MEANING).encode())
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     shown = table[["id", "section", "paper", "log2012", "measured", "n", "spread", "verdict", "notebook"]]
     print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
     print("\n" + table["verdict"].value_counts().to_string(header=False))
-    if given.csv:
-        table.to_csv(given.csv, index=False, lineterminator="\n")
-    if given.json:
-        table.to_json(given.json, orient="records", indent=1, force_ascii=False)
-    if given.html:
-        given.html.write_text(page(table, MEANING), encoding="utf-8")
     found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
     if len(found):
         print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))
