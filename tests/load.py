@@ -2,6 +2,7 @@
 
 notebooks    eight of the walkthrough at a time, on whatever cores there are, all end
 pictures     1,000 classes of 130 pictures are prepared by a process that never has more than a gigabyte
+members      an archive of a million empty members is listed within a gigabyte, too
 steps        as many steps as a run of the whole net takes in an hour, of a tiny one: memory does not grow
 
     python -m tests.load [PART ...] [--small] [--keep]      keep writes results/reference/load/
@@ -12,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -72,6 +74,28 @@ def pictures(folder: Path, small: bool) -> dict:
     return {"what": what, "seconds": round(seconds), "peak, MB": round(peak / 1e6), "limit": "1 GiB"}
 
 
+LIST = """
+import sys
+from pathlib import Path
+from alexnet_lib.data.archives import list_place
+print(*map(len, list_place(Path(sys.argv[1]), Path(sys.argv[2]), progress=False)))
+"""
+
+
+def members(folder: Path, small: bool) -> dict:
+    """Half of them are refused, each with its reason."""
+    count = 20_000 if small else 1_000_000
+    with open(folder / "x.tar", "wb") as file:
+        for number in range(count // 2):
+            for name in (f"a/{number}.JPEG", f"../{number}.JPEG"):
+                file.write(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+        file.write(bytes(1024))
+    seconds, peak = run([sys.executable, "-c", LIST, str(folder / "x.tar"), str(folder / "lists")])
+    require(peak < GIGABYTE, f"the list had {peak / 1e6:.0f} MB")
+    row = {"what": f"{count:,} members listed", "seconds": round(seconds), "peak, MB": round(peak / 1e6)}
+    return row | {"limit": "1 GiB"}
+
+
 def steps(folder: Path, small: bool) -> dict:
     """Training, validation, records and checkpoints, twelve steps an epoch."""
     from alexnet_lib import training
@@ -108,7 +132,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-PARTS = {"notebooks": notebooks, "pictures": pictures, "steps": steps}
+PARTS = {"notebooks": notebooks, "pictures": pictures, "members": members, "steps": steps}
 
 
 def main(arguments=None) -> None:
