@@ -30,7 +30,7 @@ from alexnet_lib.paths import REPOSITORY
 
 ENDED = 60  # seconds after which an ended process must be gone; the record has how long it took
 FEW, SEED = 3, 0
-TELLS_THE_TIME = {"seconds", "images_per_second", "waiting_for_data"}  # of summary.json and timing.csv
+TELLS_THE_TIME = {"seconds", "images_per_second", "waiting_for_data", "commit"}  # of summary.json
 OF_THE_CLOCK = {".source.json"}  # names of files that say when, and are made anew
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
