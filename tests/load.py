@@ -55,7 +55,7 @@ def notebooks(folder: Path, small: bool) -> dict:
 
 
 def pictures(folder: Path, small: bool) -> dict:
-    """Each class is one picture under many names. Many are made small: it is their lists that grow with their number."""
+    """Each class is one picture under many names; many are made small, for it is their lists that grow with them."""
     from PIL import Image
 
     classes, each, side = (20, 5, 256) if small else (1000, 130, 32)
