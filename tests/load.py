@@ -11,6 +11,7 @@ steps        as many steps as a run of the whole net takes in an hour, of a tiny
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -30,14 +31,21 @@ FORGOTTEN = 0.3  # of the steps: at the beginning memory is taken that is then u
 
 
 def run(command: list[str], **changes: str) -> tuple[float, float]:
-    """Seconds and peak memory in bytes of a command that must end well."""
-    began, own = time.perf_counter(), os.environ | {"PYTHONPATH": str(REPOSITORY)} | changes
-    process = subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    require(process.returncode == 0, f"{' '.join(command)} ended with {process.returncode}:\n{said[-3000:]}")
-    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Seconds of a command that must end well, and the most memory of its own, in bytes: not that of shared libraries.
+
+    Memory is looked at 50 times a second.
+    """
+    began, peak, own = time.perf_counter(), 0, os.environ | {"PYTHONPATH": str(REPOSITORY)} | changes
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, env=own, stdout=said, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *(1024 * int(kb) for kb in re.findall(r"RssAnon:\s*(\d+) kB", status))])
+            time.sleep(0.02)
+        said.seek(0)
+        what = f"{' '.join(command)} ended with {process.returncode}:\n{said.read()[-3000:]}"
+    require(process.returncode == 0, what)
+    return time.perf_counter() - began, peak
 
 
 def require(holds: bool, what: str) -> None:
@@ -125,11 +133,11 @@ def steps(folder: Path, small: bool) -> dict:
 
 
 def resident() -> int:
-    """What this process has in memory now, in bytes."""
+    """What this process has in memory now of its own, in bytes."""
     import gc
 
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 1024 * int(re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 PARTS = {"notebooks": notebooks, "pictures": pictures, "members": members, "steps": steps}
