@@ -18,7 +18,7 @@ test baseline: export OMP_NUM_THREADS := 1
 PYTEST := $(RUN) -m pytest -q -n auto --maxprocesses 4
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300
 
-.PHONY: walkthrough test lab book bench gpu-check evidence baseline clean
+.PHONY: walkthrough test lab book bench gpu-check evidence baseline kill-matrix fuzz clean
 .DELETE_ON_ERROR:
 
 walkthrough: $(INSTALLED)
@@ -53,6 +53,16 @@ evidence: $(INSTALLED)
 # Runs the notebooks as they are and commits nothing: look at `git diff` afterwards.
 baseline: $(INSTALLED)
 	$(RUN) tests/baseline.py --run notebooks/*.ipynb
+
+# What is killed at random moments and begun again ends with the same bytes: an hour or two.
+kill-matrix: $(INSTALLED)
+	$(RUN) -m tests.kill_matrix --moments 50
+
+# More than 100,000 altered files, and again as many that atheris chooses where it is installed, which pyproject.toml
+# does not ask for.
+fuzz: $(INSTALLED)
+	$(RUN) -m tests.fuzz --inputs 4700
+	@if $(RUN) -c "import atheris" 2>/dev/null; then set -e; for target in archive claims.toml configuration "raw meta.json"; do $(RUN) -m tests.fuzz --atheris "$$target" --inputs 25000; done; else echo "atheris is not installed: no inputs of its choice"; fi
 
 # What was trained (runs/) and prepared (data/) stays.
 clean:

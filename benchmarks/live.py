@@ -23,10 +23,11 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from alexnet_lib.experiments.trained import run_to_look_at
+from alexnet_lib.files import write_json
 from alexnet_lib.live import live
 from alexnet_lib.live.page import HERE
 from alexnet_lib.paths import REFERENCE
-from alexnet_lib.runs.records import provenance, write_json, write_table
+from alexnet_lib.runs.records import provenance, write_table
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROUNDS = 24

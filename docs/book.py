@@ -24,7 +24,7 @@ from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import part
 from alexnet_lib.live import live
 from alexnet_lib.paths import NOTEBOOKS, runs_dir
-from alexnet_lib.runs.records import Record, read_json
+from alexnet_lib.runs.records import Record
 
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"

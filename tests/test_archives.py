@@ -35,6 +35,15 @@ def test_a_damaged_list_is_made_anew(tmp_path, damage):
     assert list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False) == whole
 
 
+def test_a_list_with_another_digit_is_made_anew(tmp_path):
+    """A picture would be read from another place."""
+    (tmp_path / "x.tar").write_bytes(tar(train()))
+    whole = list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)
+    path, place = tmp_path / "lists" / "x.tar.json", str(whole[0][0].offset)
+    path.write_text(path.read_text().replace(f", {place}]", f", {place[::-1]}]"))
+    assert list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False) == whole
+
+
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_what_systems_leave_behind_is_no_picture(tmp_path, unpacked):
     """macOS packs a ._NAME beside each file that has attributes: it must not stand in for a missing picture."""

@@ -310,6 +310,19 @@ def test_the_ledger_is_exported(table, monkeypatch, tmp_path):
     assert rows[0]["measured"] is None  # the first needs ImageNet
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "html"])
+def test_an_export_is_whole_or_not_there(table, monkeypatch, tmp_path, capsys, kind):
+    """Others may be reading the file that is there."""
+    monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
+    (tmp_path / f"a.{kind}").write_text("old")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(SystemExit):
+            main([f"--{kind}", str(tmp_path / f"a.{kind}")])
+    assert f"a.{kind}" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(f"a.{kind}", "old")]
+
+
 def test_a_page_needs_nothing_but_itself(table, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "claims", lambda notebook=None: table)
     main(["--html", str(tmp_path / "a.html")])

@@ -336,6 +336,14 @@ def test_a_kit_with_damaged_fields_is_an_error_that_names_it(of2012, field, valu
         listed(of2012)
 
 
+def test_a_meta_mat_on_which_scipy_ends_its_process_is_an_error(of2012):
+    damaged = bytearray(meta_mat(2012))
+    damaged[384] = 14  # it says that a matrix follows
+    (of2012 / f"{KIT2012}.tar.gz").write_bytes(tar([(f"{KIT2012}/data/meta.mat", bytes(damaged))], True))
+    with pytest.raises(ValueError, match=f"meta.mat of .*{KIT2012}.tar.gz cannot be read"):
+        listed(of2012)
+
+
 def test_as_many_pictures_as_the_contest_has(of2012):
     pictures = flat(2012, "val", truth(FEW, 2)[0])
     for entries in (pictures[1:], [*pictures[1:], ("val/ILSVRC2012_val_00000009.JPEG", picture(0))]):

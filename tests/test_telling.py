@@ -316,6 +316,16 @@ def test_remedies_are_named_once():
     assert launch.with_remedies("no room") == "no room"
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_job_that_is_stopped_before_it_listens_has_not_failed(monkeypatch, tmp_path, asked):
+    job = SimpleNamespace(poll=lambda: -signal.SIGTERM, returncode=-signal.SIGTERM)
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda *_, **__: job)
+    monkeypatch.setattr(stopping, "asked", ["SIGTERM"] * asked)
+    with pytest.raises(Stopped if asked else JobFailed, match="stopped by a signal|ended with code -15"):
+        launch.torchrun(1, "columns", logs=tmp_path / "logs")
+    assert (tmp_path / "logs").exists() != asked
+
+
 def test_stop_in_a_notebook_says_in_two_lines_what_is_kept(place, monkeypatch):
     """And the same cell, run again, ends with the same record."""
     from IPython.core.interactiveshell import InteractiveShell

@@ -5,6 +5,7 @@ archive that ends early or is damaged in the middle is an error; Python's tarfil
 """
 
 import gzip
+import hashlib
 import json
 import tarfile
 import zlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from ..files import read_json, write_file
+from ..files import write_file
 from ..progress import progress_bar
 from .sources import SourceFile, is_junk, readable
 
@@ -36,14 +37,20 @@ def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile
         return _list_folder(place)
     saved, status = lists / f"{place.name}.json", place.stat()
     stamp = [str(place), status.st_size, status.st_mtime_ns]
-    with suppress(OSError, ValueError, KeyError, TypeError):  # no list yet, a damaged one, or another's
-        if (known := read_json(saved))["stamp"] == stamp:
+    with suppress(OSError):  # no list yet
+        digest, _, text = saved.read_bytes().partition(b"\n")
+        if digest == _digest(text) and (known := json.loads(text))["stamp"] == stamp:
             return [SourceFile(name, -1, place, size, start) for name, size, start in known["files"]], known["refused"]
     files, refused = _list_archive(place, progress)
     lists.mkdir(parents=True, exist_ok=True)
     listed = {"stamp": stamp, "refused": refused, "files": [(file.name, file.size, file.offset) for file in files]}
-    write_file(saved, json.dumps(listed).encode())
+    text = json.dumps(listed).encode()
+    write_file(saved, _digest(text) + b"\n" + text)
     return files, refused
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
 
 
 def read_texts(kit: Path, folder: str) -> dict[str, bytes]:

@@ -9,15 +9,16 @@ own numbers serve only to read its truth files.
 
 import csv
 import hashlib
+import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from . import parquet
 from .archives import list_place, read_texts
@@ -36,6 +37,15 @@ HOW_TO_GET = (
     "sign in at image-net.org, fetch what is missing, and put it there as it is. Kaggle's copy, with ILSVRC and "
     f"{SOLUTION}, and Hugging Face's, train-*.parquet and validation-*.parquet, are read as they are, too"
 )
+
+READER = """
+import io, json, sys
+from numpy import atleast_1d
+from scipy.io import loadmat
+synsets = atleast_1d(loadmat(io.BytesIO(sys.stdin.buffer.read()), squeeze_me=True)["synsets"])
+fields = set(sys.argv[1:]) & set(synsets.dtype.names or ())
+print(json.dumps([{field: str(synset[field]) for field in fields} for synset in synsets]))
+"""
 
 
 @dataclass(frozen=True)
@@ -296,27 +306,35 @@ def _kit(contest: Contest, folder: Path) -> Path | None:
 
 def _read_devkit(contest: Contest, folder: Path) -> Devkit:
     """The development kit in `folder`; a ValueError says if it is another year's, or not a whole one."""
-    from scipy.io import loadmat  # here, because few need it
-
     place, number = _kit(contest, folder), f"ILSVRC{contest.year}_ID"
     texts = read_texts(place, "data")
     if "meta.mat" not in texts:
         raise ValueError(_wrong_devkit(contest, place, "it has no data/meta.mat"))
     try:
-        synsets = np.atleast_1d(loadmat(BytesIO(texts["meta.mat"]), squeeze_me=True)["synsets"])
-        fields = synsets.dtype.names or ()
-        leaves = [synset for synset in synsets if number in fields and int(synset["num_children"]) == 0]
+        synsets = _synsets(texts["meta.mat"], number)
+        leaves = [synset for synset in synsets if number in synset and int(synset["num_children"]) == 0]
         kit = Devkit(
-            {int(synset[number]): str(synset["WNID"]) for synset in leaves},
-            {str(synset["WNID"]): str(synset["words"]) for synset in leaves},
-            {str(synset["WNID"]): int(synset["num_train_images"]) for synset in leaves},
+            {int(synset[number]): synset["WNID"] for synset in leaves},
+            {synset["WNID"]: synset["words"] for synset in leaves},
+            {synset["WNID"]: int(synset["num_train_images"]) for synset in leaves},
             texts,
         )
-    except Exception as error:  # scipy raises nearly anything on damaged bytes
+    except (ValueError, KeyError) as error:
         raise ValueError(f"meta.mat of {place} cannot be read: {error}") from None
-    if number not in fields:
+    if not any(number in synset for synset in synsets):
         raise ValueError(_wrong_devkit(contest, place, f"its meta.mat has no {number}"))
     return kit
+
+
+@lru_cache(maxsize=4)
+def _synsets(data: bytes, number: str) -> list[dict[str, str]]:
+    """The synsets in a meta.mat. Another process reads them, for on some damaged bytes scipy ends its process."""
+    command = [sys.executable, "-c", READER, number, "num_children", "WNID", "words", "num_train_images"]
+    done = subprocess.run(command, input=data, capture_output=True)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").splitlines() or [f"its reader ended with code {done.returncode}"]
+        raise ValueError(lines[-1])
+    return json.loads(done.stdout)
 
 
 def _wrong_devkit(contest: Contest, place: Path, why: str) -> str:

@@ -8,6 +8,8 @@ import re
 import threading
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -86,7 +88,13 @@ def _less(missing: int) -> str:
     return "few" if missing > 0 else "many"
 
 
-def _open(path: Path):
+@contextmanager
+def _open(path: Path) -> Iterator:
+    """An open file.
+
+    Raises:
+        ValueError: it is damaged, as far as it is read in the block.
+    """
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile  # here, because few need it
@@ -96,15 +104,15 @@ def _open(path: Path):
             "alexnet-walkthrough[parquet]"
         ) from None
     try:
-        return ParquetFile(path)
-    except (ArrowException, OSError) as error:
+        with ParquetFile(path) as file:
+            yield file
+    except (ArrowException, OSError, UnicodeError) as error:
         raise ValueError(f"{path} is damaged or not a whole copy: {error}") from None
 
 
 def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]:
     """Of a file: the names of its classes, and of each row the label, the picture's name, and about its bytes."""
-    file = _open(path)
-    with file:
+    with _open(path) as file:
         schema, metadata = file.schema, file.metadata
         kinds = {schema.column(i).path: (i, schema.column(i).physical_type) for i in range(len(schema))}
         if wrong := [name for name, accepted in WANTED.items() if kinds.get(name, (0, ""))[1] not in accepted]:
@@ -113,13 +121,15 @@ def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]
             )
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         table = file.read(["label", "image.path"])
+        labels = [-1 if label is None else label for label in table["label"].to_pylist()]
+        paths = [image and image["path"] for image in table["image"].to_pylist()]
+    if (count := sum(group.num_rows for group in groups)) != len(labels):
+        raise ValueError(f"{path} is damaged or not a whole copy: {len(labels)} rows, and {count} by its row groups")
     sizes = [g.column(kinds["image.bytes"][0]).total_uncompressed_size // max(1, g.num_rows) for g in groups]
     try:
         names = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
     except (ValueError, KeyError, TypeError):  # made by something else
         names = []
-    labels = [-1 if label is None else label for label in table["label"].to_pylist()]
-    paths = [image and image["path"] for image in table["image"].to_pylist()]
     return names, labels, paths, [size for g, size in zip(groups, sizes, strict=True) for _ in range(g.num_rows)]
 
 
@@ -134,11 +144,7 @@ def _starts(path: Path) -> list[int]:
 @lru_cache(maxsize=4)
 def _group(path: Path, group: int):
     """The bytes of the pictures of a row group."""
-    from pyarrow import ArrowException
-    from pyarrow.compute import struct_field
+    with _open(path) as file:
+        from pyarrow.compute import struct_field
 
-    try:
-        with _open(path) as file:
-            return struct_field(file.read_row_group(group, ["image.bytes"])["image"], "bytes")
-    except (ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged in row group {group}: {error}") from None
+        return struct_field(file.read_row_group(group, ["image.bytes"])["image"], "bytes")

@@ -113,7 +113,7 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class Prepared(NamedTuple):
-    """What became of a file: an image, or the reason why not."""
+    """What became of a file: an image, until it is summed up, or the reason why not."""
 
     sha256: str | None
     reason: str | None = None
@@ -151,8 +151,9 @@ def _prepare_group(files: list[SourceFile], size: int, form: str) -> Group:
     total = np.zeros((size, size, 3), np.uint16)
     for image in images:
         total += image
-    together = [np.concatenate(images)] if size < SMALL and images else images
-    return Group(done, total, sum(map(colour_products, together), np.zeros((3, 3))))
+    together = [np.concatenate(images)] if size < SMALL and images else images  # a call takes longer than its work
+    products = sum(map(colour_products, together), np.zeros((3, 3)))
+    return Group([one._replace(image=None) for one in done], total, products)  # of a JPEG the bytes alone are waiting
 
 
 # ------------------------------------------------------------------------------------------------ from files to a store

@@ -107,10 +107,11 @@ def torchrun(
                 if job.poll() is None:  # the caller was interrupted
                     job.terminate()
                     job.wait()
-        if job.returncode == GO_ON:
-            raise Stopped
+        said = (folder / "log").read_text(encoding="utf-8").strip()
+        if job.returncode == GO_ON or stopping.asked and job.returncode and not said:  # it may not have begun to listen
+            raise Stopped("stopped by a signal")
         if job.returncode:
-            said = (folder / "log").read_text(encoding="utf-8").strip() or f"the job ended with code {job.returncode}"
+            said = said or f"the job ended with code {job.returncode}"
             if logs is not None:
                 shutil.copytree(
                     folder, logs, ignore=lambda _, names: {n for n in names if n == "store"}, dirs_exist_ok=True
