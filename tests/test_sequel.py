@@ -36,6 +36,19 @@ def test_the_runs_differ_in_the_net_alone(place):
     assert (one.width, one.image_size) == (other.width, other.image_size) == (0.25, 64)
 
 
+def test_each_variant_changes_one_thing(place):
+    store = load_dataset(NAME)["train"]
+    plain, *others = (
+        resolve(sequel.settings_of(f"GoogLeNet{variant}", NAME, 4, 3), store)
+        for variant in ("", ", no auxiliaries", ", batch norm", ", batch norm, no auxiliaries")
+    )
+    different = [{n for n in vars(plain) if getattr(plain, n) != getattr(run, n)} - {"name"} for run in others]
+    assert different == [{"without"}, {"normalization"}, {"without", "normalization"}]
+    assert len({path.name for run in sequel.RUNS for path in [sequel.folder_of(run, "embedded", 0)]}) == len(
+        sequel.RUNS
+    )
+
+
 def test_the_long_runs_of_alexnet_are_those_of_the_ablations():
     assert sequel.folder_of("AlexNet", "embedded", 1).name == "ablation-baseline-embedded-seed1"
     assert sequel.folder_of("AlexNet", "cifar10", 1).name == "sequel-alexnet-long-cifar10-seed1"

@@ -61,7 +61,7 @@ def _follow(rows: list[dict], module: str, name: str, layer: nn.Module, shape: t
     for part in parts:
         seen, shape = shape, shape_after(part, shape)
         if isinstance(part, nn.Conv2d | nn.Linear):
-            narrows = len(parts) > 2 and name != "pool" and part is parts[0]
+            narrows = len(parts) > 3 and name != "pool" and part is parts[0]
             weights = part.weight.numel()
             row = {"module": module, "layer": f"{name}, narrowing" if narrows else name, "input": seen, "output": shape}
             row |= {"weights": weights, "parameters": weights + part.bias.numel()}
