@@ -40,10 +40,10 @@ def test_each_variant_changes_one_thing(place):
     store = load_dataset(NAME)["train"]
     plain, *others = (
         resolve(sequel.settings_of(f"GoogLeNet{variant}", NAME, 4, 3), store)
-        for variant in ("", ", no auxiliaries", ", batch norm", ", batch norm, no auxiliaries")
+        for variant in ("", ", no auxiliaries", ", batch norm", ", batch norm, 5 × rate")
     )
     different = [{n for n in vars(plain) if getattr(plain, n) != getattr(run, n)} - {"name"} for run in others]
-    assert different == [{"without"}, {"normalization"}, {"without", "normalization"}]
+    assert different == [{"without"}, {"normalization"}, {"normalization", "learning_rate"}]
     assert len({path.name for run in sequel.RUNS for path in [sequel.folder_of(run, "embedded", 0)]}) == len(
         sequel.RUNS
     )

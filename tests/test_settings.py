@@ -119,7 +119,10 @@ def test_absurd_values_are_refused_with_what_is_accepted(kind, values, message):
         ({"learning_rate": "1e-3"}, "a number, not a word: 1.0e-3 in YAML"),
         ({"epochs": "90"}, "a number, not a word: 90 in YAML"),
         ({"without": "None"}, "without = 'None'; accepted is None (not the word 'None': None in Python"),
-        ({"normalization": "null"}, "accepted is 'own', 'lrn' or 'batch', or None (not the word 'null': None in Python"),
+        (
+            {"normalization": "null"},
+            "accepted is 'own', 'lrn' or 'batch', or None (not the word 'null': None in Python",
+        ),
     ],
 )
 def test_what_papermill_and_yaml_make_of_a_value_is_explained(values, hint):
