@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from alexnet_lib.columns import own_column
 from alexnet_lib.distortions import many_views
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import predict
+from alexnet_lib.figures import googlenet as figures
 from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
 from alexnet_lib.normalization import LocalResponseNorm
 from alexnet_lib.runs.job import Job
@@ -208,6 +210,33 @@ def test_batch_normalisation_follows_every_convolution_and_replaces_the_other(ne
 def test_the_same_seed_gives_the_same_weights():
     one, other = (googlenet(7, seed=3, **SMALL).state_dict() for _ in range(2))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# -------------------------------------------------------------------------------------------------------- figures
+
+
+def test_saved_weights_are_drawn_to_scale_and_named():
+    figure = figures.saved(tables.reductions().iloc[:2])
+    bars = [bar.get_width() for bar in figure.axes[1].patches]
+    assert np.allclose(bars[:3], [0.1536, 0.6144, 0.015872])
+    assert "9.7×" in [text.get_text().strip() for text in figure.axes[1].texts]
+    assert "Rows: 3a; 3b" in figure.alt
+
+
+def test_large_differences_of_table_1_are_written_beside_their_marks():
+    off = pd.DataFrame({"parameters": [-70.6, 1.0], "multiply-adds": [0.2, 6.0]}, index=["conv1", "inception5a"])
+    figure = figures.printed(off)
+    assert [text.get_text().strip() for text in figure.axes[0].texts] == ["−71 %", "+6 %"]
+
+
+def test_gradients_and_variants_name_their_lines():
+    sizes = pd.Series({"conv2_reduce": 1.0, "inception3a": 0.1})
+    figure = figures.gradients({"one rule": {"main loss": sizes, "batch norm": 2 * sizes}})
+    assert figure.axes[0].get_yscale() == "log" and "main loss; batch norm" in figure.alt
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1 × 1", "3a"]
+    table = pd.DataFrame({0: [90.0, 80.0], 1: [95.0, 70.0]}, index=[1, 2])
+    figure = figures.variants({"AlexNet": table}, 96, "epoch", "error")
+    assert figure.axes[0].lines[2].get_ydata().tolist() == [92.5, 75.0] and "AlexNet (2)" in figure.alt
 
 
 # ---------------------------------------------------------------------------------------------------- in the loop
