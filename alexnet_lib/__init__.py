@@ -42,7 +42,7 @@ NAMES = {
     "distortions": "cut_areas distort draw_areas draw_distortions many_views scales_for",
     "dropout": "Dropout",
     "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
-    "inception": "INCEPTIONS googlenet",
+    "inception": "INCEPTIONS Inception googlenet",
     "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less rate_factor recipe",
     "ledger.claims": "Claim READERS accepted_verdicts changes claims measure verdict",
     "loader": "ahead make_batches",

@@ -192,6 +192,8 @@ def with_initial_weights(net: nn.Module, rule: str, seed: int | None) -> nn.Modu
     for layer in net.modules():
         for name, weight in list(layer.named_parameters(recurse=False)):
             setattr(layer, name, nn.Parameter(torch.empty(weight.shape)))
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.to_empty(device="cpu").reset_parameters()
     return initialise(net, rule, int(torch.randint(2**31, ())) if seed is None else seed)
 
 

@@ -2,8 +2,8 @@
 
 Nine Inception modules: four branches see the same maps through windows of 1, 3 and 5 and through pooling, and 1 × 1
 convolutions narrow what the wide windows see. LRN after the first pool and the second convolution, no batch
-normalisation, no hidden fully connected layer, two auxiliary classifiers in training only. Sections are those of that
-paper; where it is silent, the model released for Caffe decides (bvlc_googlenet).
+normalisation unless asked for, no hidden fully connected layer, two auxiliary classifiers in training only. Sections
+are those of that paper; where it is silent, the model released for Caffe decides (bvlc_googlenet).
 """
 
 from collections import OrderedDict
@@ -55,6 +55,7 @@ ORDER = (
 # maps, window, stride
 STEM = {"conv1": (64, 7, 2), "conv2_reduce": (64, 1, 1), "conv2": (192, 3, 1)}
 POOLS = ("pool1", "pool2", "pool3", "pool4")
+AUXILIARIES = "auxiliaries"  # both together, for `without`
 HEADS = ("inception4a", "inception4d")  # what the auxiliary classifiers look at
 HEAD_WINDOW, HEAD_STRIDE, HEAD_MAPS, HEAD_UNITS, HEAD_DROPOUT = 5, 3, 128, 1024, 0.7
 DROPOUT = 0.4
@@ -68,29 +69,32 @@ class Inception(nn.Module):
         seen: C.
         branches: maps of the branches.
         reduced: False for the naive module (Figure 2a): the wide windows see all maps, the pooled ones go through.
+        batch: whether a batch normalisation stands between each convolution and its ReLU.
     """
 
-    def __init__(self, seen: int, branches: Branches, reduced: bool = True):
+    def __init__(self, seen: int, branches: Branches, reduced: bool = True, batch: bool = False):
         super().__init__()
-        b = branches
+        b, convolutions = branches, partial(_convolutions, batch=batch)
         if reduced:
-            self.one = _convolutions((seen, b.one, 1))
-            self.three = _convolutions((seen, b.reduce3, 1), (b.reduce3, b.three, 3))
-            self.five = _convolutions((seen, b.reduce5, 1), (b.reduce5, b.five, 5))
-            self.pool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), *_convolutions((seen, b.pool, 1)))
+            self.one = convolutions((seen, b.one, 1))
+            self.three = convolutions((seen, b.reduce3, 1), (b.reduce3, b.three, 3))
+            self.five = convolutions((seen, b.reduce5, 1), (b.reduce5, b.five, 5))
+            self.pool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), *convolutions((seen, b.pool, 1)))
         else:
-            self.one, self.three = _convolutions((seen, b.one, 1)), _convolutions((seen, b.three, 3))
-            self.five, self.pool = _convolutions((seen, b.five, 5)), nn.MaxPool2d(3, 1, padding=1)
+            self.one, self.three = convolutions((seen, b.one, 1)), convolutions((seen, b.three, 3))
+            self.five, self.pool = convolutions((seen, b.five, 5)), nn.MaxPool2d(3, 1, padding=1)
         self.maps = b.one + b.three + b.five + (b.pool if reduced else seen)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.one(x), self.three(x), self.five(x), self.pool(x)], 1)
 
 
-def _convolutions(*sizes: tuple[int, int, int]) -> nn.Sequential:
+def _convolutions(*sizes: tuple[int, int, int], batch: bool) -> nn.Sequential:
     """Convolutions that keep the side, each with its ReLU; (maps in, maps out, window)."""
-    layers = [(nn.Conv2d(seen, maps, k, padding=k // 2), nn.ReLU()) for seen, maps, k in sizes]
-    return nn.Sequential(*(layer for pair in layers for layer in pair))
+    layers = []
+    for seen, maps, k in sizes:
+        layers += [nn.Conv2d(seen, maps, k, padding=k // 2), *([nn.BatchNorm2d(maps)] if batch else []), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 class GoogLeNet(nn.Module):
@@ -128,7 +132,10 @@ def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = N
     Changes:
         width: a factor on the maps and units of every layer but the last.
         image_size: side of the square input in pixels.
-        without: a pool to leave out, "pool1" to "pool4", so that small pictures last through all layers.
+        without: a pool to leave out, "pool1" to "pool4", so that small pictures last through all layers; "auxiliaries";
+            or both, separated by a space.
+        normalization: "own" for the two LRNs as published, "batch" for a batch normalisation behind every convolution
+            instead (Ioffe & Szegedy 2015). Replicas of a job each take the statistics of their own part of a batch.
         reduced: False for naive modules, without the 1 × 1 convolutions that narrow (§4).
 
     Raises:
@@ -144,20 +151,32 @@ class Changes:
     width: float = 1.0
     image_size: int = 224
     without: str | None = None
+    normalization: str | None = "own"
     reduced: bool = True
 
 
 def skeleton(num_classes: int = 1000, aux: bool = True, **changes) -> GoogLeNet:
     """The net that `googlenet` builds, with its layers and shapes but without memory for its weights."""
     changes = changes_of(Changes, changes)
-    if changes.without not in (None, *POOLS):
-        raise ValueError(f"without = {changes.without!r}; accepted for googlenet are None, {', '.join(POOLS)}")
+    left_out = (changes.without or "").split()
+    if not {*left_out} <= {*POOLS, AUXILIARIES}:
+        accepted = ", ".join((*POOLS, AUXILIARIES))
+        raise ValueError(f"without = {changes.without!r}; accepted for googlenet are None, {accepted}")
+    if changes.normalization not in ("own", "batch"):
+        raise ValueError(f"normalization = {changes.normalization!r}; accepted for googlenet are own, batch")
     check_sizes(num_classes, changes)
-    names = [name for name in ORDER.split() if name != changes.without]
+    names = [name for name in ORDER.split() if name not in left_out]
+    if changes.normalization == "batch":
+        pairs = [(name, f"batch_{name}") if name in STEM else (name,) for name in names if not name.startswith("norm")]
+        names = [name for pair in pairs for name in pair]
     make = partial(_layer, num_classes=num_classes, changes=changes)
     with torch.device("meta"):
         layers, shapes = stacked(names, make, changes.image_size)
-        heads = {name: _auxiliary(shapes[name], num_classes, changes) for name in HEADS if aux}
+        heads = {
+            name: _auxiliary(shapes[name], num_classes, changes)
+            for name in HEADS
+            if aux and AUXILIARIES not in left_out
+        }
         net = GoogLeNet(layers, heads)
     check_weights(net, num_classes, changes)
     return net
@@ -170,11 +189,13 @@ def _layer(name: str, shape: tuple[int, ...], num_classes: int, changes: Changes
         return nn.Conv2d(shape[0], scaled(maps, changes.width), kernel, stride, kernel // 2)
     if name in INCEPTIONS:
         branches = Branches(*(scaled(maps, changes.width) for maps in astuple(INCEPTIONS[name])))
-        return Inception(shape[0], branches, changes.reduced)
+        return Inception(shape[0], branches, changes.reduced, changes.normalization == "batch")
     if name in POOLS:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
     if name.startswith("norm"):
         return LocalResponseNorm("caffe")
+    if name.startswith("batch"):
+        return nn.BatchNorm2d(shape[0])
     return {
         "mean5": lambda: nn.AvgPool2d(shape[1]),
         "flatten": nn.Flatten,
@@ -193,10 +214,12 @@ def _auxiliary(shape: tuple[int, ...], num_classes: int, changes: Changes) -> nn
     maps, units = scaled(HEAD_MAPS, changes.width), scaled(HEAD_UNITS, changes.width)
     pool = nn.AvgPool2d(HEAD_WINDOW, HEAD_STRIDE)
     seen = prod(shape_after(pool, (maps, *shape[1:])))
+    batch = {"batch": nn.BatchNorm2d(maps)} if changes.normalization == "batch" else {}
     return nn.Sequential(
         OrderedDict(
             pool=pool,
             conv=nn.Conv2d(shape[0], maps, 1),
+            **batch,
             relu=nn.ReLU(),
             flatten=nn.Flatten(),
             hidden=nn.Linear(seen, units),

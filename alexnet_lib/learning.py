@@ -139,8 +139,8 @@ def initialise(net: nn.Module, rule: str = "printed", seed: int = 0) -> nn.Modul
 
 
 def learned_layers(net: nn.Module) -> dict[str, nn.Module]:
-    """The layers with weights, by name, in order."""
-    return {name: layer for name, layer in net.named_modules() if hasattr(layer, "weight")}
+    """The layers with weights, by name, in order; a batch normalisation, with a factor a map, is none of them."""
+    return {name: layer for name, layer in net.named_modules() if hasattr(layer, "weight") and layer.weight.dim() > 1}
 
 
 def draw_weights(net: nn.Module, stds: dict[str, float], biases: dict[str, float], seed: int) -> nn.Module:

@@ -155,8 +155,8 @@ class RunState:
 
     def _load(self, progress: dict, saved: dict | None) -> None:
         """Take one's part of a checkpoint that only the first process has read."""
-        job, named = self.job, dict(self.net.named_parameters())
-        averaged = {} if self.average is None else dict(self.average.module.named_parameters())
+        job, named = self.job, self.net.state_dict(keep_vars=True)
+        averaged = {} if self.average is None else self.average.module.state_dict(keep_vars=True)
         kinds = job.as_leader_says(
             saved and {k: {n: t.shape for n, t in saved[k].items()} for k in saved if k != "progress"}
         )

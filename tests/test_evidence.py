@@ -11,6 +11,7 @@ import pytest
 from alexnet_lib.experiments import evidence
 from alexnet_lib.experiments.ablations import VARIANTS
 from alexnet_lib.experiments.evidence import DATASET, PARTS, interval, missing, overview, wanted
+from alexnet_lib.experiments.sequel import folder_of
 
 
 def test_every_run_is_wanted_once():
@@ -42,6 +43,11 @@ def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
             lambda question, settings, seeds, only, folder: asked.update(
                 name=f"{only[0]}-{settings.dataset}-seed{seeds[0]}"
             ),
+        )
+    elif run.experiment == "sequel":
+        monkeypatch.setattr(
+            f"{module}.run_all",
+            lambda dataset, epochs, seeds, only: asked.update(name=folder_of(only[0], dataset, seeds[0]).name),
         )
     else:
         monkeypatch.setattr(

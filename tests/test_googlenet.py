@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from alexnet_lib.columns import own_column
 from alexnet_lib.distortions import many_views
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import predict
+from alexnet_lib.figures import googlenet as figures
 from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
 from alexnet_lib.normalization import LocalResponseNorm
 from alexnet_lib.runs.job import Job
@@ -167,7 +169,12 @@ def test_naive_modules_grow():
     [
         ({"image_size": 64}, r"image_size = 64: 4 × 4 units reach an auxiliary classifier.*without = 'pool1'"),
         ({"without": "conv1"}, "without = 'conv1'; accepted for googlenet are None, pool1, pool2, pool3, pool4"),
-        ({"widht": 1}, "unknown change 'widht'; accepted are width, image_size, without, reduced"),
+        ({"widht": 1}, "unknown change 'widht'; accepted are width, image_size, without, normalization, reduced"),
+        (
+            {"without": "pool3 heads"},
+            "without = 'pool3 heads'; accepted for googlenet are None, pool1, .*, auxiliaries",
+        ),
+        ({"normalization": "lrn"}, "normalization = 'lrn'; accepted for googlenet are own, batch"),
         ({"width": float("inf")}, "width = inf; accepted are numbers above 0, up to 100"),
         ({"image_size": 10**9}, "image_size = 1000000000; accepted are whole numbers above 0"),
         ({"width": 50.0}, r"a net of \d\.\de\+10 weights"),
@@ -179,9 +186,57 @@ def test_impossible_nets_are_refused(changes, message):
         googlenet(10, **changes)
 
 
+def test_auxiliaries_can_be_left_out_beside_a_pool(net):
+    alone = googlenet(7, seed=0, **SMALL | {"without": "pool3 auxiliaries"})
+    assert not alone.heads and alone.layers == net.layers
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in alone.state_dict().items())
+
+
+def test_batch_normalisation_follows_every_convolution_and_replaces_the_other(net):
+    batch = googlenet(7, seed=0, normalization="batch", **SMALL).train()
+    kinds = [type(module).__name__ for module in batch.modules()]
+    assert kinds.count("BatchNorm2d") == kinds.count("Conv2d") == 59 and "LocalResponseNorm" not in kinds
+    own = net.state_dict()
+    same = [name for name in batch.state_dict() if name in own and own[name].shape == batch.state_dict()[name].shape]
+    assert {"conv1.weight", "inception3a.one.0.weight", "fc.weight"} < {*same}
+    assert all(torch.equal(batch.state_dict()[n], own[n]) for n in ("conv1.weight", "inception3a.one.0.weight"))
+    seen = []
+    batch.inception4a.three[1].register_forward_hook(lambda layer, given, out: seen.append(out))
+    batch(torch.rand(8, 3, 64, 64) * 255)
+    assert torch.allclose(seen[0].mean((0, 2, 3)), torch.zeros(seen[0].shape[1]), atol=1e-4)
+    assert (seen[0].std((0, 2, 3)) > 0.9).all() and (batch.batch_conv1.running_mean != 0).any()
+
+
 def test_the_same_seed_gives_the_same_weights():
     one, other = (googlenet(7, seed=3, **SMALL).state_dict() for _ in range(2))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# -------------------------------------------------------------------------------------------------------- figures
+
+
+def test_saved_weights_are_drawn_to_scale_and_named():
+    figure = figures.saved(tables.reductions().iloc[:2])
+    bars = [bar.get_width() for bar in figure.axes[1].patches]
+    assert np.allclose(bars[:3], [0.1536, 0.6144, 0.015872])
+    assert "9.7×" in [text.get_text().strip() for text in figure.axes[1].texts]
+    assert "Rows: 3a; 3b" in figure.alt
+
+
+def test_large_differences_of_table_1_are_written_beside_their_marks():
+    off = pd.DataFrame({"parameters": [-70.6, 1.0], "multiply-adds": [0.2, 6.0]}, index=["conv1", "inception5a"])
+    figure = figures.printed(off)
+    assert [text.get_text().strip() for text in figure.axes[0].texts] == ["−71 %", "+6 %"]
+
+
+def test_gradients_and_variants_name_their_lines():
+    sizes = pd.Series({"conv2_reduce": 1.0, "inception3a": 0.1})
+    figure = figures.gradients({"one rule": {"main loss": sizes, "batch norm": 2 * sizes}})
+    assert figure.axes[0].get_yscale() == "log" and "main loss; batch norm" in figure.alt
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1 × 1", "3a"]
+    table = pd.DataFrame({0: [90.0, 80.0], 1: [95.0, 70.0]}, index=[1, 2])
+    figure = figures.variants({"AlexNet": table}, 96, "epoch", "error")
+    assert figure.axes[0].lines[2].get_ydata().tolist() == [92.5, 75.0] and "AlexNet (2)" in figure.alt
 
 
 # ---------------------------------------------------------------------------------------------------- in the loop
@@ -225,6 +280,23 @@ def test_the_published_recipe_averages_distorts_and_resumes(place):
         train(broken, stop)
     again = load_net(train(broken)).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in state["averaged"].items())
+
+
+def test_running_statistics_survive_an_interruption(place):
+    whole = load_net(train(small(normalization="batch", epochs=2, name="unbroken"))).state_dict()
+
+    class Enough(Exception):
+        pass
+
+    def stop(history):
+        raise Enough
+
+    broken = small(normalization="batch", epochs=2, name="broken")
+    with pytest.raises(Enough):
+        train(broken, stop)
+    again = load_net(train(broken)).state_dict()
+    assert whole["batch_conv1.num_batches_tracked"] == 6
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
 def test_the_average_is_the_mean_of_the_last_steps(place, monkeypatch):

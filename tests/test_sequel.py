@@ -1,5 +1,7 @@
 """GoogLeNet against AlexNet: what the runs are, what is kept of them, and what is read from it."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from alexnet_lib.architecture import skeleton as alexnet_skeleton
@@ -36,6 +38,39 @@ def test_the_runs_differ_in_the_net_alone(place):
     assert (one.width, one.image_size) == (other.width, other.image_size) == (0.25, 64)
 
 
+def test_each_variant_changes_one_thing(place):
+    store = load_dataset(NAME)["train"]
+    plain, *others = (
+        resolve(sequel.settings_of(f"GoogLeNet{variant}", NAME, 4, 3), store)
+        for variant in ("", ", no auxiliaries", ", batch norm", ", batch norm, 5 × rate")
+    )
+    different = [{n for n in vars(plain) if getattr(plain, n) != getattr(run, n)} - {"name"} for run in others]
+    assert different == [{"without"}, {"normalization"}, {"normalization", "learning_rate"}]
+    assert len({path.name for run in sequel.RUNS for path in [sequel.folder_of(run, "embedded", 0)]}) == len(
+        sequel.RUNS
+    )
+
+
+def test_a_race_is_of_small_nets_on_small_pictures_and_one_rate_but_the_fast(place):
+    store = load_dataset(NAME)["train"]
+    runs = {name: resolve(run, store) for name, run in sequel.race(NAME, 1, 2).items()}
+    assert list(runs) == list(sequel.NETS)
+    assert {(run.width, run.image_size, run.seed, run.experiment) for run in runs.values()} == {
+        (0.125, 64, 2, "sequel")
+    }
+    plain, fast = (
+        {run.learning_rate for name, run in runs.items() if ("5 ×" in name) == five} for five in (False, True)
+    )
+    assert len(plain) == len(fast) == 1 and fast.pop() == pytest.approx(5 * plain.pop())
+
+
+def test_a_race_on_large_pictures_leaves_out_no_pool(monkeypatch):
+    monkeypatch.setattr(sequel, "load_dataset", lambda name: {"train": SimpleNamespace(crop=224)})
+    runs = sequel.race("somewhere", 1)
+    assert runs["GoogLeNet"].without is None and runs["GoogLeNet, no auxiliaries"].without == "auxiliaries"
+    assert {run.width for run in runs.values()} == {1.0}
+
+
 def test_the_long_runs_of_alexnet_are_those_of_the_ablations():
     assert sequel.folder_of("AlexNet", "embedded", 1).name == "ablation-baseline-embedded-seed1"
     assert sequel.folder_of("AlexNet", "cifar10", 1).name == "sequel-alexnet-long-cifar10-seed1"
@@ -64,6 +99,13 @@ def test_errors_are_compared_by_seed(kept):
     points = [[100 * r.summary["metrics"]["val"]["1 view"]["top1"] for r in records] for records in runs.values()]
     mean, _, count = sequel.gain("GoogLeNet, fewer epochs", "AlexNet, fewer epochs", NAME, kept)
     assert count == 2 and mean == pytest.approx(sum(points[0]) / 2 - sum(points[1]) / 2)
+
+
+def test_errors_by_epoch_are_those_of_the_histories(kept):
+    tables = sequel.errors_by_epoch(NAME, "short", kept)
+    assert list(tables) == ["AlexNet", "GoogLeNet"] and not sequel.errors_by_epoch(NAME, "long", kept)
+    record = Record.open(kept / "sequel-googlenet-short-embedded-seed1")
+    assert tables["GoogLeNet"].loc[1, 1] == 100 * record.history.query("split == 'val'")["top1"].item()
 
 
 def test_the_table_has_the_net_that_answers_and_all_its_work(kept):

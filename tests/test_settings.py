@@ -125,7 +125,10 @@ def test_absurd_values_are_refused_with_what_is_accepted(kind, values, message):
         ({"epochs": "null"}, "epochs = 'null'; accepted is 'auto', or a valid integer (left out, a parameter has its"),
         ({"seed": None}, "seed = None; accepted is a valid integer (left out, a parameter has its default)"),
         ({"without": "None"}, "without = 'None'; accepted is None (not the word 'None': None in Python"),
-        ({"normalization": "null"}, "accepted is 'own' or 'lrn', or None (not the word 'null': None in Python"),
+        (
+            {"normalization": "null"},
+            "accepted is 'own', 'lrn' or 'batch', or None (not the word 'null': None in Python",
+        ),
     ],
 )
 def test_what_papermill_and_yaml_make_of_a_value_is_explained(values, hint):

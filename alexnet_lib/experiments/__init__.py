@@ -9,7 +9,7 @@ NAMES = {
     "speedup_table",
     "evidence": "effects interval missing",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
-    "sequel": "pair",
+    "sequel": "race",
     "stalls": "outcomes",
     "trained": "full_size_kernels search_seconds",
 }

@@ -22,13 +22,14 @@ from ..study.log2012 import logged_gain
 from .ablations import WORTH, gains, name_of
 from .common import command, command_line, holm
 from .lrn_records import LRN_NETS, LRN_PAIRS
+from .sequel import SHORT_NAMES, folder_of
 
 DATASET, SEEDS = "tiny_imagenet", (0, 1, 2)
 # the paper's batch size and rate, and as many epochs as a pilot run of its own seed asked for: the net must err less on
 # the pictures that it learns from than on new ones, or there would be nothing to regularise
 TINY = f"--dataset {DATASET} --width 0.5 --recipe small --batch-size 128 --learning-rate 0.01 --epochs 30 --speed fast"
 PUBLISHED_EPOCHS = 520  # of the nets of 13 and 11 % on CIFAR-10
-MINUTES = {"ablations": 45, "cifar_experiments": 180}  # a run on one core with bfloat16 units
+MINUTES = {"ablations": 45, "cifar_experiments": 180, "sequel": 8}  # a run on one core with bfloat16 units
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ def wanted() -> list[Wanted]:
         options = f"lrn --epochs {PUBLISHED_EPOCHS} --compiled --precision bf16 --only {net} --seeds {seed}"
         record = f"lrn-{net}-{PUBLISHED_EPOCHS}epochs-seed{seed}"
         runs.append(Wanted(f"CIFAR-10: {net}", record, "cifar_experiments", options))
+    for run, name in SHORT_NAMES.items():
+        for seed in SEEDS if name.endswith("short") or run == "GoogLeNet" else ():
+            options = f"--dataset embedded --only {name} --seeds {seed}"
+            record = folder_of(run, "embedded", seed).name
+            runs.append(Wanted(f"built-in pictures: {run}", record, "sequel", options))
     return runs
 
 

@@ -3,6 +3,8 @@
 Both nets have a quarter of their width and see crops of 64 pixels. There an image costs GoogLeNet about four times as
 many multiply-adds as AlexNet. So each net has a long run, and a short one with a quarter of the epochs. The two short
 runs, or the two long ones, compare equal epochs; GoogLeNet's short and AlexNet's long run compare equal compute.
+What held GoogLeNet back shows where it is trained without auxiliary classifiers, and with batch normalisation, at the
+same rate and at a higher one.
 
     python -m alexnet_lib.experiments.sequel --dataset embedded --seeds 0 1 2
     python -m alexnet_lib.experiments.sequel --dataset imagenette73 --epochs 15 --seeds 0
@@ -18,7 +20,7 @@ import pandas as pd
 
 from ..architecture import skeleton as alexnet_skeleton
 from ..dataset import load_dataset
-from ..inception import skeleton
+from ..inception import AUXILIARIES, skeleton
 from ..paths import REFERENCE
 from ..runs.folder import require_same
 from ..runs.records import Record, keep
@@ -32,18 +34,26 @@ from .common import PICTURES, command, command_line, error_of, spread_of
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
 SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
-# "long": the epochs of AlexNet; "short": as many as make GoogLeNet cost the same
-RUNS = {
-    "AlexNet": ("AlexNet", "long"),
-    "AlexNet, fewer epochs": ("AlexNet", "short"),
-    "GoogLeNet": ("GoogLeNet", "long"),
-    "GoogLeNet, fewer epochs": ("GoogLeNet", "short"),
+# what is asked of each net beyond width, recipe, seed and epochs
+NETS = {
+    "AlexNet": {},
+    "GoogLeNet": {"net": "googlenet", "without": SMALL["without"]},
+    "GoogLeNet, no auxiliaries": {"net": "googlenet", "without": f"{SMALL['without']} {AUXILIARIES}"},
+    "GoogLeNet, batch norm": {"net": "googlenet", "without": SMALL["without"], "normalization": "batch"},
 }
-SHORT_NAMES = {name: f"{net.lower()}-{length}" for name, (net, length) in RUNS.items()}
+# batch normalisation was published with five and thirty times the rate of the plain net; two controls have it without
+for _net in ("GoogLeNet, batch norm", "GoogLeNet", "AlexNet"):
+    NETS[f"{_net}, 5 × rate"] = NETS[_net] | {"learning_rate": 0.03}
+# "long": the epochs of AlexNet; "short": as many as make GoogLeNet cost the same
+RUNS = {f"{net}{more}": (net, length) for net in NETS for more, length in (("", "long"), (", fewer epochs", "short"))}
+SHORT_NAMES = {
+    name: f"{net.lower().replace(',', '').replace(' × ', '-').replace(' ', '-')}-{length}"
+    for name, (net, length) in RUNS.items()
+}
 
 
 def work_of(net: str, classes: int = 24) -> int:
-    """Multiply-adds of a net of RUNS for one image of 64 pixels, without auxiliary classifiers."""
+    """Multiply-adds of a net of NETS for one image of 64 pixels, without auxiliary classifiers and normalisation."""
     width, side = SMALL["width"], SMALL["image_size"]
     if net == "AlexNet":
         table = summarise(alexnet_skeleton("paper", classes, width=width, image_size=side), side)
@@ -57,8 +67,7 @@ def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings
     net, length = RUNS[run]
     if length == "short":
         epochs = max(1, round(epochs * work_of("AlexNet") / work_of("GoogLeNet")))
-    asked = {"dataset": dataset, "width": SMALL["width"], "epochs": epochs, "seed": seed}
-    asked |= {"net": "googlenet", "without": SMALL["without"]} if net == "GoogLeNet" else {}
+    asked = {"dataset": dataset, "width": SMALL["width"], "epochs": epochs, "seed": seed} | NETS[net]
     return TrainSettings(**asked, recipe="small", experiment="sequel")
 
 
@@ -84,11 +93,16 @@ def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = R
                 keep(train(settings).folder, kept.name, folder)
 
 
-def pair(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict[str, TrainSettings]:
-    """The settings of both nets for these pictures: narrow and without a pool where they are small."""
-    run = TrainSettings(dataset=dataset, epochs=epochs, seed=seed, device=device, experiment="sequel")
-    small = load_dataset(dataset)["train"].crop < 2 * SMALL["image_size"]
-    return {"AlexNet": run, "GoogLeNet": dataclasses.replace(run, net="googlenet", without="pool3" if small else None)}
+def race(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict[str, TrainSettings]:
+    """The settings of short runs of the NETS for these pictures; small ones get narrow nets, without a pool."""
+    small, runs = load_dataset(dataset)["train"].crop < 2 * SMALL["image_size"], {}
+    for name, asked in NETS.items():
+        asked = asked | {"learning_rate": 0.02 if "5 ×" in name else 0.004, "width": 0.125 if small else 1.0}
+        if "without" in asked and not small:
+            asked["without"] = asked["without"].removeprefix(SMALL["without"]).strip() or None
+        run = TrainSettings(dataset=dataset, epochs=epochs, seed=seed, device=device, batch_size=16, **asked)
+        runs[name] = dataclasses.replace(run, experiment="sequel")
+    return runs
 
 
 def kept_runs(dataset: str, folder: Path = REFERENCE) -> dict[str, dict[int, Record]]:
@@ -100,7 +114,7 @@ def kept_runs(dataset: str, folder: Path = REFERENCE) -> dict[str, dict[int, Rec
 def compared(folder: Path = REFERENCE) -> dict[str, dict[str, dict[int, Record]]]:
     """`kept_runs` of the data sets with kept runs of both nets, by the name of their pictures."""
     runs = {title: kept_runs(dataset, folder) for dataset, title in PICTURES.items()}
-    return {title: kept for title, kept in runs.items() if {RUNS[name][0] for name in kept} == {"AlexNet", "GoogLeNet"}}
+    return {title: kept for title, kept in runs.items() if {"AlexNet", "GoogLeNet"} <= {RUNS[name][0] for name in kept}}
 
 
 def curve(record: Record) -> pd.DataFrame:
@@ -112,6 +126,16 @@ def curve(record: Record) -> pd.DataFrame:
     an_image = work_of("AlexNet" if record.config["net"] == "paper" else "GoogLeNet", record.summary["classes"])
     work = 3 * an_image * record.summary["images"]["train"] * val["epoch"] / 1e12
     return pd.DataFrame({"epoch": val["epoch"], "work": work, "error": 100 * val["top1"]})
+
+
+def errors_by_epoch(dataset: str, length: str, folder: Path = REFERENCE) -> dict[str, pd.DataFrame]:
+    """The validation errors in per cent of the kept runs of each net, "long" or "short": by epoch, a column a seed."""
+    tables = {}
+    for run, by_seed in kept_runs(dataset, folder).items():
+        net, of_run = RUNS[run]
+        if of_run == length:
+            tables[net] = pd.DataFrame({s: curve(record).set_index("epoch")["error"] for s, record in by_seed.items()})
+    return tables
 
 
 def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
@@ -139,7 +163,8 @@ def parameters_of(net: str, record: Record) -> int:
     """Parameters of a run's net without auxiliary classifiers."""
     if net == "AlexNet":
         return record.summary["parameters"]
-    return sum(p.numel() for p in skeleton(record.summary["classes"], aux=False, **SMALL).parameters())
+    changes = SMALL | {"normalization": record.config["normalization"]}
+    return sum(p.numel() for p in skeleton(record.summary["classes"], aux=False, **changes).parameters())
 
 
 def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:

@@ -1,10 +1,24 @@
-"""Figures of notebook 10: an Inception module, what its parts cost, stale gradients, two nets compared."""
+"""Figures of notebook 10: an Inception module, what its parts cost, its gradients, nets compared."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .curves import ACCENT, GREY, INK, LINES, PALE, bare, box_of_text, in_style, new_figure
+from .curves import (
+    ACCENT,
+    GREY,
+    INK,
+    LINES,
+    PALE,
+    SECOND,
+    bare,
+    box_of_text,
+    in_style,
+    level,
+    name_rows,
+    new_figure,
+    seed_lines,
+)
 
 
 @in_style
@@ -57,7 +71,7 @@ def costs(tables: dict[str, pd.DataFrame]) -> Figure:
         for row, (what, unit) in enumerate(
             (("parameters", "million parameters"), ("multiply_adds", "million mult.-adds"))
         ):
-            place, names = axes[row, column], [name.replace("inception", "") for name in table.index]
+            place, names = axes[row, column], [_short(name) for name in table.index]
             place.bar(range(len(table)), table[what] / 1e6, color=GREY if row else INK, width=0.75)
             place.set_xticks(range(len(table)), names if row else [], rotation=90, fontsize=9)
             axes[row, 0].set_ylabel(unit)
@@ -68,16 +82,70 @@ def costs(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def _short(name: str) -> str:
+    """A module's name on an axis."""
+    return "1 × 1" if name == "conv2_reduce" else name.replace("inception", "")
+
+
 @in_style
-def gradients(tables: dict[str, pd.Series]) -> Figure:
-    """Sizes of the gradient by layer, one line a source, the first layer on the left."""
-    figure, axes = new_figure(7.2, 2.6)
+def saved(table: pd.DataFrame) -> Figure:
+    """Weights of the wide branches of each module, with a narrowing layer before them and without.
+
+    table: columns "3 × 3, naive", "3 × 3, narrowed", "5 × 5, naive", "5 × 5, narrowed"; a row a module.
+    """
+    figure, axes = new_figure(8.2, 3.3, 1, 2, sharey=True)
+    for place, window in zip(axes[0], ("3 × 3", "5 × 5"), strict=True):
+        naive, narrowed = (table[f"{window}, {way}"] / 1e6 for way in ("naive", "narrowed"))
+        rows = np.arange(len(table))
+        place.barh(rows, naive, 0.8, color=PALE, edgecolor=GREY, label="without narrowing")
+        place.barh(rows, narrowed, 0.42, color=INK, label="with it")
+        for row, (many, few) in enumerate(zip(naive, narrowed, strict=True)):
+            place.text(many, row, f" {many / few:.1f}×", va="center", fontsize=8)
+        place.set(title=f"the {window} branch", xlabel="million weights")
+        place.margins(x=0.12)
+    name_rows(axes[0, 0], [_short(name) for name in table.index])
+    axes[0, 1].legend(loc="upper right", fontsize=8)
+    return figure
+
+
+@in_style
+def printed(off: pd.DataFrame) -> Figure:
+    """By how many per cent each printed number of Table 1 differs from the computed one, a row a module.
+
+    off: a column for each quantity.
+    """
+    figure, axes = new_figure(7.6, 3.8)
     place = axes[0, 0]
-    for (name, sizes), (style, colour) in zip(tables.items(), LINES, strict=False):
-        place.plot(range(len(sizes)), sizes, style, marker="o", markersize=4, color=colour, label=name)
-    place.set_xticks(range(len(sizes)), [n.replace("inception", "") for n in sizes.index], rotation=45)
-    place.set(ylabel="gradient / weights", yscale="log")
-    place.legend()
+    place.axvline(0, color=GREY, linewidth=1)
+    for (name, values), marker, colour, shift in zip(off.items(), "os", (INK, ACCENT), (-0.25, 0.25), strict=True):
+        rows = np.arange(len(off)) + shift
+        place.hlines(rows, 0, values, color=colour, linewidth=1)
+        place.plot(values, rows, marker, color=colour, markersize=5, label=name)
+        for row, value in zip(rows, values, strict=True):
+            if abs(value) > 3:
+                text, side = f"  {value:+.0f} %  ".replace("-", "−"), "left" if value > 0 else "right"
+                place.text(value, row, text, ha=side, va="center", fontsize=8)
+    place.margins(x=0.12)
+    place.set_xlabel("printed, compared with computed (%)")
+    name_rows(place, [_short(name) for name in off.index])
+    place.legend(loc="lower left", fontsize=8)
+    return figure
+
+
+@in_style
+def gradients(panels: dict[str, dict[str, pd.Series]]) -> Figure:
+    """How large each layer's gradient is beside its weights, the first layer on the left, on a logarithmic scale.
+
+    panels: for each title and line, a number a layer.
+    """
+    figure, axes = new_figure(3.1 * len(panels) + 0.6, 3.0, 1, len(panels), sharey=True)
+    for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for (name, sizes), (style, colour), marker in zip(lines.items(), LINES, "os^", strict=False):
+            place.plot(range(len(sizes)), sizes, style, marker=marker, markersize=4, color=colour, label=name)
+        place.set_xticks(range(len(sizes)), [_short(name) for name in sizes.index], rotation=90, fontsize=8)
+        place.set(title=title, yscale="log")
+    axes[0, 0].set_ylabel("gradient / weights")
+    axes[0, -1].legend(loc="lower right", fontsize=8)
     return figure
 
 
@@ -116,4 +184,21 @@ def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
         places[1].set(title=title, xlabel="10¹² multiply-adds of training so far")
     most = max(range(len(panels)), key=lambda row: len(list(panels.values())[row]))
     axes[most, 1].legend(loc="lower right", fontsize=7)
+    return figure
+
+
+@in_style
+def variants(tables: dict[str, pd.DataFrame], guess: float, xlabel: str, ylabel: str) -> Figure:
+    """How several nets learn: thin lines the seeds, thick ones their mean.
+
+    tables: for each net, by epoch or step, a column a seed. guess: what a guess would have.
+    """
+    looks = (("-", INK), ("--", ACCENT), (":", SECOND), ("-.", GREY), ("-", SECOND))
+    figure, axes = new_figure(8.2, 3.0)
+    place = axes[0, 0]
+    for (name, table), look in zip(tables.items(), looks, strict=False):
+        seed_lines(place, table.index, table, look, f"{name} ({table.shape[1]})")
+    level(place, guess, "a guess", max(table.index.max() for table in tables.values()))
+    place.set(xlabel=xlabel, ylabel=ylabel)
+    figure.legend(loc="outside right upper", fontsize=9, title="net (seeds)")
     return figure

@@ -125,10 +125,10 @@ class QualitativeSettings:
 
 @checked
 class GoogLeNetSettings:
-    """Notebook 10. epochs: of two short runs, one of each net."""
+    """Notebook 10. epochs: of short runs, one of each net, of 126 batches at most."""
 
     dataset: Dataset = "auto"
-    epochs: Epochs = 2
+    epochs: Epochs = 1
     seed: Seed = 0
     device: str = "auto"
 

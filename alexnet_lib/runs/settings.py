@@ -97,7 +97,7 @@ class TrainSettings(Run):
     learning_rate: Auto | Positive = "auto"
     initialisation: Auto | Literal[INITIALISATIONS] = "auto"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    normalization: Literal["own", "lrn"] | None = "own"
+    normalization: Literal["own", "lrn", "batch"] | None = "own"
     pooling: Literal[tuple(POOLINGS)] = "overlapping"
     activation: Literal[tuple(ACTIVATIONS)] = "relu"
     without: str | None = None
@@ -163,7 +163,8 @@ class TrainSettings(Run):
         changes = {field.name: getattr(self, field.name) for field in dataclasses.fields(Changes)}
         if self.net != "googlenet":
             return changes
-        asked = {name: changes.pop(name) for name in list(changes) if name not in ("width", "image_size", "without")}
+        its_own = {field.name for field in dataclasses.fields(inception.Changes)}
+        asked = {name: changes.pop(name) for name in list(changes) if name not in its_own}
         for name, value in asked.items():
             if value != (accepted := getattr(TrainSettings, name)):
                 raise ValueError(

@@ -3,9 +3,7 @@
 from math import prod
 
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ..architecture import RGB, shape_after
 from ..architecture import skeleton as alexnet_skeleton
@@ -19,7 +17,6 @@ from ..inception import (
     Inception,
     skeleton,
 )
-from ..learning import HEAD_WEIGHT
 from .anatomy import summarise, times
 
 # Table 1, where the two layers of conv2 are one row
@@ -61,7 +58,7 @@ def _follow(rows: list[dict], module: str, name: str, layer: nn.Module, shape: t
     for part in parts:
         seen, shape = shape, shape_after(part, shape)
         if isinstance(part, nn.Conv2d | nn.Linear):
-            narrows = len(parts) > 2 and name != "pool" and part is parts[0]
+            narrows = len(parts) > 3 and name != "pool" and part is parts[0]
             weights = part.weight.numel()
             row = {"module": module, "layer": f"{name}, narrowing" if narrows else name, "input": seen, "output": shape}
             row |= {"weights": weights, "parameters": weights + part.bias.numel()}
@@ -171,28 +168,6 @@ def torchvision_parameters(aux: bool = False) -> int:
     weights = convolutions["weights"].where(~wide, convolutions["weights"] * TORCHVISION_FIVE**2 // 25).sum()
     norms = 2 * convolutions["output"].map(lambda shape: shape[0]).sum()
     return int(weights + norms + layers[layers["output"].map(len) == 1]["parameters"].sum())
-
-
-def gradient_sizes(net: GoogLeNet, images: Tensor, labels: Tensor, seed: int = 0) -> pd.DataFrame:
-    """The norm of each module's gradients over that of its weights, a row a module.
-
-    Columns: "main loss", and "with the auxiliaries", at their weight of 0.3; both with the same dropout masks.
-    """
-    sizes = {}
-    for name, count in (("main loss", 1), ("with the auxiliaries", 3)):
-        torch.manual_seed(seed)
-        net.zero_grad(set_to_none=True)
-        answers = net.train()(images)[:count]
-        losses = [F.cross_entropy(answer, labels) for answer in answers]
-        sum([HEAD_WEIGHT * loss for loss in losses[1:]], losses[0]).backward()
-        learned = {n: list(getattr(net, n).parameters()) for n in net.layers}
-        sizes[name] = {n: _norm([p.grad for p in ps]) / _norm(ps) for n, ps in learned.items() if ps}
-    net.zero_grad(set_to_none=True)
-    return pd.DataFrame(sizes)
-
-
-def _norm(tensors) -> float:
-    return torch.cat([t.detach().flatten() for t in tensors]).norm().item()
 
 
 def times_fewer(part: str = "main") -> float:
