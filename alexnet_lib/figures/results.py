@@ -93,7 +93,7 @@ def every_claim(table: pd.DataFrame) -> Figure:
 def _even_ticks(axes) -> None:
     """The ticks of a scale that is even around nothing and logarithmic beyond."""
     low, high = axes.get_xlim()
-    ticks = [x for x in (-50, -20, -5, -2, 0, 2, 5, 20, 50) if low <= x <= high]
+    ticks = [x for x in (-50, -20, -5, -2, 0, 2, 5, 20 if high >= 20 else 10, 50) if low <= x <= high]
     axes.set_xticks(ticks, [str(x).replace("-", "−") for x in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
 
@@ -144,10 +144,12 @@ def worth(panels: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
             _even_ticks(place)
         place.set(title=title, xlabel="points of top-1 error that it is worth")
     name_rows(axes[0, 0], list(names))
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     place.plot([], [], "o", color=INK, linestyle="-", linewidth=1.2, label="our mean, 95 %")
     place.plot([], [], "o", color=INK, mfc="white", linestyle="", label="ours, one seed")
     place.plot([], [], "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label="the paper")
-    place.plot([], [], "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012, one run")
+    if any(table["log2012"].reindex(names).notna().any() for table in panels.values()):
+        place.plot([], [], "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012, one run")
     figure.legend(*place.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
