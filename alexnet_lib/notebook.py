@@ -59,7 +59,7 @@ def ledger(notebook: str) -> HTML:
 
 
 def browse(table: pd.DataFrame) -> HTML | None:
-    """The ledger with its commands; where somebody watches, menus select sections, verdicts and notebooks.
+    """The ledger with its commands, in a box to scroll; where somebody watches, menus select what is shown.
 
     table: as `claims()` gives it.
     """
@@ -67,7 +67,7 @@ def browse(table: pd.DataFrame) -> HTML | None:
     def chosen(**by: str) -> HTML:
         wanted = {name: value for name, value in by.items() if value != "all"}
         rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)] if wanted else table
-        return plain(readable(rows, "how"))
+        return HTML(f'<div style="max-height: 32em; overflow: auto">{plain(readable(rows, "how")).data}</div>')
 
     lists = {name: ["all", *table[name].drop_duplicates()] for name in ("section", "verdict", "notebook")}
     return _controlled(chosen, {name: ipywidgets.Dropdown(options=o, description=name) for name, o in lists.items()})

@@ -1,10 +1,12 @@
 """What all series of runs share: kept tables, levels that curves reach, a mean for people, the command line."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from alexnet_lib.experiments.common import command, command_line, crossing, kept_table, spread_of, stated
+from alexnet_lib.experiments.common import command, command_line, crossing, holm, kept_table, spread_of, stated
 
 
 def test_a_level_is_crossed_between_epochs():
@@ -38,3 +40,17 @@ def test_an_error_ends_a_command_with_one_line(capsys):
 
 def test_a_command_is_described_without_documentation():
     assert "--threads" in command_line("sequel", None).format_help()
+
+
+def test_several_comparisons_are_corrected_for_as_holm_does():
+    p = pd.Series([0.04, 0.001, math.nan, 0.02], list("abcd"))
+    assert holm(p).to_dict() == pytest.approx({"a": 0.04, "b": 0.003, "c": math.nan, "d": 0.04}, nan_ok=True)
+    assert holm(pd.Series([0.03, 0.02, 0.6])).tolist() == pytest.approx([0.06, 0.06, 0.6])
+    assert holm(pd.Series([0.9, 0.8])).tolist() == [1, 1]  # a probability, still
+
+
+def test_the_correction_is_as_wrong_as_it_says():
+    """Of tables in which nothing is worth anything, one in twenty has a yes; uncorrected most of them have."""
+    chance = pd.DataFrame(np.random.default_rng(0).random((1000, 21)))
+    assert (chance.apply(holm, axis=1) < 0.05).any(axis=1).mean() == pytest.approx(0.05, abs=0.015)
+    assert (chance < 0.05).any(axis=1).mean() > 0.6 and (chance < 0.05).sum(axis=1).mean() == pytest.approx(1, abs=0.2)

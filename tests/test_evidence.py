@@ -7,9 +7,10 @@ from importlib import import_module
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from alexnet_lib.experiments import evidence
-from alexnet_lib.experiments.ablations import VARIANTS
+from alexnet_lib.experiments.ablations import VARIANTS, WORTH
 from alexnet_lib.experiments.evidence import DATASET, PARTS, interval, missing, overview, wanted
 from alexnet_lib.experiments.sequel import folder_of
 
@@ -19,9 +20,10 @@ def test_every_run_is_wanted_once():
     assert len(records) == len(set(records))
 
 
-def test_every_part_is_a_variant_with_runs():
-    assert set(PARTS) <= set(VARIANTS)
-    assert {f"200 classes: {variant}" for variant in PARTS} < {run.about for run in wanted()}
+def test_every_part_is_a_variant_and_those_that_200_classes_can_tell_are_wanted():
+    assert set(WORTH) < set(PARTS) <= set(VARIANTS)
+    assert {f"200 classes: {variant}" for variant in WORTH} < {run.about for run in wanted()}
+    assert len({part.lacks for part in PARTS.values()}) == len(PARTS)
 
 
 def test_what_is_kept_is_not_missing(tmp_path):
@@ -74,8 +76,34 @@ def test_effects_are_paired_by_seed(monkeypatch):
 
     monkeypatch.setattr(evidence, "gains", gains)
     table = evidence.effects(DATASET).set_index("part")
-    assert list(table.index) == ["normalisation", "half its kernels"]
-    assert table["ours"].tolist() == [2.0, 0.5] and table["n"].tolist() == [3, 1]
-    assert table["paper"].tolist() == [1.4, 1.7]
+    assert list(table.index) == ["half its kernels", "normalisation"]
+    assert table["ours"].tolist() == [0.5, 2.0] and table["n"].tolist() == [1, 3]
+    assert table["paper"].tolist() == [1.7, 1.4]
     assert table.loc["normalisation", "low"] < 0 < table.loc["normalisation", "high"]
     assert json.loads(table.loc["half its kernels"].to_json())["low"] is None
+
+
+def test_chance_is_students_and_corrected_over_all_parts(monkeypatch):
+    points = {"no-lrn": [1.0, 2.0, 4.0], "no-dropout": [3.0, 3.1, 2.9], "one-gpu": [0.5]}
+    monkeypatch.setattr(
+        evidence, "gains", lambda dataset, against, folder: pd.DataFrame({"ten views, top-1": given(points, against)})
+    )
+    table = evidence.effects(DATASET).set_index("part")
+    alone = {variant: stats.ttest_1samp(values, 0).pvalue for variant, values in points.items() if len(values) > 1}
+    assert table.loc["normalisation", "alone"] == pytest.approx(alone["no-lrn"])
+    assert table.loc["dropout", "p"] == pytest.approx(2 * alone["no-dropout"])
+    assert math.isnan(table.loc["half its kernels", "p"])
+
+
+def given(points: dict, name: str):
+    if name not in points:
+        raise FileNotFoundError
+    return points[name]
+
+
+def test_it_is_said_how_many_chance_would_tell():
+    p = pd.Series([0.001, 0.04] + [0.5] * 18 + [math.nan])
+    assert evidence.by_chance(p) == (
+        "20 comparisons, 2 are told from chance one by one (at 5 %, 1.0 would be if no part were worth anything), "
+        "1 after Holm's correction"
+    )

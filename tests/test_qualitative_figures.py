@@ -54,14 +54,3 @@ def test_lines_and_levels_of_precision():
     lines = {"codes": pd.Series([40.0, 50.0], index=[16, 64])}
     place = figures.precision_by_bits({"here": (lines, {"numbers": 55.0})}).axes[0]
     assert place.lines[0].get_ydata().tolist() == [40, 50] and place.lines[1].get_ydata()[0] == 55
-
-
-def test_errors_by_nets_and_the_budget():
-    table = pd.DataFrame({"nets": [1, 1, 2], "error": [30.0, 32.0, 29.0]})
-    assert figures.errors_by_nets({"a": table}).axes[0].lines[1].get_ydata().tolist() == [31, 29]
-    rows = pd.DataFrame(
-        {"paper": [1.4, np.nan], "log": [1.37, np.nan], "measured": [np.nan, 2.0], "spread": [np.nan, 0.5]},
-        index=["one", "two"],
-    )
-    place = figures.budget(rows).axes[0]
-    assert [label.get_text() for label in place.get_yticklabels()] == ["one", "two"]

@@ -43,17 +43,24 @@ class Part:
 
 
 PARTS = {
+    "one-gpu": Part("3.2", "half its kernels", (1.7, 1.2), logged_gain("145-half", "145-2010", "2010 test")),
     "no-lrn": Part("3.3", "normalisation", (1.4, 1.2), logged_gain("148", "145")),
     "run147": Part("3.4", "overlapping pooling", (0.4, 0.3), logged_gain("147", "145")),
-    "one-gpu": Part("3.2", "half its kernels", (1.7, 1.2), logged_gain("145-half", "145-2010", "2010 test")),
-    "no-dropout": Part("4.2", "dropout"),
+    "no-augmentation": Part("4.1", "crops, reflections and colour noise"),
     "colours-only": Part("4.1", "crops and reflections"),
     "crops-only": Part("4.1", "colour noise", (1.0, math.nan)),  # "over 1 %"
+    "no-dropout": Part("4.2", "dropout"),
     "no-decay": Part("5", "weight decay"),
-    **{f"without-conv{i}": Part("7", f"convolution {i}", (2.0, math.nan)) for i in (3, 4, 5)},  # "about 2 %"
+    "steady-rate": Part("5", "a falling rate"),
+    "shorter": Part("7", "half as many epochs again", log2012=logged_gain("145", "145, longer")),
+    "without-conv1": Part("7", "convolution 1"),
+    **{f"without-conv{i}": Part("7", f"convolution {i}", (2.0, math.nan)) for i in (2, 3, 4)},  # "about 2 %"
+    "without-conv5": Part("7", "convolution 5"),
+    "net-2012": Part("3", "the printed layers, not the program's"),
     "init-printed": Part("5", "weights enlarged for its width, drawn as printed"),
     "init-2012": Part("5", "weights enlarged for its width, drawn as in 2012"),
 }
+RISK = 0.05  # of calling chance an effect
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,8 @@ def interval(values: pd.Series) -> tuple[float, float]:
 def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Path = REFERENCE) -> pd.DataFrame:
     """By how many points each part lowers an error, paired by seed, one row for each part of which a run is kept.
 
-    Columns: section, part, paper, log2012, ours, low and high (of the 95 % interval), n, and p by chance, corrected for
-    all rows (`common.holm`).
+    Columns: section, part, paper, log2012, ours, low and high (of the 95 % interval), n, alone, which is p by chance,
+    and p, the same corrected for all rows (`common.holm`).
 
     Args:
         column: of `ablations.final_errors`.
@@ -135,10 +142,22 @@ def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Pa
         rows.append(
             {"section": part.section, "part": part.lacks, "paper": part.paper[which], "log2012": part.log2012[which]}
             | {"ours": points.mean(), "low": low, "high": high, "n": len(points)}
-            | {"p": stats.ttest_1samp(points, 0).pvalue if len(points) > 1 else math.nan}
+            | {"alone": stats.ttest_1samp(points, 0).pvalue if len(points) > 1 else math.nan}
         )
     table = pd.DataFrame(rows)
-    return table.assign(p=holm(table["p"])) if rows else table
+    return table.assign(p=holm(table["alone"])) if rows else table
+
+
+def by_chance(p: pd.Series, risk: float = RISK) -> str:
+    """How many of several comparisons, given their p one by one, are told from chance, and how many chance would tell.
+
+    p: NaN where there are too few runs to compare.
+    """
+    count, (alone, of_all) = p.notna().sum(), [(values < risk).sum() for values in (p, holm(p))]
+    expected = f"at {100 * risk:.0f} %, {risk * count:.1f} would be if no part were worth anything"
+    return (
+        f"{count} comparisons, {alone} are told from chance one by one ({expected}), {of_all} after Holm's correction"
+    )
 
 
 def main(arguments=None) -> None:

@@ -1,4 +1,4 @@
-"""Figures of §6 and §6.1: kernels, answers, neighbours, codes, averages; the style is that of `figures.py`."""
+"""Figures of §6.1: kernels, answers, neighbours, codes; the style is that of `figures.py`."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import NullLocator
 
-from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, frame, in_style, label_ticks, name_rows, new_figure
+from .curves import ACCENT, GREY, INK, PALE, SECOND, bare, frame, in_style, label_ticks, new_figure
 
-NARROW, WIDE = 5, 20  # points: the scale is even up to the first, and logarithmic beyond if a part exceeds the second
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind words on a picture
 
 
@@ -164,48 +162,4 @@ def precision_by_bits(panels: dict[str, tuple[dict[str, pd.Series], dict[str, fl
         place.set(title=title, xlabel="bits of a code", ylim=(0, None))
     axes[0, 0].set_ylabel("same class among the six nearest (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
-    return figure
-
-
-@in_style
-def errors_by_nets(panels: dict[str, pd.DataFrame]) -> Figure:
-    """The error of averages by how many nets are in them: a dot a choice of nets, a line through the means.
-
-    panels: for each title a table with columns nets and error (%).
-    """
-    figure, axes = new_figure(10, 2.8, 1, len(panels))
-    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
-        place.plot(table["nets"], table["error"], "o", color=SECOND, markersize=4, alpha=0.7, label="a choice of nets")
-        means = table.groupby("nets")["error"].mean()
-        place.plot(means.index, means, color=INK, linewidth=2, label="mean")
-        place.set_xticks(means.index)
-        place.set(title=title, xlabel="nets averaged")
-    axes[0, 0].set_ylabel("top-1 error (%)")
-    axes[0, 0].legend()
-    return figure
-
-
-@in_style
-def budget(rows: pd.DataFrame) -> Figure:
-    """What each part of the system is worth: points of top-1 error, the paper, the log of 2012, and our runs.
-
-    rows: index the parts; columns paper, log, and measured and spread (NaN where there is none).
-    """
-    figure, axes = new_figure(9, 0.33 * len(rows) + 0.9)
-    place, places, spread = axes[0, 0], np.arange(len(rows)), rows["spread"].fillna(0)
-    place.axvline(0, color=GREY, linewidth=1)
-    place.errorbar(rows["measured"], places, xerr=spread, fmt="o", color=INK, capsize=3, label="our runs")
-    place.plot(rows["paper"], places, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label="the paper")
-    place.plot(rows["log"], places, "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012")
-    name_rows(place, rows.index)
-    place.set(xlabel="points of top-1 error that it is worth")
-    ends = pd.concat([rows["measured"] - spread, rows["measured"] + spread])
-    if ends.abs().max() > WIDE:  # one essential part would squeeze all the others together
-        place.set_xscale("symlog", linthresh=NARROW, linscale=2)
-        ticks = [x for x in (-20, -10, -5, -2, 0, 2, 5, 10, 20, 50) if ends.min() - 2 < x < ends.max() + 10]
-        place.set_xticks(ticks, [str(x) for x in ticks])
-        place.xaxis.set_minor_locator(NullLocator())
-        place.set_xlim(ends.min() - 1, 1.3 * ends.max())
-        place.set_xlabel(f"points of top-1 error that it is worth (beyond {NARROW} logarithmic)")
-    figure.legend(loc="outside right upper", fontsize=9)
     return figure

@@ -18,6 +18,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 from scipy.stats import t as student
@@ -42,9 +43,11 @@ MEANING = {
     "not yet measured": "no record is kept yet; the row has the command",
     "needs ILSVRC": "not measured here; the row has the command",
 }
-COLUMNS = ["id", "section", "statement", "relation", "paper", "bound", "tolerance", "log2012", "standard_error"]
+COLUMNS = ["id", "section", "statement", "relation", "paper", "bound", "tolerance", "no_effect", "log2012"]
+COLUMNS += ["standard_error"]
 COLUMNS += ["measured", "n", "spread", "low", "high", "verdict", "notebook", "how", "changed"]
 OPEN = ("not yet measured", "needs ILSVRC")
+MET = ("exact", "as built", "holds", "shown at small scale")
 READERS = "readers"  # the section of what others have made of the paper
 SLACK = 1e-9  # relative, for fractions that have no exact binary form
 
@@ -192,6 +195,26 @@ def _row(claim: Claim) -> dict:
     stated = {name: getattr(claim, name) for name in COLUMNS if hasattr(claim, name)}
     found = {"measured": mean, "n": n, "spread": spread, "low": low, "high": high}
     return stated | found | {"verdict": verdict(claim, mean, low, high)}
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a ledger, sorted, with what was measured as a multiple of what the paper says.
+
+    Further columns: kind: "effect", a mean over runs of which 0 would mean no effect; "value", any other measurement;
+    "log", none, but a log of 2012; "none", neither. times, times_low, times_high: the measurement, or else the log, and
+    the ends of its interval, over the paper's number; where that is 0, 1 for a claim that is met, else infinity.
+    """
+    effect = table["low"].notna() & (table["no_effect"] == 0)
+    found = {"effect": effect, "value": table["measured"].notna(), "log": table["log2012"].notna()}
+    kind = np.select(list(found.values()), list(found), "none")
+    paper = table["paper"].astype(float).where(table["paper"] != 0)
+    empty = np.where(table["verdict"].isin(MET), 1.0, math.inf)
+    times = {"times": table["measured"].fillna(table["log2012"]) / paper}
+    times["times"] = times["times"].where(paper.notna(), empty)
+    times |= {f"times_{end}": table[end] / paper for end in ("low", "high")}
+    shown = table.assign(kind=kind, **times)
+    order = shown["times"].where(kind != "effect", -table["measured"])
+    return shown.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
 
 
 def changes(table: pd.DataFrame, accepted: dict[str, str]) -> pd.DataFrame:
