@@ -264,7 +264,8 @@ def test_the_command_runs_real_notebooks_and_reports(tmp_path, capfd):
     code = walkthrough.main(arguments, notebooks, {"after": ("broken",)})
     said = capfd.readouterr()
     assert code == 1
-    assert dict(os.environ) == before
+    changed = {name for name, _ in os.environ.items() ^ before.items()}
+    assert changed <= {"TORCHINDUCTOR_CACHE_DIR"}  # torch's, where it first compiles
     assert (notebooks / "was-5").exists()
     assert "good: cell 3 of 3" in said.out
     assert "in cell 3 (cell-2): # find me" in said.out
