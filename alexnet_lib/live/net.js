@@ -4,7 +4,9 @@
 // ------------------------------------------------------------------------------------------- what lies in the page
 
 function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), letter => letter.charCodeAt(0));
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }
 
 function floatsOf(base64) {
@@ -21,7 +23,9 @@ function halvesOf(base64) {
       : (1 + fraction / 1024) * 2 ** (exponent - 15);
     table[bits] = bits & 32768 ? -size : size;
   }
-  return Float32Array.from(new Uint16Array(bytesOf(base64).buffer), bits => table[bits]);
+  const stored = new Uint16Array(bytesOf(base64).buffer), numbers = new Float32Array(stored.length);
+  for (let i = 0; i < stored.length; i++) numbers[i] = table[stored[i]];
+  return numbers;
 }
 
 // ------------------------------------------------------------------------------------------------------- the layers
