@@ -130,7 +130,7 @@ def worth(panels: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
         place.axvline(0, color=GREY, linewidth=1)
         rows = table.reindex(names)
         for y, (_, row) in enumerate(rows.iterrows()):
-            place.plot(row["paper"], y, "D", mfc="white", mec=ACCENT, markersize=7)
+            place.plot(row["paper"], y, "D", mfc="none", mec=ACCENT, mew=1.5, markersize=9)
             place.plot(row["log2012"], y, "|", color=SECOND, markersize=14, mew=2)
             place.plot([row["low"], row["high"]], [y, y], color=INK, linewidth=1.2)
             place.plot(row["ours"], y, "o", color=INK, mfc="white" if np.isnan(row["low"]) else INK, markersize=5)
@@ -147,7 +147,7 @@ def worth(panels: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     place.plot([], [], "o", color=INK, linestyle="-", linewidth=1.2, label="our mean, 95 %")
     place.plot([], [], "o", color=INK, mfc="white", linestyle="", label="ours, one seed")
-    place.plot([], [], "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label="the paper")
+    place.plot([], [], "D", mfc="none", mec=ACCENT, mew=1.5, markersize=9, linestyle="", label="the paper")
     if any(table["log2012"].reindex(names).notna().any() for table in panels.values()):
         place.plot([], [], "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012, one run")
     figure.legend(*place.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
