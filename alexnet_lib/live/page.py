@@ -55,8 +55,8 @@ SECTIONS = {
     "training": ("07_train", "The run"),
     "answers": ("09_qualitative", "Figure 4, left: eight answers"),
     "neighbours": ("09_qualitative", "Figure 4, right: what lies near"),
-    "kernels": ("09_qualitative", "Figure 3: the first layer"),
-    "colours": ("09_qualitative", "Colours in one column, none in the other?"),
+    "kernels": ("09_qualitative", "Edges: a frequency and a direction"),
+    "colours": ("09_qualitative", "Colours: in one column only?"),
 }
 
 
