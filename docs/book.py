@@ -101,22 +101,20 @@ def live_pages(folder: Path, epochs: int) -> dict[str, str]:
     Of the built-in pictures the run of notebook 07, or one of so many epochs, which is made; of Tiny ImageNet the
     reader's, if there is one.
     """
-    records = {"live.html": run_to_look_at("embedded", epochs=epochs)}
+    runs = {"live.html": ("the built-in pictures", lambda: run_to_look_at("embedded", epochs=epochs))}
     finished = sorted((runs_dir() / "train").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
     tiny = [path.parent for path in finished if read_json(path.with_name("config.json"))["dataset"] == "tiny_imagenet"]
     if tiny:
-        records["live-tiny-imagenet.html"] = Record.open(tiny[-1])
+        runs["live-tiny-imagenet.html"] = ("Tiny ImageNet", lambda: Record.open(tiny[-1]))
     pages = {}
     folder.mkdir(parents=True)
-    for name, record in records.items():
+    for name, (pictures, run) in runs.items():
         try:
-            live(record, folder / name, lambda notebook, heading: f"{notebook}.html#{make_id(heading)}")
-        except (ValueError, OSError) as error:
+            live(run(), folder / name, lambda notebook, heading: f"{notebook}.html#{make_id(heading)}")
+        except (ValueError, OSError, RuntimeError) as error:  # no such data, a damaged run, one that is at work
             print(f"{name} is left out: {error}", file=sys.stderr)
         else:
-            pages[name] = (
-                f"{record.summary['classes']} classes of {record.config['dataset'].replace('_', ' ')} pictures"
-            )
+            pages[name] = pictures
     return pages
 
 
@@ -125,7 +123,7 @@ def index(names: list[str], nets: dict[str, str]) -> str:
     opening = (HERE / "START_HERE.md").read_text(encoding="utf-8").replace("](../notebooks/", "](")
     parts = [opening]
     if nets:
-        links = [f'<a href="{name}">AlexNet, live</a>, which knows {what}' for name, what in nets.items()]
+        links = [f'<a href="{name}">AlexNet, live</a>, which has learned {what}' for name, what in nets.items()]
         parts.append(
             f"## Touch it\n\nA trained net in a page, with everything that the paper adds: {'; '.join(links)}."
         )

@@ -110,10 +110,10 @@ def test_the_readers_own_tiny_imagenet_has_a_page_too_and_what_cannot_be_shown_i
         path.write_text(record.folder.name)
 
     monkeypatch.setattr(book, "live", write)
-    assert book.live_pages(place / "extra", 1) == {"live-tiny-imagenet.html": "3 classes of tiny imagenet pictures"}
+    assert book.live_pages(place / "extra", 1) == {"live-tiny-imagenet.html": "Tiny ImageNet"}
     assert (place / "extra" / "live-tiny-imagenet.html").read_text() == "newer"
     assert "live.html is left out: a net of too many weights" in capsys.readouterr().err
-    assert 'href="live-tiny-imagenet.html"' in book.index([], {"live-tiny-imagenet.html": "three classes"})
+    assert 'href="live-tiny-imagenet.html"' in book.index([], {"live-tiny-imagenet.html": "Tiny ImageNet"})
 
 
 def test_an_executed_copy_comes_before_the_committed_one(tmp_path):

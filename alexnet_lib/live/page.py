@@ -6,7 +6,7 @@ The page is page.html with style.css and five scripts, as they stand in this fol
 page.js, figure.js and touch.js are the picture with its answer, the net, and the controls. What was learned lies in the
 page as base64: weights in half precision, the mean image, some validation pictures as pixels, and training pictures
 with their last hidden layer, among which it looks for neighbours. The arithmetic is our own: TensorFlow.js would add a
-megabyte and dozens of packages to install for at best a few milliseconds a picture (benchmarks/live.py).
+megabyte and dozens of packages to install, and save some milliseconds a picture at best (benchmarks/live.py).
 """
 
 import argparse
