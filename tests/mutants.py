@@ -11,9 +11,8 @@ import ast
 import importlib.abc
 import importlib.util
 import os
-import signal
+import resource
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +99,11 @@ class WithoutSlow:
         items[:] = [item for item in items if not set(SLOW) & set(item.fixturenames)]
 
 
-def ends(module: str, tree: ast.Module, seconds: float | None) -> bool:
-    """Whether the tests of a module pass with this tree."""
+def ends(module: str, tree: ast.Module, seconds: float | None) -> tuple[bool, float]:
+    """Whether the tests of a module pass with this tree, and within so many seconds of the processor; and how many."""
     if not (pid := os.fork()):
-        signal.alarm(int(seconds) if seconds else 0)
+        if seconds:
+            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), resource.RLIM_INFINITY))
         sink = os.open(os.devnull if seconds else "build/mutants.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
@@ -115,7 +115,8 @@ def ends(module: str, tree: ast.Module, seconds: float | None) -> bool:
         sys.meta_path.insert(0, Loader(f"alexnet_lib.{module}", path, tree))
         files = [str(REPOSITORY / "tests" / name) for name in WITH_TESTS[module]]
         os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files], plugins=[WithoutSlow()]))
-    return os.waitpid(pid, 0)[1] == 0
+    _, status, usage = os.wait4(pid, 0)
+    return status == 0, usage.ru_utime + usage.ru_stime
 
 
 def main(arguments=None) -> None:
@@ -133,10 +134,9 @@ def main(arguments=None) -> None:
     torch.set_num_threads(1)
     os.makedirs("build", exist_ok=True)
     source = (REPOSITORY / "alexnet_lib" / f"{given.module.replace('.', '/')}.py").read_text(encoding="utf-8")
-    began = time.perf_counter()
-    if not ends(given.module, ast.parse(source), None):
+    passed, seconds = ends(given.module, ast.parse(source), None)
+    if not passed:
         raise SystemExit(f"the tests of {given.module} fail without a fault; see build/mutants.log")
-    seconds = LONGEST * (time.perf_counter() - began) + 10
     counter = Mutants()
     counter.visit(ast.parse(source))
     chosen = np.random.default_rng(given.seed).permutation(counter.count)[: given.count]
@@ -144,7 +144,7 @@ def main(arguments=None) -> None:
     for done, number in enumerate(chosen, 1):
         mutant = Mutants(int(number))
         tree = ast.fix_missing_locations(mutant.visit(ast.parse(source)))
-        if ends(given.module, tree, seconds):
+        if ends(given.module, tree, LONGEST * seconds + 5)[0]:
             survivors.append(mutant.what)
             print(f"{done}: {mutant.what}", flush=True)
     killed = len(chosen) - len(survivors)
