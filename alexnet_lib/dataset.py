@@ -7,7 +7,8 @@ A prepared store is a folder that `prepare` makes from a folder of pictures:
     labels.npy   int64 (N,)
     index.csv    where each image came from: file, class, sha256
     mean.npy     float32 (256, 256, 3), the mean image
-    meta.json    classes in order, colour axes, counts, versions, fingerprint, and every rejected file with its reason
+    meta.json    classes in order, colour axes, counts, versions, fingerprint, digests of the files and of a sample of
+                 the images, and every rejected file with its reason
 
 From a JPEG file to a store: `sources` (or `ilsvrc`, `tiny_imagenet`) lists the files of a split, `preparation` decodes,
 scales and cuts them, `unfinished` writes them, `store_files` opens what came of it.

@@ -219,6 +219,7 @@ def in_work(folder: Path) -> bool:
         return False
     try:
         with _lock(folder / AT_WORK, LOOK_SECONDS / 20):  # others who look hold it for a moment
+            (folder / AT_WORK).unlink(missing_ok=True)  # of one that was killed, or made by looking
             return False
     except Timeout:
         return True
