@@ -109,6 +109,28 @@ def test_a_net_that_is_no_numbers_is_not_scored_and_keeps_its_mode(value):
     assert net.training and not net[1].training
 
 
+def test_a_net_answers_without_dropout_in_whatever_mode_it_is():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Linear(27, 3)).train()
+    images, mean = np.full((2, 6, 6, 3), 2, np.uint8), torch.zeros(3, 3, 3)
+    expected = (2 * net[2].weight.sum(1) + net[2].bias).softmax(0)
+    torch.testing.assert_close(predict(net, images, mean), expected.detach().expand(2, 3))
+    assert net.training and net[1].training
+
+
+def test_the_errors_of_a_store_are_those_of_its_predictions():
+    """Of ten classes the net prefers the last ones, so labels of the fifth and sixth place tell five from six."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 10))
+    net[1].weight.data.zero_()
+    net[1].bias.data.copy_(torch.arange(10.0))
+    store, mean = Few([9, 5, 4, 0]), torch.zeros(3, 3, 3)
+    found = evaluate(net, store, mean)
+    errors = top_k_error(predict(net, store.images, mean), store.labels)
+    assert (found["top1"], found["top5"]) == (errors[1], errors[5]) == (0.75, 0.5)
+    expected = torch.arange(10.0).log_softmax(0)[[9, 5, 4, 0]].mean()
+    assert found["loss"] == pytest.approx(-expected.item(), rel=1e-5)
+
+
 def test_input_is_pixels_less_the_centre_of_the_mean_image():
     class Kept:
         mean = np.arange(6 * 6 * 3, dtype=np.float32).reshape(6, 6, 3)
