@@ -50,6 +50,21 @@ def test_its_cells_are_short(code):
     assert statistics.median(len(cell.source.splitlines()) for cell in code) <= 8
 
 
+def test_its_main_line_is_short(path):
+    """45 cells and 1,500 words before *Going deeper*, folded answers apart, and no long paragraph anywhere."""
+    cells = nbformat.read(path, 4).cells
+    deeper = [cell.cell_type == "markdown" and "# Going deeper" in cell.source for cell in cells]
+    main = cells[: deeper.index(True) if any(deeper) else None]
+    shown = [
+        re.sub(r"<details>.*?</details>", "", c.source, flags=re.DOTALL) for c in main if c.cell_type == "markdown"
+    ]
+    assert len(main) <= 45 and sum(len(text.split()) for text in shown) <= 1500
+    prose = [re.sub(r"(?s)```.*?```", "", cell.source) for cell in cells if cell.cell_type == "markdown"]
+    parts = [part for text in prose for part in text.split("\n\n") if not part.startswith("|")]
+    items = [item for part in parts for item in re.split(r"\n(?=- |\d\. )", part)]
+    assert not [item for item in items if len(item.split()) > 80]
+
+
 def test_most_of_its_cells_are_checked(code):
     ignored = sum("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code)
     assert ignored <= len(code) / 2

@@ -33,20 +33,21 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
 
 @in_style
 def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float], dot="one run") -> Figure:
-    """Differences by group, a dot each, and a bar at their mean; diamonds, what the paper says of a group."""
+    """Differences by group, a dot each, and a bar at the mean of several; diamonds, what the paper says of a group."""
     figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
     place = axes[0, 0]
     place.axvline(0, color=GREY, linewidth=1)
     for row, (name, values) in enumerate(groups.items()):
-        mean = np.mean(values)
-        place.plot([mean, mean], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="" if row else "mean")
+        if len(values) > 1:
+            place.plot(2 * [np.mean(values)], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="mean")
         place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else dot)
         if name in paper:
             label = "the paper" if name == next(iter(paper)) else ""
-            place.plot(paper[name], row, "D", mfc="white", mec=ACCENT, markersize=7, linestyle="", label=label)
+            place.plot(paper[name], row, "D", mfc="none", mec=ACCENT, mew=1.5, markersize=10, linestyle="", label=label)
     name_rows(place, list(groups))
     place.set(xlabel=xlabel)
-    figure.legend(loc="outside right upper", fontsize=9)
+    known = dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
+    figure.legend(known.values(), known, loc="outside right upper", fontsize=9)
     return figure
 
 

@@ -142,7 +142,7 @@ def activation_functions(table: pd.DataFrame) -> Figure:
         for place, column in zip(axes[0], ("value", "slope"), strict=True):
             place.plot(rows["x"], rows[column], **LOOKS[activation])
     axes[0, 0].set(xlabel="input", ylabel="output", ylim=(-1.1, 2.1))
-    axes[0, 1].set(xlabel="input", ylabel="slope", ylim=(-1.1, 1.1))
+    axes[0, 1].set(xlabel="input", ylabel="slope", ylim=(table["slope"].min() - 0.1, 1.1))
     axes[0, 0].legend()
     return figure
 
@@ -249,7 +249,7 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
 
     panels: for each title a table: epoch, saturated1, saturated2, …
     """
-    figure, axes = new_figure(2.3 * len(panels), 2, 1, len(panels), sharey=True)
+    figure, axes = new_figure(2.3 * len(panels) + 1, 2, 1, len(panels), sharey=True)
     for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
         layers = rows.filter(like="saturated").dropna(axis=1)
         for number, (layer, style) in enumerate(zip(layers, ("-", "--", ":", "-."), strict=False), start=1):
@@ -257,7 +257,7 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
         place.set(xlabel="epoch", title=title, ylim=(0, 100))
         place.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylabel("saturated units (%)")
-    axes[0, -1].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
 
 

@@ -17,7 +17,7 @@ def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[flo
         place.plot(deviations, gain, style, label=name)
     for limit, text in limits.items():
         place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
-        place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=GREY)
+        place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=INK)
     place.set(xlabel="standard deviation of the activations", ylabel="response / activation")
     place.set(xscale="log", ylim=(0, 1.15 * max(limits)))
     place.legend(loc="lower left")
