@@ -302,7 +302,9 @@ def in_parallel(steps, jobs: int) -> dict:
 def begin_process(parent: int) -> None:
     """Makes a process of `in_parallel` end with its parent, and shut down its kernel first."""
     end_with(parent)
-    interrupt_on_signals()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(130)
+    )  # KeyboardInterrupt would be shown by one that waits for work
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C comes to all; the parent passes it on
 
 

@@ -432,7 +432,8 @@ def main(arguments=None) -> None:
     with tempfile.TemporaryDirectory(prefix="kill-matrix-") as folder:
         rows = run(parts, lambda part: -(-count // 5) if part.several else count, given.seed, Path(folder))
     if given.keep:
-        keep(rows, f"--moments {count} --seed {given.seed} --keep")
+        chosen = "" if not given.parts else f" --parts {' '.join(map(repr, given.parts))}"
+        keep(rows, f"--moments {count} --seed {given.seed}{chosen} --keep")
 
 
 if __name__ == "__main__":
