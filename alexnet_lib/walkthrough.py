@@ -35,7 +35,7 @@ from tqdm import tqdm
 from traitlets.config import Config
 
 from . import ALLOCATOR, cores
-from .commands import ends_well, interrupt_on_signals
+from .commands import ends_well
 from .files import Stored, at_work, named_values, read_json, tidy, write_json
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir
 from .runs.processes import ENDS, end, end_with

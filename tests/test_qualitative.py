@@ -1,6 +1,7 @@
 """§6.1: colourfulness, plausibility, neighbours and codes against cases whose answer is known."""
 
 from functools import partial
+from itertools import product
 
 import nbformat
 import numpy as np
@@ -158,7 +159,14 @@ def test_notebook_09_finds_the_place_that_an_answer_needs():
         white = images[:, 50, 10, 0] / 255
         return torch.from_numpy(np.stack([1 - white, white], 1))
 
-    names = {"np": np, "predict": predict, "net": None, "mean": torch.full((3, 64, 64), 100.0), "crop": 64}
+    names = {
+        "np": np,
+        "product": product,
+        "predict": predict,
+        "net": None,
+        "mean": torch.full((3, 64, 64), 100.0),
+        "crop": 64,
+    }
     exec(cells["occlude"], names)
     image = np.full((64, 64, 3), 255, np.uint8)
     best, shown = names["occluded"](image)

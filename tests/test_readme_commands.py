@@ -45,6 +45,7 @@ READ = {
     "python -m alexnet_lib.claims --html ledger.html": "test_claims writes the page",
     "python -m alexnet_lib.claims": "test_claims prints the ledger",
     "python -m alexnet_lib.runs.export RUN": "RUN stands for a folder; run below with one",
+    "python -m alexnet_lib.live RUN": "RUN stands for a folder; test_live writes the page",
     "sbatch docs/imagenet.sbatch paper.json": "needs Slurm; test_slurm puts stand-ins in its place",
 }
 pytestmark = pytest.mark.skipif(not ACTIVATE.is_file(), reason="this Python is not of a virtual environment")

@@ -166,6 +166,6 @@ def test_torchrun_hands_the_warning_on_and_waits_for_the_checkpoint(cluster, pla
         for pid in alive(place):  # none, unless the warning was not handed on
             os.kill(pid, signal.SIGKILL)
     assert said.splitlines()[-2:] == ["the run goes back into the queue", "requeue 77"], errors
-    assert errors.count("stopped by SIGUSR1; the same command goes on from the last checkpoint") == 2
+    assert errors.count("Stopped by SIGUSR1: the last whole checkpoint is of") == 2
     progress = json.loads(load_checkpoint(folder)["progress"])
     assert progress["step"] > 0 or progress["epoch"] > 1

@@ -51,6 +51,8 @@ class Diary:
             self.say(
                 f"This run goes on from {moment(state.epoch, state.step)}, as its checkpoint in {run.folder} has it."
             )
+            if not state.step:  # the end of an epoch, after which it may have been killed before the next line
+                self._look_ahead()
         self.events = _events(run.folder / "events", state.epoch * steps + state.step)
         if run.named.schedule == "plateau":
             patience = patience_for(run.epochs)
@@ -96,11 +98,12 @@ class Diary:
                 f"the plateau rule ends the run, {run.epochs - state.epoch} epochs before its schedule: no lower "
                 f"validation error for {state.rule.patience} epochs at the last rate"
             )
-        elif not state.ended and state.epoch < run.epochs and run.named.schedule in FALLING:
-            self._keep_before_a_fall()
+        self._look_ahead()
 
-    def _keep_before_a_fall(self) -> None:
-        """Announce that a rate falls in the next epoch, and keep the checkpoint of before."""
+    def _look_ahead(self) -> None:
+        """If a rate falls in the next epoch announce it, and keep the checkpoint of before."""
+        if self.state.ended or self.state.epoch >= self.run.epochs or self.run.named.schedule not in FALLING:
+            return
         groups = self.state.optimizer.param_groups
         coming = [{name: value for name, value in group.items() if name != "params"} for group in groups]
         done = (self.state.epoch + 1 - 1 / self.steps) / self.run.epochs
@@ -109,7 +112,8 @@ class Diary:
         falls = [(old, new) for old, new in pairs if new < old / 2]
         if falls:
             kept = self.run.folder / f"checkpoint.epoch{self.state.epoch}.pt"
-            write_file(kept, (self.run.folder / CHECKPOINTS[0]).read_bytes())
+            if not kept.is_file():
+                write_file(kept, (self.run.folder / CHECKPOINTS[0]).read_bytes())
             old, new = falls[0]
             self.say(f"the rate falls from {old:.2g} to {new:.2g} in epoch {self.state.epoch + 1}; {kept.name} is kept")
 
