@@ -233,7 +233,8 @@ def _validate(run, store: Store, mean: Tensor, state: RunState, views: tuple[int
     try:
         return run.measure(state.answering, store, mean, views, state.job)
     except Stopped:
-        state.save(run.folder)
+        if state.step:  # at the end of an epoch it is saved already
+            state.save(run.folder)
         raise
     except NotNumbers as error:  # what finite weights answer may still be beyond all numbers
         raise _numberless(run, state, f"{error}, after step {state.step}") from None
