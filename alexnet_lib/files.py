@@ -12,6 +12,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from io import BytesIO
 from pathlib import Path
 
@@ -112,7 +113,11 @@ def write_file(path: Path, *data) -> None:
     Raises:
         OSError: the disk is full, or it cannot be written to; what was there before is there still.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    here = f"{path.name}.{socket.gethostname()}."
+    temporary = path.with_name(f"{here}{os.getpid()}.tmp")
+    for left in path.parent.glob(f"{escape(here)}*.tmp"):  # by processes of this machine, if they were killed
+        if not _runs(left.name.removeprefix(here).removesuffix(".tmp")):
+            left.unlink(missing_ok=True)
     try:
         with open(temporary, "wb") as file:
             file.writelines(data)
@@ -124,6 +129,19 @@ def write_file(path: Path, *data) -> None:
         if isinstance(error, OSError):  # a full disk does not say where it is full
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _runs(pid: str) -> bool:
+    """Whether a process is there; also where nobody can tell."""
+    if os.name != "posix" or not pid.isdigit():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def write_json(path: Path, values: dict) -> None:

@@ -38,7 +38,7 @@ from alexnet_lib.paths import REPOSITORY
 
 NAMED = {"ValueError", "Damaged", "FileNotFoundError", "FileExistsError", "DamagedCheckpoint", "NotNumbers"}
 MEMORY, SECONDS = 1_500_000_000, 20
-FEW = 15  # inputs of a target, in the tests
+FEW = 8  # inputs of a target, in the tests
 WRITES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree")
 # what stands where a word or a number was: in JSON, TOML, CSV and the headers of .npy files
 ODD = [b"-1", b"0", b"1", b"1e300", b"1e9", b"1000000000000", b"NaN", b"Infinity", b"null", b"None", b"true", b"[]"]

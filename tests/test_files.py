@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next(tmp_path):
     (tmp_path / "kept").write_text("kept")
     tidy(tmp_path, "note")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_writing_a_file_removes_what_killed_writers_of_it_have_left(tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    here = f"file.{socket.gethostname()}."
+    names = f"{here}{done.stdout.strip()}.tmp", f"{here}{os.getppid()}.tmp", "file.elsewhere.1.tmp", f"{here}x.tmp"
+    for name in names:
+        (tmp_path / name).write_text("part")
+    write_file(tmp_path / "file", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", *names[1:]}
 
 
 @pytest.mark.parametrize("record", [b"", b"[]", b"[" * 100_000, b"\xff"])
