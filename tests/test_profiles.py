@@ -6,6 +6,7 @@ built-in pictures, so that the nets are small too.
 
 import io
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -90,6 +91,7 @@ def test_a_profile_runs_through_its_notebooks(tmp_path, monkeypatch, capfd, prof
     changes += ["-p", "picture", "a picture of mine.jpg"] if "09_qualitative" in notebooks else []
     code = walkthrough.main(["--profile", profile, "--only", *notebooks, *changes])
     assert code == 0, capfd.readouterr().out
-    cells = nbformat.read(tmp_path / "runs" / "walkthrough" / profile / "09_qualitative.ipynb", 4).cells
-    (occlusion,) = next(cell.outputs for cell in cells if cell.id == "occlusion-figure")
-    assert "yours: n" in occlusion.metadata["image/jpeg"]["alt"]
+    if "09_qualitative" in notebooks:
+        cells = nbformat.read(tmp_path / "runs" / "walkthrough" / profile / "09_qualitative.ipynb", 4).cells
+        (occlusion,) = next(cell.outputs for cell in cells if cell.id == "occlusion-figure")
+        assert re.search(r"yours: (thing|n)", occlusion.metadata["image/jpeg"]["alt"])  # in words, where there are any

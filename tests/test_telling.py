@@ -15,6 +15,7 @@ import torch
 from jupyter_client.manager import start_new_kernel
 
 from alexnet_lib import evaluation, normalization, training
+from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.runs import job, launch, settings, stopping, telling
 from alexnet_lib.runs.job import JobFailed
 from alexnet_lib.runs.processes import GO_ON
@@ -368,6 +369,7 @@ def test_a_kernel_without_jupyterlab_shows_the_same(place, monkeypatch):
 
     try:
         run(SLOWLY.format(seconds=0.05))
+        run(f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})")
         run("from tests import small_runs\nfrom alexnet_lib import train\ngiven = small_runs.settings(epochs=5)")
         status, said = run("record = train(given)", stop_after="epoch 2 of 5")
         (error,) = [content for kind, content in outputs if kind == "error"]
