@@ -25,6 +25,7 @@ from torch import nn
 
 from ..architecture import layer_shapes, skeleton
 from ..augmentation import VIEWS, centre_crops
+from ..commands import ends_well
 from ..dataset import Store
 from ..dropout import Dropout
 from ..evaluation import mean_of, predict
@@ -214,7 +215,5 @@ def main(arguments=None) -> None:
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("file", type=Path, nargs="?", help="the page (live.html in the run's folder)")
     given = parser.parse_args(arguments)
-    try:
+    with ends_well(parser, "the run is as it was, and the page is whole or as it was"):
         print(live(Record.open(given.run), given.file))
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
