@@ -59,7 +59,7 @@ def prepare(form: str, place: Path) -> None:
     from alexnet_lib import dataset
     from alexnet_lib.data import preparation
 
-    preparation.CHUNK = 4
+    preparation.CHUNK_SMALL = 4
     dataset.main(["prepare", str(place / "pictures"), str(place / "store"), "--size", "16", "--form", form])
 
 
@@ -78,7 +78,7 @@ def prepare_archives(place: Path) -> None:
     from alexnet_lib.data import ilsvrc, preparation
     from tests import small_ilsvrc as small
 
-    preparation.CHUNK, ilsvrc.CLASSES, ilsvrc.PER_CLASS = 4, small.FEW, {"val": 5}
+    preparation.CHUNK_SMALL, ilsvrc.CLASSES, ilsvrc.PER_CLASS = 4, small.FEW, {"val": 5}
     ilsvrc.CLASSES_SHA256, dataset.STORE_SIZES["ilsvrc2012"] = {}, 16
     dataset.main(["prepare", "ilsvrc2012"])
 

@@ -300,7 +300,7 @@ def empty_class(root):
 def test_parquet_files_are_checked_before_any_work(damage, said, tmp_path, monkeypatch):
     root = shards(tmp_path / "set")
     damage(root)
-    monkeypatch.setattr(preparation, "_prepare_file", None)
+    monkeypatch.setattr(preparation, "_prepare_group", None)
     with pytest.raises(ValueError, match=said):
         load_dataset(str(root), tmp_path / "data")
 
@@ -371,7 +371,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers_before_any_work(form, tmp
     said = f"16 pictures take .*{16 * each / 1e6:.1f} MB in .*, where 0.0 MB are free. Make room.* set .ALEXNET_STORES"
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda path: Disk(0, 0, 16 * each - 1))
-        patched.setattr(preparation, "_prepare_file", None)
+        patched.setattr(preparation, "_prepare_group", None)
         with pytest.raises(OSError, match=said.replace("0.0 MB are", r"\d.\d MB are")):
             load_dataset(name, tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(0, 0, 16 * each))
@@ -381,7 +381,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers_before_any_work(form, tmp
 
 
 def test_what_an_earlier_run_has_left_needs_no_room_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparation, "CHUNK", 2)
+    monkeypatch.setattr(preparation, "CHUNK_SMALL", 2)
     source = unpacked_tree(tmp_path) / "train"
     before, done = preparation.decode, []
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from alexnet_lib import load_dataset, open_store, prepare
-from alexnet_lib.data.preparation import CHUNK, decode, fit
+from alexnet_lib.data.preparation import CHUNK_SMALL, decode, fit
 from alexnet_lib.dataset import choose_dataset, main
 
 
@@ -90,10 +90,10 @@ def test_the_mean_of_white_pictures_is_white(tmp_path):
     """Of more than fill a chunk, whose sum must hold them all."""
     (tmp_path / "white" / "a").mkdir(parents=True)
     white = saved(Image.new("RGB", (4, 4), "white"), "PNG")
-    for number in range(CHUNK + 5):
+    for number in range(CHUNK_SMALL + 5):
         (tmp_path / "white" / "a" / f"{number}.png").write_bytes(white)
     store = prepare(tmp_path / "white", tmp_path / "store", size=4, progress=False)
-    assert len(store) == CHUNK + 5 and (store.mean == 255).all() and not store.pca.eigenvalues.any()
+    assert len(store) == CHUNK_SMALL + 5 and (store.mean == 255).all() and not store.pca.eigenvalues.any()
 
 
 def test_grey_pictures_have_three_equal_channels(folder, tmp_path):

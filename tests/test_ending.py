@@ -48,7 +48,7 @@ def begin(what, name):
     try:
         os.dup2(os.open(place / f"{what} {name}", os.O_CREAT | os.O_WRONLY), 2)
         if what == "prepare":
-            preparation.decode, preparation.CHUNK = slow_decode, 2
+            preparation.decode, preparation.CHUNK_SMALL = slow_decode, 2
             dataset.main(["prepare", str(place / "pictures"), str(place / f"store {name}"), "--size", "8"])
         else:
             training.train_step = slow_step

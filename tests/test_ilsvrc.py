@@ -399,7 +399,7 @@ def test_files_that_cannot_be_decoded_are_counted(of2012):
 
 
 def test_a_stopped_preparation_from_archives_goes_on_with_the_lists_that_it_has(of2012, tiny, monkeypatch):
-    monkeypatch.setattr(preparation, "CHUNK", 4)
+    monkeypatch.setattr(preparation, "CHUNK_SMALL", 4)
     whole = prepared(of2012)
     shutil.rmtree(of2012.parent / "prepared")
     before, done = preparation.decode, []

@@ -55,7 +55,7 @@ sys.addaudithook(before_each)
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_stopped_before_any_operation_on_a_file_it_ends_with_the_same_bytes(tmp_path, monkeypatch, form):
     source, at, stopped = fill(tmp_path / "pictures", 5), 0, True
-    monkeypatch.setattr("alexnet_lib.data.preparation.CHUNK", 4)
+    monkeypatch.setattr("alexnet_lib.data.preparation.CHUNK_SMALL", 4)
     monkeypatch.setattr("os.fsync", lambda number: None)  # what is written stays, and the disk is slow
     whole = contents(prepare(source, tmp_path / "whole", 8, 1, False, form=form).folder)
     while stopped:
@@ -81,7 +81,7 @@ import torchvision.transforms.v2, simplejpeg
 from tests.test_preparation import contents, kill
 from alexnet_lib.data import preparation
 from alexnet_lib.dataset import prepare
-preparation.CHUNK = 4
+preparation.CHUNK_SMALL = 4
 source, place = Path(sys.argv[1]), Path(sys.argv[2])
 def ends(store, at=None):
     if not (child := os.fork()):
@@ -214,7 +214,7 @@ LAST |= {"images cut": lambda work: cut(images_of(work), 0.95), "a bit of it": l
 @pytest.mark.parametrize("damage", LAST)
 def test_where_the_last_chunk_is_damaged_it_goes_on_from_the_one_before(tmp_path, monkeypatch, wholes, damage, form):
     source, whole = wholes
-    monkeypatch.setattr("alexnet_lib.data.preparation.CHUNK", 4)
+    monkeypatch.setattr("alexnet_lib.data.preparation.CHUNK_SMALL", 4)
     work, decoded = run_out_of_room(source, tmp_path / "store", form, monkeypatch), []
     LAST[damage](work)
     monkeypatch.setattr("alexnet_lib.data.preparation.decode", lambda data: decoded.append(data) or decode(data))

@@ -50,7 +50,7 @@ def unprepared(monkeypatch):
     def work(*arguments):
         raise AssertionError("a picture was prepared")
 
-    monkeypatch.setattr(preparation, "_prepare_file", work)
+    monkeypatch.setattr(preparation, "_prepare_group", work)
 
 
 def classes_of(folder):

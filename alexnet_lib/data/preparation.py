@@ -8,8 +8,9 @@ workers: everything that is summed over images is an integer, exact in any order
 import errno
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -32,13 +33,14 @@ from .store_files import FORMS, RAW, read_meta, samples
 from .unfinished import NOTES, Unfinished, make_store, npy_header, word_sum, work_of
 
 CHUNK, GROUP = 256, 8  # files
-SMALL, GROUP_SMALL = 128, 32  # pixels a side, and files: where calls take longer than their work
+SMALL, CHUNK_SMALL, GROUP_SMALL = 128, 1024, 32  # pixels a side, and files: where calls take longer than their work
 LARGEST_SIZE = 10_000  # pixels a side
 NOTED = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
 # no EPS among them: Pillow hands that to another program
+TO_QUOTE = re.compile('[,"\n\r]')  # in a csv field
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 
@@ -90,12 +92,12 @@ def _upper_bits(picture: Image.Image) -> np.ndarray:
 
 
 def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
-    """Scale until the shorter side is `size` pixels and keep the centre: (3, H, W) to (size, size, 3) uint8 (§2).
+    """Scale until the shorter side is `size` pixels and keep the centre: (…, 3, H, W) to (…, size, size, 3) uint8 (§2).
 
     Bilinear with antialiasing: Pillow's rule, within one grey level nearly everywhere and two at most. A picture so
     thin that it would become enormous is a ValueError; without a torchvision that fits torch, an ImportError.
     """
-    height, width = picture.shape[1:]
+    height, width = picture.shape[-2:]
     shorter = min(height, width)
     if size * size * max(height, width) // shorter > LARGEST_PICTURE:
         raise ValueError(f"{width} × {height} pixels, too thin: scaled to {size} it has more than {LARGEST_PICTURE:,}")
@@ -108,30 +110,17 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
                 "from the same place"
             ) from error
         picture = resize(picture, [size * height // shorter, size * width // shorter], antialias=True)
-    top, left = (picture.shape[1] - size) // 2, (picture.shape[2] - size) // 2
-    return picture[:, top : top + size, left : left + size].permute(1, 2, 0).contiguous()
+    top, left = (picture.shape[-2] - size) // 2, (picture.shape[-1] - size) // 2
+    return picture[..., top : top + size, left : left + size].movedim(-3, -1).contiguous()
 
 
 class Prepared(NamedTuple):
-    """What became of a file: an image, until it is summed up, or the reason why not."""
+    """What became of a file: the bytes that are stored, or the reason why not."""
 
     sha256: str | None
     reason: str | None = None
-    image: np.ndarray | None = None
     stored: bytes | memoryview = b""  # of the image
     check: int = 0  # of these bytes
-
-
-def _prepare_file(file: SourceFile, data: bytes | None, size: int, form: str) -> Prepared:
-    if data is None:
-        return Prepared(None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}")
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        image = fit(decode(data), size).numpy()
-    except ValueError as error:
-        return Prepared(digest, str(error))
-    stored = encode(image) if form == "jpeg" else image.reshape(-1).data
-    return Prepared(digest, None, image, stored, word_sum(stored))
 
 
 class Group(NamedTuple):
@@ -143,17 +132,59 @@ class Group(NamedTuple):
 
 
 def _prepare_group(files: list[SourceFile], size: int, form: str) -> Group:
-    contents = (file.read_bytes() if file.size <= LARGEST_FILE else None for file in files)
-    if size < SMALL:
-        contents = list(contents)  # with no work between them, reading takes less time
-    done = [_prepare_file(file, data, size, form) for file, data in zip(files, contents, strict=True)]
-    images = [one.image for one in done if one.image is not None]
-    total = np.zeros((size, size, 3), np.uint16)
+    images, waiting, digests, reasons = {}, {}, [], []
+    for i, data in enumerate(_contents(files, size)):
+        picture, digest, reason = _decode_file(files[i], data)
+        digests.append(digest)
+        if picture is not None and size < SMALL and max(picture.shape) < SMALL:
+            waiting.setdefault(picture.shape, []).append((i, picture))
+        elif picture is not None:
+            try:
+                images[i] = fit(picture, size).numpy()
+            except ValueError as error:
+                reason = str(error)
+        reasons.append(reason)
+    for alike in waiting.values():  # of one shape, and so small that a call takes longer than its work
+        places, pictures = zip(*alike, strict=True)
+        together = torch.stack([picture.permute(1, 2, 0) for picture in pictures])  # as they lie in memory
+        images |= zip(places, fit(together.permute(0, 3, 1, 2), size).numpy(), strict=True)
+    total, products = _sums([*images.values()], size)
+    done = []
+    for i, (digest, reason) in enumerate(zip(digests, reasons, strict=True)):
+        stored = b""
+        if i in images:
+            stored = encode(images.pop(i)) if form == "jpeg" else images[i].reshape(-1).data
+        done.append(Prepared(digest, reason, stored, word_sum(stored)))
+    return Group(done, total, products)
+
+
+def _sums(images: list[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Over images of this size: their sum, and that of the products of their colours."""
+    if size < SMALL and images:
+        together = np.stack(images)
+        return together.sum(0, dtype=np.uint16), colour_products(together.reshape(len(images) * size, size, 3))
+    total, products = np.zeros((size, size, 3), np.uint16), np.zeros((3, 3))
     for image in images:
         total += image
-    together = [np.concatenate(images)] if size < SMALL and images else images  # a call takes longer than its work
-    products = sum(map(colour_products, together), np.zeros((3, 3)))
-    return Group([one._replace(image=None) for one in done], total, products)  # of a JPEG the bytes alone are waiting
+        products += colour_products(image)
+    return total, products
+
+
+def _contents(files: list[SourceFile], size: int) -> Iterable[bytes | None]:
+    """The bytes of each file; None for one that is too large."""
+    contents = (file.read_bytes() if file.size <= LARGEST_FILE else None for file in files)
+    return list(contents) if size < SMALL else contents  # with no work between them, reading takes less time
+
+
+def _decode_file(file: SourceFile, data: bytes | None) -> tuple[torch.Tensor | None, str | None, str | None]:
+    """The picture of a file, if it is one, its SHA-256, and the reason why it is none."""
+    if data is None:
+        return None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return decode(data), digest, None
+    except ValueError as error:
+        return None, digest, str(error)
 
 
 # ------------------------------------------------------------------------------------------------ from files to a store
@@ -232,16 +263,16 @@ def _append_all(so_far: Unfinished, split: Split, workers: int | None, progress:
     """Prepare the files that are still missing."""
     keep_memory()
     start, files = so_far.state["files"], split.files
+    size, count = (CHUNK_SMALL, GROUP_SMALL) if so_far.size < SMALL else (CHUNK, GROUP)
     bar = progress_bar(len(files), f"preparing {split.about['source']}", "file", progress, initial=start)
     with bar, _single_threads(workers or cores()) as pool:
 
         def begin(chunk: list[SourceFile]) -> Iterator[Group]:
             """Some files at a time, because each result wakes the thread that waits."""
-            count = GROUP_SMALL if so_far.size < SMALL else GROUP
             groups = [chunk[i : i + count] for i in range(0, len(chunk), count)]
             return pool.map(lambda group: _prepare_group(group, so_far.size, so_far.form), groups)
 
-        chunks = [files[i : i + CHUNK] for i in range(start, len(files), CHUNK)]
+        chunks = [files[i : i + size] for i in range(start, len(files), size)]
         ahead = [begin(chunk) for chunk in chunks[:1]]
         for chunk, following in zip_longest(chunks, chunks[1:], fillvalue=[]):
             done = list(ahead.pop())
@@ -335,4 +366,4 @@ def _write_rest(folder: Path, index: str, labels, classes, image_sum, products, 
 
 def _quoted(text: str) -> str:
     """A csv field."""
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n\r') else text
+    return '"' + text.replace('"', '""') + '"' if TO_QUOTE.search(text) else text

@@ -38,7 +38,7 @@ class SourceFile(NamedTuple):
 
     name: str  # as the store's index gives it; sorts below its class
     label: int
-    path: Path
+    path: Path | str  # of a million, a Path takes longer to make than a small picture to decode
     size: int  # bytes
     offset: int | None = None  # where it begins in the archive at `path`; None: `path` is the file
 
@@ -53,7 +53,7 @@ class SourceFile(NamedTuple):
             data = os.read(file, self.size + 1)
         finally:
             os.close(file)
-        return data if len(data) == self.size else self.path.read_bytes()  # it has changed since it was listed
+        return data if len(data) == self.size else Path(self.path).read_bytes()  # it has changed since it was listed
 
 
 class Split(NamedTuple):
@@ -124,7 +124,7 @@ def list_files(source: Path, part: str | None = None) -> Split:
         inner = {name.split("/", 2)[1] for name, *_ in named if name.count("/") > 1}
         if _are_splits(inner):
             raise ValueError(f"{folder} holds {_some(sorted(inner))}: that is a data set, not a class. Name it alone")
-        found = [SourceFile(name, label, Path(path), size) for name, path, size in named]
+        found = [SourceFile(name, label, path, size) for name, path, size in named]
         files += _part(found, part, folder) if part else found
     return Split(classes, files, {"source": source.name})
 

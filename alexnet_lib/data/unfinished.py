@@ -161,7 +161,7 @@ def word_sum(data) -> int:
 
 def _line(source, one) -> str:
     """What became of a file, as a line of JSON."""
-    name, reason = json.dumps(source.name), json.dumps(one.reason)
+    name, reason = json.dumps(source.name), "null" if one.reason is None else json.dumps(one.reason)
     digest = f'"{one.sha256}"' if one.sha256 else "null"
     return (
         f'{{"file": {name}, "label": {source.label}, "sha256": {digest}, "reason": {reason}, '
