@@ -87,6 +87,7 @@ def opened(made, browser):
 @pytest.fixture
 def page(opened):
     """The page of the net in the text, untouched and on its first picture."""
+    opened["paper"].bring_to_front()  # a page behind another draws one frame a second
     opened["paper"].evaluate(f"show(pictureAt(0), 0); reset([...fields]); hold(false); {FRAME}")
     return opened["paper"]
 
