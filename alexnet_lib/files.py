@@ -231,13 +231,16 @@ def worker(folder: Path, name: str = AT_WORK) -> str:
         return "another process"
 
 
-def in_work(folder: Path) -> bool:
-    """Whether a process is at work in a folder. Where files cannot be locked, nobody can tell: False."""
-    if not (folder / AT_WORK).is_file():
+def in_work(folder: Path, name: str = AT_WORK) -> bool:
+    """Whether a process is at work in a folder. Where files cannot be locked, nobody can tell: False.
+
+    The file `name` of one that was killed is removed.
+    """
+    if not (folder / name).is_file():
         return False
     try:
-        with _lock(folder / AT_WORK, LOOK_SECONDS / 20):  # others who look hold it for a moment
-            (folder / AT_WORK).unlink(missing_ok=True)  # of one that was killed, or made by looking
+        with _lock(folder / name, LOOK_SECONDS / 20):  # others who look hold it for a moment
+            (folder / name).unlink(missing_ok=True)  # of one that was killed, or made by looking
             return False
     except Timeout:
         return True

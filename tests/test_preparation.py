@@ -17,6 +17,7 @@ from PIL import Image
 from alexnet_lib import load_dataset, prepare
 from alexnet_lib.data import sources
 from alexnet_lib.data.preparation import decode, write_store
+from alexnet_lib.data.unfinished import NOTES
 from tests.test_dataset import contents, jpeg, photograph, saved
 
 
@@ -106,6 +107,17 @@ def test_killed_for_good_it_ends_with_the_same_bytes(tmp_path):
     assert done.returncode == 0, done.stderr
     whole = contents(prepare(source, tmp_path / "whole", 8, 1, False).folder)
     assert all(contents(tmp_path / f"store {at}") == whole for at in points)
+
+
+def test_what_one_killed_at_its_last_step_left_is_cleared_up(tmp_path):
+    source, store = fill(tmp_path / "pictures", 5), tmp_path / "store"
+    prepare(source, store, 8, 1, False)
+    whole, lock = contents(store), tmp_path / ".store.lock"
+    lock.write_text("process 1 on a machine")
+    for note in NOTES:
+        (store / note).write_text("{}")
+    prepare(source, store, 8, 1, False)
+    assert contents(store) == whole and not lock.exists()
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,16 @@ def test_a_killed_unpacking_is_begun_again(archive, tmp_path):
     check(load_dataset("tiny_imagenet", tmp_path))
 
 
+def test_what_one_killed_after_unpacking_left_is_cleared_up(archive, tmp_path):
+    prepared, names = tmp_path / "prepared", (f".{UNPACKED}.partial", f".{UNPACKED}.lock")
+    with zipfile.ZipFile(next((tmp_path / "tiny_imagenet").glob("*.zip"))) as packed:
+        packed.extractall(prepared)
+    (prepared / names[0]).mkdir()
+    (prepared / names[1]).write_text("process 1 on a machine")
+    check(load_dataset("tiny_imagenet", tmp_path))
+    assert not [name for name in names if (prepared / name).exists()]
+
+
 def remove(path):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import at_work, publish, sync
+from ..files import at_work, in_work, publish, sync
 from ..progress import progress_bar
 from .preparation import require_room
 
@@ -116,16 +116,18 @@ def unpacked(name: str, folder: Path, stores: Path) -> Path:
     if (folder / archive.inner).is_dir():
         return folder / archive.inner
     packed, inner, work = folder / archive.name, stores / archive.inner, stores / f".{archive.inner}.partial"
+    lock = f".{archive.inner}.lock"
     if not inner.is_dir():
         if not packed.is_file():
             raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
         verify(packed, archive.md5)
         require_room(stores, LARGER * packed.stat().st_size, f"{packed.name} unpacks to up to ")
-        with at_work(stores, f".{archive.inner}.lock", patience=-1):
+        with at_work(stores, lock, patience=-1):
             if not inner.is_dir():  # by another process meanwhile
                 _unpack(packed, work)
                 publish(work / archive.inner, inner)
-            shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)  # also of one that was killed when it had just published
+    in_work(stores, lock)
     return inner
 
 

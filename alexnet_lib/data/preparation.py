@@ -25,12 +25,12 @@ from PIL import Image
 
 from .. import cores, keep_memory
 from ..colours import colour_products, pca_of_sums
-from ..files import npy_bytes, sha256, tidy, write_file, write_json
+from ..files import npy_bytes, sha256, write_file, write_json
 from ..progress import progress_bar
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .sources import SourceFile, Split
 from .store_files import FORMS, RAW, read_meta, samples
-from .unfinished import NOTES, Unfinished, make_store, npy_header, word_sum, work_of
+from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, work_of
 
 CHUNK, GROUP = 256, 8  # files
 SMALL, CHUNK_SMALL, GROUP_SMALL = 128, 1024, 32  # pixels a side, and files: where calls take longer than their work
@@ -255,7 +255,7 @@ def prepare_files(split: Split, destination: Path, size=256, workers=None, progr
         raise FileExistsError(
             f"{destination} exists and was not prepared from these files at this size; remove it or name another folder"
         )
-    tidy(destination, *NOTES)
+    clear_up(destination)
     return destination
 
 

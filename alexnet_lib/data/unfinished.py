@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import at_work, publish, sync, tidy, write_file
+from ..files import at_work, in_work, publish, sync, tidy, write_file
 from .jpeg_store import IMAGES
 
 STATE, PREVIOUS, RECORDS = "state.npz", "state.previous.npz", "records.jsonl"
@@ -124,7 +124,7 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     work = work_of(destination)
-    with at_work(destination.parent, f".{destination.name}.lock", patience=-1):
+    with at_work(destination.parent, lock_of(destination), patience=-1):
         if destination.exists():
             return
         try:
@@ -137,6 +137,17 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
             why = f"{os.strerror(error.errno)}; {left}. Make room there and give the same command again"
             raise OSError(error.errno, why, str(work)) from None
         tidy(destination, *NOTES)
+
+
+def clear_up(destination: Path) -> None:
+    """Remove what a process that was killed when it had just published a store has left in it and beside it."""
+    tidy(destination, *NOTES)
+    in_work(destination.parent, lock_of(destination))
+
+
+def lock_of(destination: Path) -> str:
+    """The name of the file that is locked, beside a store, while it is made."""
+    return f".{destination.name}.lock"
 
 
 def work_of(destination: Path) -> Path:
