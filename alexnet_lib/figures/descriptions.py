@@ -1,6 +1,7 @@
 """What a figure shows in words, for those who cannot see it: said by its function, and read from its axes."""
 
 from collections.abc import Iterable
+from html import escape
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,6 +42,23 @@ def description(figure: Figure, what: str) -> str:
     }
     said = {name: _listed(texts) for name, texts in parts.items()}
     return " ".join([_first_sentence(what), *(f"{name}: {texts}." for name, texts in said.items() if texts)])
+
+
+def with_descriptions(notebook, resources):
+    """The notebook with its pictures as `<img alt=…>`, for nbconvert, whose default template writes them without.
+
+    jupyter_config.json names it to nbconvert and to JupyterLab's export; `pip install` lays that file into the
+    environment's etc/jupyter. A page that is to be sanitised stays without descriptions, since it would lose the
+    pictures.
+    """
+    for cell in [] if resources.get("should_sanitize_html") else notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for kind in ("image/png", "image/jpeg"):
+                alt = output.get("metadata", {}).get(kind, {}).get("alt")
+                if alt and kind in data and {*data} <= {kind, "text/plain"}:  # and nothing richer stands for it
+                    data["text/html"] = f'<img alt="{escape(alt)}" src="data:{kind};base64,{data[kind].strip()}">'
+    return notebook, resources
 
 
 def _first_sentence(text: str) -> str:
