@@ -65,7 +65,7 @@ def shell(tmp_path_factory):
     home = tmp_path_factory.mktemp("checkout")
     for name in ("alexnet_lib", "notebooks", "docs", "benchmarks", "tests"):
         shutil.copytree(REPOSITORY / name, home / name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
-    for name in ("README.md", "Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("README.md", "Makefile", "pyproject.toml", "setup.py", "requirements.lock"):
         shutil.copy2(REPOSITORY / name, home / name)
     (home / "results").symlink_to(REPOSITORY / "results")
     (home / ".venv").symlink_to(sys.prefix)

@@ -47,17 +47,25 @@ def description(figure: Figure, what: str) -> str:
 def with_descriptions(notebook, resources):
     """The notebook with its pictures as `<img alt=…>`, for nbconvert, whose default template writes them without.
 
-    jupyter_config.json names it to nbconvert and to JupyterLab's export; `pip install` lays that file into the
-    environment's etc/jupyter. A page that is to be sanitised stays without descriptions, since it would lose the
-    pictures.
+    jupyter_config.py names it to nbconvert and to JupyterLab's export; `pip install` lays that file into the
+    environment's etc/jupyter. Pictures without a description, of whatever notebook, stay as they are. A page that is
+    to be sanitised stays without descriptions, since it would lose the pictures.
     """
     for cell in [] if resources.get("should_sanitize_html") else notebook.cells:
         for output in cell.get("outputs", []):
-            data = output.get("data", {})
+            data, metadata = output.get("data", {}), output.get("metadata", {})
             for kind in ("image/png", "image/jpeg"):
-                alt = output.get("metadata", {}).get(kind, {}).get("alt")
-                if alt and kind in data and {*data} <= {kind, "text/plain"}:  # and nothing richer stands for it
-                    data["text/html"] = f'<img alt="{escape(alt)}" src="data:{kind};base64,{data[kind].strip()}">'
+                about = metadata.get(kind, {})
+                # where nothing richer stands for the picture, and it isn't to lie in a file of its own
+                if (
+                    about.get("alt")
+                    and kind in data
+                    and {*data} <= {kind, "text/plain"}
+                    and "filenames" not in metadata
+                ):
+                    given = {name: str(about[name]) for name in ("alt", "width", "height") if name in about}
+                    said = " ".join(f'{name}="{escape(value)}"' for name, value in given.items())
+                    data["text/html"] = f'<img {said} src="data:{kind};base64,{data[kind].strip()}">'
     return notebook, resources
 
 
