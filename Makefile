@@ -71,7 +71,7 @@ clean:
 
 # The stamp is the last step, so an interrupted install is taken up again. Python compiles what is imported, when it is:
 # compiling all of it beforehand takes as long as a third of the installation.
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml setup.py
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; say: make PYTHON=/path/to/python3")'
 	rm -f $@
 	@echo "Installing into $(VENV): some minutes and gigabytes, once."

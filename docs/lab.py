@@ -69,7 +69,6 @@ def command(options: list[str]) -> list[str]:
         "ServerApp.root_dir": REPOSITORY,
         "LabApp.default_url": f"/lab/tree/{COPIES.relative_to(REPOSITORY).as_posix()}/{PAGE}",
         "LabApp.app_settings_dir": HERE / "lab",
-        "HTMLExporter.template_name": "classic",  # keeps the words for those who cannot see the figures
     }
     return [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in settings.items()), *options]
 

@@ -1,19 +1,24 @@
 """Every figure says in words what it shows."""
 
 import importlib
-import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from IPython.core.formatters import DisplayFormatter
 from nbconvert import HTMLExporter
+from nbformat import write
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from traitlets.config import Config, PyFileConfigLoader
 
 from alexnet_lib.figures import curves as figures
 from alexnet_lib.figures.descriptions import MOST, described, description
+from alexnet_lib.files import read_json
 from alexnet_lib.notebook import photographic
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 FIGURES = REPOSITORY / "alexnet_lib" / "figures"
 MODULES = sorted(f"figures.{p.stem}" for p in FIGURES.glob("*.py") if "\n@in_style\n" in p.read_text())
 DRAWING = [
@@ -67,11 +72,59 @@ def test_the_first_sentence_is_taken():
     assert described(plt.Figure(), "One sentence of\n    two lines. Another one.").alt == "One sentence of two lines."
 
 
-def test_the_descriptions_survive_nbconvert():
-    """With the template that docs/install.md names; nbconvert's default one drops them."""
-    template = re.search(r"nbconvert --to html --template (\w+)", (REPOSITORY / "docs" / "install.md").read_text())[1]
-    html, _ = HTMLExporter(template_name=template).from_filename(NOTEBOOKS / "04_pooling.ipynb")
-    pictures = re.findall(r"<img[^>]*>", html)
-    assert pictures and not [
-        p for p in pictures if len(re.search(r'alt="([^"]*)"', p)[1]) < 21 or "No description" in p
+def exported(path, **settings):
+    """The notebook as HTML in nbconvert's default template, as the environment's etc/jupyter sets it up."""
+    config = PyFileConfigLoader("jupyter_config.py", str(FIGURES)).load_config()
+    html, _ = HTMLExporter(config=config, **settings).from_filename(path)
+    return html, BeautifulSoup(html, "html.parser")
+
+
+@pytest.mark.parametrize("name", ["03_lrn", "05_augmentation", "09_qualitative"])
+def test_the_descriptions_survive_nbconvert(name):
+    """One picture of each output is shown."""
+    html, page = exported(NOTEBOOKS / f"{name}.ipynb")
+    pictures = [(img["alt"], img["src"].partition(",")[2]) for img in page.select(".jp-OutputArea-output img")]
+    kept = [
+        (output["metadata"][kind]["alt"], "".join(output["data"][kind]).strip())
+        for cell in read_json(NOTEBOOKS / f"{name}.ipynb")["cells"]
+        for output in cell.get("outputs", [])
+        for kind in ("image/png", "image/jpeg")
+        if kind in output.get("data", {})
     ]
+    assert len(kept) > 3 and pictures == kept
+    assert min(len(img["alt"]) for img in page.select("img")) > 20 and "No description" not in html
+
+
+def test_a_sanitised_page_keeps_its_pictures():
+    _, page = exported(NOTEBOOKS / "03_lrn.ipynb", sanitize_html=True)
+    assert len(page.select("img[src^=data]")) > 3
+
+
+def test_other_notebooks_lose_nothing(tmp_path):
+    """A picture without a description stays as it is, one with keeps its size, and other settings keep their effect."""
+    shown = {"plain": {}, "described": {"alt": "Two <lines>", "width": 30, "height": 20}}
+    outputs = [
+        new_output("display_data", {"image/png": PIXEL, "text/plain": "a figure"}, metadata={"image/png": about})
+        for about in shown.values()
+    ]
+    path = tmp_path / "theirs.ipynb"
+    write(new_notebook(cells=[new_code_cell("draw()", outputs=outputs)]), path)
+    _, page = exported(path)
+    plain_one, described_one = page.select(".jp-OutputArea-output img")
+    assert plain_one["alt"] == "No description has been provided for this image"
+    assert [described_one[name] for name in ("alt", "width", "height")] == ["Two <lines>", "30", "20"]
+
+    config = PyFileConfigLoader("jupyter_config.py", str(FIGURES)).load_config()
+    config.merge(Config({"Exporter": {"preprocessors": [without_code]}}))
+    html, _ = HTMLExporter(config=config).from_filename(path)
+    assert "draw()" not in html and "Two &lt;lines&gt;" in html
+
+
+def without_code(notebook, resources):
+    notebook.cells[0].source = ""
+    return notebook, resources
+
+
+def test_without_the_library_the_installed_settings_do_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert PyFileConfigLoader("jupyter_config.py", str(FIGURES)).load_config() == {}

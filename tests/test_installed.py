@@ -4,10 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import pytest
 
-from alexnet_lib.paths import REPOSITORY
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
 
 MAKE = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
 
@@ -23,9 +24,9 @@ def installed(tmp_path_factory):
     own = {name: value for name, value in os.environ.items() if not name.startswith(("ALEXNET_", "PYTHON"))}
     own |= {"PYTHONPATH": str(home / "packages"), "HOME": str(home), "ALEXNET_PROGRESS": "none"}
 
-    def run(*arguments):
+    def run(*arguments, **variables):
         command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=home, env=own, capture_output=True, text=True)
+        return subprocess.run(command, cwd=home, env=own | variables, capture_output=True, text=True)
 
     return home, run
 
@@ -70,3 +71,30 @@ def test_the_notebooks_are_named_as_missing(installed):
     _, run = installed
     done = run("-m", "alexnet_lib.walkthrough")
     assert done.returncode == 2 and "the notebooks: part of the repository" in done.stderr
+
+
+def test_nbconvert_as_typed_keeps_the_descriptions_of_pictures(installed):
+    """`pip install --target` lays the environment's etc/jupyter into the target, so that is named in its place."""
+    home, run = installed
+    shutil.copy(NOTEBOOKS / "03_lrn.ipynb", home)
+    (given,) = (home / "packages" / "etc" / "jupyter").glob("*config*")
+    for variables, undescribed in (
+        ({"JUPYTER_NO_CONFIG": "1"}, True),  # nor that of the environment of these tests
+        ({"JUPYTER_CONFIG_PATH": str(given.parent)}, False),
+    ):
+        done = run("-m", "nbconvert", "--to", "html", "03_lrn.ipynb", **variables)
+        assert done.returncode == 0, done.stderr
+        assert ("Alternative text is missing" in done.stderr) == undescribed
+
+
+def test_an_editable_install_brings_the_same_files(tmp_path):
+    """`make` installs so; setuptools by itself leaves data files out. The wheel is only looked into: pip would take the
+    project that is there away, to put this one in its place."""
+    source = tmp_path / "source"
+    shutil.copytree(REPOSITORY / "alexnet_lib", source / "alexnet_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    build = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], check=True, cwd=source, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert [name for name in ZipFile(wheel).namelist() if name.endswith(".data/data/etc/jupyter/jupyter_config.py")]

@@ -66,6 +66,7 @@ def asked(parameters: str, **values) -> str:
 @pytest.fixture(scope="module")
 def address(home):
     own = {name: None for name in ("ALEXNET_PROGRESS", "ALEXNET_DATA", "ALEXNET_RUNS", "ALEXNET_STORES")}
+    own |= {"JUPYTER_CONFIG_PATH": str(home / "alexnet_lib" / "figures")}  # in place of etc/jupyter of the environment
     environment = kernel_environment(OMP_NUM_THREADS="1", PYTHONPATH=str(home), **own, **jupyter_folders(home))
     with served([sys.executable, "docs/lab.py"], home, environment) as url:
         yield url

@@ -25,7 +25,8 @@ from alexnet_lib import (
     to_input,
 )
 from alexnet_lib.live import page as building
-from alexnet_lib.live.page import HERE, SECTIONS, halved, live, main
+from alexnet_lib.live.guide import CONTROLS, SECTIONS
+from alexnet_lib.live.page import HERE, halved, live, main
 from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.qualitative import hidden_features, neighbours, pixel_features
 from alexnet_lib.runs.folder import data_of
@@ -464,6 +465,77 @@ def test_everything_has_a_name_and_changes_are_said_aloud(page):
     assert page.locator("fieldset.changed").count() == 0
 
 
+# what can be touched; radio buttons, pictures and steps are described as groups
+TOUCHABLE = """[...document.querySelectorAll("main input, main select, main button, main [tabindex='0']")].filter(
+  e => e.checkVisibility())"""
+
+
+@without_browser
+@pytest.mark.parametrize("net", NETS)
+def test_every_control_says_in_a_sentence_what_to_look_for_and_leads_to_its_section(opened, net):
+    """In the file alone, without the book, too: there the section is one of the page."""
+    page = opened[net]
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert sorted(ids) == sorted(set(ids))
+    page.evaluate("select({layer: 'conv1'})")  # which has rows and columns
+    touch(page, side=10)  # so that everything can be undone
+    found = page.evaluate(
+        f"""() => {TOUCHABLE}.map(e => {{
+          const hint = e.closest("[aria-describedby]")?.getAttribute("aria-describedby") ?? "";
+          const tells = $(hint)?.parentElement;
+          const links = [...tells?.querySelectorAll("a") ?? []], href = links[0]?.getAttribute("href");
+          return {{control: e.outerHTML.slice(0, 90), hint, says: $(hint)?.textContent, links: links.length, href,
+            seen: tells?.checkVisibility() && href[0] === "#" && !!document.querySelector(href)?.checkVisibility()}};
+        }})"""
+    )
+    page.locator("#undo").click()
+    page.evaluate(FRAME)
+    named = [
+        {"says": CONTROLS.get(one["hint"].removeprefix("hint-"), {}).get("look"), "links": 1, "seen": True}
+        for one in found
+    ]
+    told = [{name: one[name] for name in ("says", "links", "seen")} for one in found]
+    assert [one["control"] for one, a, b in zip(found, told, named, strict=True) if a != b] == []
+    without = {"code2012": set(), "paper": set(), "owt2014": {"silent", "reading", "k", "n", "alpha", "beta"}}[net]
+    assert {one["hint"] for one in found} == {f"hint-{name}" for name in CONTROLS if name not in without}
+
+
+@without_browser
+def test_the_keyboard_reaches_every_control_and_its_link(page):
+    page.evaluate("hold(false); select({layer: 'conv1'}); document.querySelector('.skip').focus()")
+    wanted = page.evaluate(
+        """() => [...document.querySelectorAll(".tells")].filter(e => e.checkVisibility()).flatMap(
+          e => [e.id.replace("tells", "hint"), e.id])"""
+    )
+    reached = set()
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        at = page.evaluate(
+            """() => { const e = document.activeElement; return e === document.body ? null :
+              e.closest(".tells")?.id ?? e.closest("[aria-describedby]")?.getAttribute("aria-describedby") ?? ""; }"""
+        )
+        if at is None:
+            break
+        reached.add(at)
+    assert len(wanted) > 60 and {*wanted} - reached == set()
+
+
+@without_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_link_leads_to_what_the_paper_says_and_back(page, width):
+    """On a phone as well, and from a file that lies alone."""
+    page.set_viewport_size({"width": width, "height": 900})
+    in_view = "id => { const {top} = $(id).getBoundingClientRect(); return 0 <= top && top < innerHeight - 40; }"
+    page.locator("#tells-beta a").click()
+    page.wait_for_function(in_view, arg="section-louder")
+    said = page.locator("#section-louder").inner_text()
+    assert "§3.3 · notebook 03_lrn" in said and "brightness normalisation" in said
+    page.locator("#section-louder .touch a").click()
+    page.wait_for_function(in_view, arg="tells-beta")
+    page.evaluate("history.replaceState(null, '', location.pathname)")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
 @without_browser
 @pytest.mark.parametrize("width", [390, 1280, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -494,19 +566,15 @@ def test_nothing_in_the_page_leads_away(made):
     ]
 
 
-def test_sections_that_controls_lead_to_are_there():
-    headings = {}
-    for path in NOTEBOOKS.glob("*.ipynb"):
-        headings[path.stem] = path.read_text(encoding="utf-8")
-    missing = [place for place in SECTIONS.values() if f'"## {place[1]}' not in headings[place[0]]]
-    assert missing == []
-    used = (HERE / "page.html").read_text(encoding="utf-8")
-    assert [name for name in SECTIONS if f"$to_{name}" not in used] == []
-
-
-def test_every_card_says_what_to_look_for_and_where_to_read_on(made):
-    cards = re.findall(r"<fieldset.*?</fieldset>", (HERE / "page.html").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(cards) == 9 and [card[:30] for card in cards if "$to_" not in card.split("<p>")[-1]] == []
+def test_the_guide_and_the_page_name_the_same_controls_and_sections():
+    """A control has one sentence, on what to look for; a section is one of a notebook, and a control leads there."""
+    text = (HERE / "page.html").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\$tells_(\w+)", text)) == sorted(CONTROLS)
+    assert {control["section"] for control in CONTROLS.values()} == SECTIONS.keys()
+    sentence = re.compile(r"[A-Z][^.!?]{20,160}\.")
+    assert [name for name, control in CONTROLS.items() if not sentence.fullmatch(control["look"])] == []
+    headings = {path.stem: path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob("*.ipynb")}
+    assert [s for s in SECTIONS.values() if f'"## {s["heading"]}' not in headings[s["notebook"]]] == []
 
 
 def test_what_cannot_run_in_a_page_is_refused(made, tmp_path, monkeypatch, capsys):

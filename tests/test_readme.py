@@ -13,19 +13,30 @@ from alexnet_lib.dataset import STORE_SIZES
 from alexnet_lib.paths import REFERENCE, REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")]
+PAGES += sorted({*(REPOSITORY / "docs").glob("*.md")} - {REPOSITORY / "docs" / "start.md"})  # START_HERE's source
 
 
-def rows_after(heading):
+def rows_after(heading, text=README):
     """The cells of the first table that a heading, or its own first cell, begins."""
-    lines = (heading + README.split(heading)[1]).splitlines()
+    lines = (heading + text.split(heading)[1]).splitlines()
     lines = dropwhile(lambda line: not line.startswith("|"), lines)
     table = list(takewhile(lambda line: line.startswith("|"), lines))
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert targets and [t for t in targets if not (REPOSITORY / t).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    targets = [t for t in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in t]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+    assert len(targets) > 20 or text != README
+
+
+def test_the_readme_is_short():
+    """Two pictures and a thousand words, code, tables and all."""
+    assert len(README.split()) <= 1000 and README.count("![") == 2
 
 
 def test_every_notebook_is_in_the_table():
@@ -39,7 +50,7 @@ def test_every_section_has_one_module_and_every_folder_a_line():
     library = REPOSITORY / "alexnet_lib"
     assert all((REPOSITORY / path).parent == library for (path,) in modules)
     folders = {path.parent.name for path in library.glob("*/__init__.py")}
-    assert {cells[0].split("]")[0].strip("[") for cells in rows_after("| folder")} == folders
+    assert {cells[0].split("]")[0].strip("[") for cells in rows_after("| folder", CONTRIBUTING)} == folders
 
 
 def test_torchrun_is_for_several_machines():

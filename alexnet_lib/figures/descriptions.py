@@ -1,6 +1,7 @@
 """What a figure shows in words, for those who cannot see it: said by its function, and read from its axes."""
 
 from collections.abc import Iterable
+from html import escape
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,6 +42,31 @@ def description(figure: Figure, what: str) -> str:
     }
     said = {name: _listed(texts) for name, texts in parts.items()}
     return " ".join([_first_sentence(what), *(f"{name}: {texts}." for name, texts in said.items() if texts)])
+
+
+def with_descriptions(notebook, resources):
+    """The notebook with its pictures as `<img alt=…>`, for nbconvert, whose default template writes them without.
+
+    jupyter_config.py names it to nbconvert and to JupyterLab's export; `pip install` lays that file into the
+    environment's etc/jupyter. Pictures without a description, of whatever notebook, stay as they are. A page that is
+    to be sanitised stays without descriptions, since it would lose the pictures.
+    """
+    for cell in [] if resources.get("should_sanitize_html") else notebook.cells:
+        for output in cell.get("outputs", []):
+            data, metadata = output.get("data", {}), output.get("metadata", {})
+            for kind in ("image/png", "image/jpeg"):
+                about = metadata.get(kind, {})
+                # where nothing richer stands for the picture, and it isn't to lie in a file of its own
+                if (
+                    about.get("alt")
+                    and kind in data
+                    and {*data} <= {kind, "text/plain"}
+                    and "filenames" not in metadata
+                ):
+                    given = {name: str(about[name]) for name in ("alt", "width", "height") if name in about}
+                    said = " ".join(f'{name}="{escape(value)}"' for name, value in given.items())
+                    data["text/html"] = f'<img {said} src="data:{kind};base64,{data[kind].strip()}">'
+    return notebook, resources
 
 
 def _first_sentence(text: str) -> str:

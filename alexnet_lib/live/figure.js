@@ -20,7 +20,7 @@ function buildFigure() {
       style: whole ? "" : `--gpu: var(--${column ? "two" : "one"})`}));
     stage.buttons = steps.map(step => make("button", {type: "button", "aria-pressed": false, "data-layer": step.name}, step.name));
     stage.words = make("div", {class: "about"});
-    box.append(stage.words, ...stage.canvases, make("div", {class: "steps", role: "group", "aria-label": `Steps of ${layer.name}`}, ...stage.buttons));
+    box.append(stage.words, ...stage.canvases, make("div", {class: "steps", role: "group", "aria-label": `Steps of ${layer.name}`, "aria-describedby": "hint-steps"}, ...stage.buttons));
     $("figure").append(box);
     stage.buttons.forEach(button => button.addEventListener("click", () => select({layer: button.dataset.layer})));
     stage.canvases.forEach((canvas, column) => {
@@ -85,7 +85,7 @@ function drawUnit() {
   set("map", map + 1, maps);
   set("row", y + 1, side);
   set("column", x + 1, side);
-  document.querySelectorAll(".place").forEach(label => label.hidden = side === 1);
+  $("place").hidden = side === 1;
   const large = $("large"), whole = side === 1;
   mosaic(large, whole ? plan(maps, 1, 1) : plan(1, side, 1), (at, i) => colourOf(values[whole ? at : map * side * side + i], scale), whole ? map : -1);
   if (!whole) frame(large, y, x);

@@ -191,7 +191,7 @@ function drawAnswers() {
   });
   const names = cards.map(card => card.querySelector("legend").firstChild.textContent.trim().toLowerCase());
   $("touched").textContent = names.length ? `Changed: ${names.join(", ")}.` : "";
-  $("undo").hidden = !names.length;
+  $("undo").hidden = $("tells-undo").hidden = !names.length;
   const [p, c] = ranked[0], peek = $("peek");
   peek.replaceChildren(make("span", {}, classes[c]), make("span", {}, percent(p)));
   peek.style.setProperty("--part", `${100 * p}%`);

@@ -2,18 +2,18 @@
 
     python -m alexnet_lib.live RUN [FILE]
 
-The page is page.html with style.css and five scripts, as they stand in this folder: net.js computes, draw.js draws, and
-page.js, figure.js and touch.js are the picture with its answer, the net, and the controls. What was learned lies in the
-page as base64: weights in half precision, the mean image, some validation pictures as pixels, and training pictures
-with their last hidden layer, among which it looks for neighbours. The arithmetic is our own: TensorFlow.js would add a
-megabyte and dozens of packages to install, and save some milliseconds a picture at best (benchmarks/live.py).
+The page is page.html with style.css, five scripts and the sentences of guide.toml, as they stand in this folder: net.js
+computes, draw.js draws, and page.js, figure.js and touch.js are the picture with its answer, the net, and the controls.
+What was learned lies in the page as base64: weights in half precision, the mean image, some validation pictures as
+pixels, and training pictures with their last hidden layer, among which it looks for neighbours. The arithmetic is our
+own: TensorFlow.js would add a megabyte and dozens of packages to install, and save some milliseconds a picture at best
+(benchmarks/live.py).
 """
 
 import argparse
 import base64
 import io
 import json
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from string import Template
@@ -36,36 +36,19 @@ from ..runs.export import terms_of
 from ..runs.folder import data_of
 from ..runs.records import Record
 from ..training import load_net
+from .guide import Link, guide
 
 HERE = Path(__file__).parent
 SCRIPTS = ("net.js", "draw.js", "page.js", "figure.js", "touch.js")
 MOST_WEIGHTS = 20_000_000  # 50 MB of page; a browser takes a second or more for a picture
 SHOWN, KNOWN = 24, 480  # validation pictures to look at, and training pictures to find
-# where a control leads: the notebook and its heading
-SECTIONS = {
-    "data": ("00_dataset", "One picture, cut"),
-    "net": ("01_architecture", "Two columns on two GPUs"),
-    "field": ("01_architecture", "How much of the picture does a unit see?"),
-    "activation": ("02_relu_vs_tanh", "Why a bend, and which?"),
-    "lrn": ("03_lrn", "The formula, in four lines"),
-    "reading": ("03_lrn", "Sum or mean?"),
-    "pooling": ("04_pooling", "Forwards, in two lines"),
-    "noise": ("05_augmentation", "Colour: a tenth of what?"),
-    "views": ("05_augmentation", "Ten views at test time"),
-    "dropout": ("06_dropout", "Dropout, in five lines"),
-    "training": ("07_train", "The run"),
-    "answers": ("09_qualitative", "Figure 4, left: eight answers"),
-    "neighbours": ("09_qualitative", "Figure 4, right: what lies near"),
-    "kernels": ("09_qualitative", "Edges: a frequency and a direction"),
-    "colours": ("09_qualitative", "Colours: in one column only?"),
-}
 
 
-def live(record: Record, destination: Path | None = None, link: Callable[[str, str], str] | None = None) -> Path:
+def live(record: Record, destination: Path | None = None, link: Link | None = None) -> Path:
     """Write the page of a finished run, live.html in its folder unless a file is given.
 
     Args:
-        link: the address of a notebook's section, given the names of both; none where there is no place to go.
+        link: the address of a notebook's section, given the names of both; without it the page's own sections.
 
     Raises:
         FileNotFoundError: the run has no weights, or its data are not there.
@@ -107,7 +90,7 @@ def live(record: Record, destination: Path | None = None, link: Callable[[str, s
         run=escape(told(record)),
         lost=f"{lost:.2%}",
         terms=escape(terms_of(record.config["dataset"])),
-        **{f"to_{name}": anchor(*place, link) for name, place in SECTIONS.items()},
+        **guide(link),
     )
     write_file(destination, page.encode())
     return destination
@@ -201,12 +184,6 @@ def told(record: Record) -> str:
         f"epochs on {summary['images']['train']:,} pictures of {summary['classes']} classes ({data}). Top-1 error on "
         f"validation pictures: {', '.join(errors)}."
     )
-
-
-def anchor(notebook: str, heading: str, link: Callable[[str, str], str] | None) -> str:
-    """A link to a notebook's section, or its name where there is no place to go."""
-    words = f"notebook {notebook[:2]}, {heading}"
-    return f'<a href="{escape(link(notebook, heading))}">{escape(words)}</a>' if link else escape(words)
 
 
 def main(arguments=None) -> None:

@@ -224,7 +224,7 @@ function prepare() {
   $("card-dropout").disabled = $("card-dropout").hidden = !net.layers.some(layer => layer.kind === "drop");
   $("card-pooling").disabled = $("card-pooling").hidden = !(net.fits(2) && net.fits(3));
   for (const card of form.querySelectorAll("fieldset")) {
-    const button = make("button", {type: "button", class: "reset", "aria-label": `As trained: ${card.querySelector("legend").firstChild.textContent.trim()}`, hidden: ""}, "as trained");
+    const button = make("button", {type: "button", class: "reset", "aria-describedby": "hint-undo", "aria-label": `As trained: ${card.querySelector("legend").firstChild.textContent.trim()}`, hidden: ""}, "as trained");
     button.addEventListener("click", () => reset([...card.elements]));
     card.append(button);
   }
