@@ -178,9 +178,11 @@ def test_which_layers_are_one_kernel(monkeypatch):
     assert not fast._is_one_kernel([norm, pool], x.float())  # in which products are slow
     net, calls = alexnet("paper", 7, width=0.1, image_size=99, seed=0), []
     monkeypatch.setattr(fast, "pooled_response", lambda x, row: calls.append(len(row)) or nn.Sequential(*row)(x))
+    own = fast.Fast(net)
+    assert not own.normalises
     with torch.autocast("cpu", torch.bfloat16):
-        fast.Fast(net)(torch.rand(1, 3, 99, 99))
-    assert calls == [3] * 4  # two layers, two columns
+        own(torch.rand(1, 3, 99, 99))
+    assert calls == [3] * 4 and own.normalises  # two layers, two columns
     assert tried[-2:] == [net.conv1.out_channels // 2, net.conv2.out_channels // 2]  # of a column
 
 
@@ -260,6 +262,11 @@ def test_every_run_of_one_process_on_a_gpu_has_a_graph(place, monkeypatch):
         )
         assert alone.replays and of_one.replays and of_two.replays is None
         assert isinstance(alone.forward, fast.Fast) == (speed == "fast")
+    for layer in (alone.net.norm1, alone.net.norm2):
+        layer.compiled = True
+    alone.forward.normalises = True
+    monkeypatch.setattr(run_state, "can_compile", None)  # what was a kernel in Triton need not be compiled to know it
+    assert alone.compiled
     assert RunState(run, 3).replays is None
 
 
