@@ -72,9 +72,11 @@ def test_another_net_is_called_as_it_is():
 
 KERNELS = """
 import json
+import numpy as np
 import torch
 from torch import nn
 from alexnet_lib import LocalResponseNorm, evaluation, loader
+from alexnet_lib.augmentation import Views, cut_views
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.runs import fast
 from alexnet_lib.runs.settings import resolve
@@ -108,6 +110,14 @@ for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none
         if run.input_divisor != 1:
             inputs[-1] += [evaluation._input(train.images[:1], mean, n, "cpu", 64.0) for n in (1, 9, 10)]
     found += [torch.equal(*pair) and pair[0].stride() == pair[1].stride() for pair in zip(*inputs)]
+
+count, row = 1_281_167, 1_234_567  # ImageNet's, of which one begins at byte 242 billion
+store = np.memmap("sparse", np.uint8, "w+", shape=(count, 256, 256, 3))
+store[row] = np.random.default_rng(0).integers(0, 256, store[row].shape)
+views = Views(*(np.array([given]) for given in (32, 7, True)))
+nothing = torch.zeros(3, 224, 224)
+far = evaluation.input_at_once(torch.from_numpy(store), [row], views, nothing)
+found += [np.array_equal(far[0].permute(1, 2, 0), cut_views(store, views, 224, [row])[0])]
 print(json.dumps({"worst": max(worst), "same": found}))
 """
 
@@ -117,10 +127,10 @@ def kernels(tmp_path_factory):
     """What the kernels give in Triton's interpreter, which needs no GPU; it is chosen when Triton is loaded."""
     pytest.importorskip("triton")
     with pytest.MonkeyPatch.context() as patch:
-        prepare_place(tmp_path_factory.mktemp("kernels"), patch)
-        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        folder = prepare_place(tmp_path_factory.mktemp("kernels"), patch)
+        environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(REPOSITORY)}
         command = [sys.executable, "-c", KERNELS]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -137,7 +147,7 @@ def compiled(kernel, constants, **types):
     print(triton.compile(source, target=GPUTarget("cuda", 90, 32)).metadata.shared)
 
 numbers = dict.fromkeys("places height width out_height out_width".split(), "i32") | {"k": "fp32", "scale": "fp32"}
-constants = {"MAPS": 48, "WIDTH": 64, "BEFORE": 2, "AFTER": 2, "RELU": True, "SIZE": kernels.BLOCK}
+constants = {"MAPS": 128, "WIDTH": 128, "BEFORE": 2, "AFTER": 2, "RELU": True, "SIZE": kernels.BLOCK}
 given = dict.fromkeys(("images", "places", "mean", "shifts", "x"), "*fp32") | {"images": "*u8", "places": "*i64"}
 given |= dict.fromkeys(("count", "height", "width", "side"), "i32") | {"noise": "fp32", "divisor": "fp32"}
 compiled(kernels._cut, {"SIZE": kernels.UNITS}, **given)
@@ -160,8 +170,8 @@ def test_one_kernel_does_what_three_layers_do(kernels):
 
 
 def test_one_pass_from_whole_pictures_to_an_input_gives_the_same_bits(kernels):
-    """Of batches with colours, without, and scaled, and of one, nine and ten views."""
-    assert kernels["same"] == [True] * 6
+    """Of batches with colours, without, and scaled, of one, nine and ten views, and of a store of 252 GB."""
+    assert kernels["same"] == [True] * 7
 
 
 def test_which_layers_are_one_kernel(monkeypatch):
