@@ -311,14 +311,14 @@ def stopped_by_a_signal(config: dict, folder: Path) -> int:
     """The code with which a process ends that is told to while it trains its first epoch."""
     (folder / "config.json").write_text(json.dumps(config | {"epochs": 2}), encoding="utf-8")
     command = [sys.executable, "-c", SLOWLY, str(folder / "config.json")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        for line in process.stdout:
-            if line.startswith("begun"):
-                process.send_signal(signal.SIGUSR1)
-        return process.wait()
-    finally:
-        process.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("begun"):
+                    process.send_signal(signal.SIGUSR1)
+            return process.wait()
+        finally:
+            process.kill()
 
 
 SLOWLY = """

@@ -15,13 +15,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from alexnet_lib import training
+from alexnet_lib import PaperSGD, cifar_net, recipe, skeleton, training
+from alexnet_lib.architecture import NETS
+from alexnet_lib.cifar_nets import NETS as CIFAR_NETS
+from alexnet_lib.cifar_nets import cifar_parameter_groups
 from alexnet_lib.data import reading
 from alexnet_lib.data.reading import whole_pictures
 from alexnet_lib.dataset import load_dataset
+from alexnet_lib.learning import parameter_groups
 from alexnet_lib.paths import REPOSITORY
-from alexnet_lib.runs import job, settings, step
+from alexnet_lib.runs import fast, job, settings, step
 from tests import small_runs
 from tests.small_runs import NAME
 
@@ -328,3 +335,82 @@ def test_a_job_takes_the_card_that_is_asked_for(place, monkeypatch, asked, proce
             job.join(device=asked),
         ):
             pass
+
+
+# ------------------------------------------------------------------------------------------- what a graph can't hold
+
+
+class Waits(TorchDispatchMode):
+    """Notes what a graph can't hold: numbers that the CPU asks for or hands over, and sizes that depend on them."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        # the update, of which torch knows no shapes
+        result = None if function is torch.ops.aten._fused_sgd_.tensor_lr else function(*args, **kwargs or {})
+        devices = {x.device.type for x in pytree.tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)}
+        if "local_scalar" in str(function) or "nonzero" in str(function) or len(devices) > 1:
+            self.found.append(str(function))
+        return result
+
+
+def on_a_card(net, kind="cuda:0"):
+    """A net whose weights are on a GPU that nobody has, without memory."""
+    for layer in net.modules():
+        for name, weight in list(layer.named_parameters(recurse=False)):
+            empty = torch.empty(weight.shape, device=kind)
+            empty = empty.contiguous(memory_format=torch.channels_last) if empty.dim() == 4 else empty
+            setattr(layer, name, torch.nn.Parameter(empty))
+    return net
+
+
+@contextmanager
+def autocast(kind, dtype=torch.bfloat16, enabled=True):
+    """torch's own looks first whether there is such a device."""
+    before = torch.is_autocast_enabled(kind)
+    torch.set_autocast_enabled(kind, enabled)
+    torch.set_autocast_dtype(kind, dtype)
+    torch.autocast_increment_nesting()
+    yield
+    if not torch.autocast_decrement_nesting():
+        torch.clear_autocast_cache()
+    torch.set_autocast_enabled(kind, before)
+
+
+def slopes(loss):
+    """In place of a backward pass, which wants a GPU that is there."""
+    for parameter in slopes.net.parameters():
+        parameter.grad = torch.empty_like(parameter)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "bf16") for name in NETS), ("paper", "fp32"), *((n, "fp32") for n in CIFAR_NETS)]
+)
+def test_a_step_on_a_gpu_waits_for_nothing(monkeypatch, name, precision):
+    """By the shapes and devices of its tensors alone; the kernel of three has a pooling of the same shape here."""
+    pooled = []
+    monkeypatch.setattr(fast, "pools_at_once", lambda device, maps: True)
+    monkeypatch.setattr(fast, "pooled_response", lambda x, row: pooled.append(x.dtype) or torch.nn.MaxPool2d(3, 2)(x))
+    monkeypatch.setattr(torch.Tensor, "backward", slopes)
+    monkeypatch.setattr(torch, "autocast", autocast)
+    net = cifar_net(name) if name in CIFAR_NETS else skeleton(name)
+    side = CIFAR_NETS[name].image_size if name in CIFAR_NETS else 224
+    groups = None if name in CIFAR_NETS else parameter_groups
+    with FakeTensorMode(), Waits() as waits:
+        slopes.net = on_a_card(net)
+        x = torch.empty(128, side, side, 3, device="cuda:0").permute(0, 3, 1, 2)
+        labels = torch.empty(128, dtype=torch.int64, device="cuda:0")
+        given = groups(net, recipe("code2012")) if groups else cifar_parameter_groups(net, name)
+        optimizer = PaperSGD(given, 0.01)
+        forward = net if name in CIFAR_NETS else fast.Fast(net)
+        state = SimpleNamespace(forward=forward, optimizer=optimizer, job=job.Job(batch=128))
+        run = SimpleNamespace(precision=precision, as_recorded=lambda loss, images: loss / images * images)
+        for _ in range(2):
+            with optimizer.fixed_rates():
+                waits.found.clear()
+                measured = step._update(run, state, x, labels)
+    assert waits.found == [] and (measured.device.type, measured.shape) == ("cuda", (4,))
+    at_once = precision == "bf16" and NETS[name].lrn is not None
+    assert set(pooled) == ({torch.bfloat16} if at_once else set())
