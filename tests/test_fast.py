@@ -79,6 +79,7 @@ from alexnet_lib import LocalResponseNorm, evaluation, loader
 from alexnet_lib.augmentation import Views, cut_views
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.runs import fast
+from alexnet_lib.runs.job import ALONE, Job
 from alexnet_lib.runs.settings import resolve
 from tests.small_runs import settings
 
@@ -97,16 +98,21 @@ for dtype, (relu, convention, n, maps) in [*((torch.float32, one) for one in giv
         parts = [x.abs().float().max() if exact else x.abs().float().mean() for x in (own - plain, plain)]
         worst.append((parts[0] / parts[1]).item() / (1e-6 if exact else 0.1))
 
-found, train = [], load_dataset("embedded")["train"]
+found, train, loaded = [], load_dataset("embedded")["train"], load_dataset("embedded")["train"]
 train.__dict__["images"] = torch.from_numpy(train.images)
-for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none"}):
-    run = resolve(settings(batch_size=5, **changes), train)
+
+class Column(Job):  # one of two, which has cut everything
+    own_part, every_part = lambda self, count: slice(count), lambda self, values, count: values
+
+for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none"}, {"recipe": "googlenet"}, {}):
+    run, job = resolve(settings(batch_size=5, **changes), train), ALONE if changes else Column(columns=2)
     run.__class__.input_divisor = 64.0 if changes == {"recipe": "paper"} else 1.0
     mean = evaluation.mean_of(train, run.image_size)
     inputs = []
     for at_once in (False, True):
         loader.cuts_at_once = evaluation.cuts_at_once = lambda device: at_once
-        inputs.append([next(loader.make_batches(run, train, mean, 0))[0]])
+        given = loaded if changes == {"recipe": "googlenet"} else train
+        inputs.append([next(loader.make_batches(run, given, mean, 0, job=job))[0]])
         if run.input_divisor != 1:
             inputs[-1] += [evaluation._input(train.images[:1], mean, n, "cpu", 64.0) for n in (1, 9, 10)]
     found += [torch.equal(*pair) and pair[0].stride() == pair[1].stride() for pair in zip(*inputs)]
@@ -170,8 +176,8 @@ def test_one_kernel_does_what_three_layers_do(kernels):
 
 
 def test_one_pass_from_whole_pictures_to_an_input_gives_the_same_bits(kernels):
-    """Of batches with colours, without, and scaled, of one, nine and ten views, and of a store of 252 GB."""
-    assert kernels["same"] == [True] * 7
+    """Of batches with colours, without, scaled, of a CPU's crops and of two columns; of views; of a store of 252 GB."""
+    assert kernels["same"] == [True] * 9
 
 
 def test_which_layers_are_one_kernel(monkeypatch):

@@ -169,7 +169,7 @@ class _Captured:
         Otherwise its memory waits for the end of that capture, and some versions refuse random numbers until then. No
         graph is replayed any more, so none misses the generator's former state.
         """
-        with suppress(RuntimeError):  # it had come to its end
+        with suppress(RuntimeError, AttributeError):  # it had come to its end, or torch knows another way
             torch._C._cuda_endAllocateToPool(self.device.index, self.pool)
         generator = torch.cuda.default_generators[self.device.index]
         fresh = torch.Generator(self.device)
