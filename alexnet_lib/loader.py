@@ -72,18 +72,22 @@ def make_batches(
         pictures = ((pixels, np.arange(len(pixels))) for pixels in read)
     for rows, mine, (images, places) in zip(shares, own, pictures, strict=True):
         labels = onto(torch.from_numpy(store.labels[rows]), run.device)
+        noise = 1 + std if named.noise_units == "code2012" else 1.0
+        colours = torch.from_numpy(shifts[rows]), noise, run.input_divisor
         if distorted:
             crops = cut_areas(images, views[mine], run.image_size, places)
             crops = torch.from_numpy(distort(crops, changes[mine]) if run.coloured else crops)
         elif isinstance(images, Tensor) and job.columns == 1 and cuts_at_once(images.device):
-            noise = 1 + std if named.noise_units == "code2012" else 1.0
-            colours = torch.from_numpy(shifts[rows]), noise, run.input_divisor
             yield input_at_once(images, places, views[mine], mean, *colours), labels
             continue
         else:
             crops = random_crops(images, run.image_size, views=views[mine], rows=places)
         crops = job.every_part(onto(torch.as_tensor(crops), run.device), len(rows))
-        finish = partial(_finish, run, store.pca, std, torch.from_numpy(shifts[rows]))
+        if cuts_at_once(crops.device):
+            whole = centre_views(len(rows), (0, 0))
+            yield input_at_once(crops, range(len(rows)), whole, mean, *colours), labels
+            continue
+        finish = partial(_finish, run, store.pca, std, colours[0])
         yield to_input(crops, mean, run.device, finish if std or run.input_divisor != 1 else None), labels
 
 

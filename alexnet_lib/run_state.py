@@ -95,10 +95,11 @@ class RunState:
 
     @property
     def compiled(self) -> bool:
-        """Whether its normalisation goes through torch.compile."""
+        """Whether its normalisation was compiled: as a part of a kernel in Triton, or else by torch.compile."""
         dtype = torch.bfloat16 if self.run.precision == "bf16" else torch.float32
         wanted = any(getattr(layer, "compiled", False) for layer in self.net.modules())
-        return wanted and can_compile(torch.device(self.run.device).type, dtype)
+        by_kernel = any(getattr(layer, "normalises", False) for layer in self.forward.modules())
+        return wanted and (by_kernel or can_compile(torch.device(self.run.device).type, dtype))
 
     def end_epoch(self, images: int, errors: dict, more: dict) -> None:
         """Write the epoch into the history, more columns of training included, and see whether the run ends with it."""

@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -101,8 +101,10 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
 def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
     """This process's part of a run; False, and nothing done, where another began it at the same time."""
     devices = [run.device] if run.device.startswith("cuda") else []
+    # what asks for "cuda" means this one, as torch.compile does
+    current = torch.cuda.device(run.device) if devices else nullcontext()
     try:
-        with sole(run.folder, job) as mine, torch.random.fork_rng(devices), arithmetic_of(run):
+        with current, sole(run.folder, job) as mine, torch.random.fork_rng(devices), arithmetic_of(run):
             if not mine:
                 return False
             if job.as_leader_says((run.folder / "summary.json").is_file()):

@@ -1,9 +1,10 @@
 """What a GPU shows, in at most eight minutes: whether what is fast is also right, and how fast it is.
 
-Parts, each with rows of (what, found, goal, verdict): equality, repeatability, the step of every net, the profile of
-one, the loop from a store, the CIFAR nets' step, two devices. A part that fails says why, with its whole traceback in
-its record, and the others go on. A table comes last. The goals are for one H100; `build/gpu` holds a record of each
-part unless --into says otherwise. It needs only what the library itself needs.
+Parts, each with rows of (what, found, goal, verdict): equality, repeatability, the training that a CPU can't try, the
+step of every net, the CIFAR nets' step, the loop from a store, two devices, the profile of a step. A part that fails
+keeps what it has found and says why, with its whole traceback in its record, and the others go on; so it is with the
+part that is at work when the time is up. A table comes last. The goals are for one H100; `build/gpu` holds a record of
+each part unless --into says otherwise. It needs only what the library itself needs.
 
 --small    the same parts on nets and pictures of a few pixels, also on a CPU: it shows that the script works
 """
@@ -13,19 +14,27 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 MINUTES = 8
+SPARE = 15  # seconds of them, for the end of what is at work and for the table
 # images a second on one H100, of the loop's share a fraction
 GOALS = {("paper", 128): 35_000, ("paper", 1024): 50_000, "cifar": 100_000, "share": 0.9, "torchvision": 1.0}
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}  # bfloat16, dense, per second
 NOTHING, EQUAL = "no goal", "equal"
+
+
+class TimeIsUp(BaseException):
+    """Nothing that catches errors is to catch it."""
 
 
 @dataclasses.dataclass
@@ -152,8 +161,8 @@ def equality(place: Place, folder: Path) -> list[dict]:
         worst = ((gradients[0] - gradients[1]).abs().max() / gradients[0].abs().max()).item()
         rows.append(row(f"{name}, fast against plain in float64", worst, 1e-9, worst < 1e-9))
     card = torch.device(place.device)
-    if fast.pools_at_once(card, 48):
-        rows.append(kernel_error(place))
+    for maps in (48, 128):  # of a column, in the first layer and in the second
+        rows += kernel_errors(place, maps) if fast.pools_at_once(card, maps) else []
     for changes in ({"speed": "fast"}, {"speed": "fast", "net": "code2012", "recipe": "code2012"}):
         run = resolved(place, store, 8, initialisation="fan_in", learning_rate=1e-3, **place.size | changes)
         (_, graph), (_, eager) = (stepped(place, run, 7, replayed) for replayed in (True, False))
@@ -173,8 +182,8 @@ def equality(place: Place, folder: Path) -> list[dict]:
     return rows
 
 
-def kernel_error(place: Place) -> dict:
-    """The kernel of ReLU, normalisation and pooling against float64."""
+def kernel_errors(place: Place, maps: int) -> list[dict]:
+    """The kernel of ReLU, normalisation and pooling in bfloat16 against the three in float64, forward and backward."""
     import torch
     from torch import nn
 
@@ -182,10 +191,19 @@ def kernel_error(place: Place) -> dict:
     from alexnet_lib.runs.fast import pooled_response
 
     layers = [nn.ReLU(), LocalResponseNorm(), nn.MaxPool2d(3, 2)]
-    x = (30 * torch.randn(4, 48, 55, 55, device=place.device)).bfloat16().requires_grad_()
-    exact = nn.Sequential(*layers)(x.double())
-    worst = ((pooled_response(x, layers).double() - exact).abs().max() / exact.abs().max()).item()
-    return row("ReLU, LRN and pooling as one kernel, bfloat16 against float64", worst, 0.01, worst < 0.01)
+    x = (30 * torch.randn(4, maps, 27, 27, device=place.device)).bfloat16().requires_grad_()
+    own, wide = pooled_response(x, layers), x.detach().double().requires_grad_()
+    exact = nn.Sequential(*layers)(wide)
+    weights = torch.rand_like(exact)
+    slopes = torch.autograd.grad(own, x, weights.to(own.dtype)), torch.autograd.grad(exact, wide, weights)
+    errors = {"": (own.double() - exact).abs().max() / exact.abs().max()}
+    # units that tie in bfloat16 do not in float64, and another one is the largest
+    errors[", gradient"] = (slopes[0][0].double() - slopes[1][0]).abs().mean() / slopes[1][0].abs().mean()
+    what = f"ReLU, LRN and pooling of {maps} maps as one kernel, bfloat16 against float64"
+    return [
+        row(what + of, e := error.item(), goal, e < goal)
+        for (of, error), goal in zip(errors.items(), (0.01, 0.1), strict=True)
+    ]
 
 
 def repeatability(place: Place, folder: Path) -> list[dict]:
@@ -194,7 +212,7 @@ def repeatability(place: Place, folder: Path) -> list[dict]:
     from alexnet_lib.runs.cifar_settings import CifarSettings
     from alexnet_lib.runs.settings import TrainSettings
 
-    small = {"width": 0.05, "batch_size": 16} if place.small else {}
+    small, rows = small_pictures(place), []
     kinds = {
         "repeatable": TrainSettings("embedded", epochs=2, device=place.device, devices=1, **small),
         "code2012, repeatable": TrainSettings(
@@ -202,11 +220,6 @@ def repeatability(place: Place, folder: Path) -> list[dict]:
         ),
         "CIFAR net": CifarSettings("embedded32", stages=((2, 1.0),), input_divisor=64.0, device=place.device),
     }
-    if place.small:  # in their place
-        for name, size in (("embedded-73", 73), ("embedded32-32", 32)):
-            for split in ("train", "val"):
-                noise_store(place, Path(os.environ["ALEXNET_DATA"]) / "prepared" / name / split, 48, size)
-    rows = []
     for name, settings in kinds.items():
         found = []
         for attempt in (f"{name} once", f"{name} again"):
@@ -218,6 +231,20 @@ def repeatability(place: Place, folder: Path) -> list[dict]:
         same = found[0] == found[1]
         rows.append(row(f"{name}, repeated and taken up", EQUAL if same else "different", EQUAL, same))
     return rows
+
+
+def small_pictures(place: Place) -> dict:
+    """What makes a run of the built-in pictures small where it is to be; then noise stands in for them."""
+    if not place.small:
+        return {}
+    for name, size in (("embedded-73", 73), ("embedded32-32", 32)):
+        for split in ("train", "val"):
+            noise_store(place, prepared(name, split), 48, size)
+    return {"width": 0.05, "batch_size": 16}
+
+
+def prepared(name: str, split: str) -> Path:
+    return Path(os.environ["ALEXNET_DATA"]) / "prepared" / name / split
 
 
 def cut_off(settings) -> None:
@@ -234,36 +261,126 @@ def cut_off(settings) -> None:
         train(settings, on_epoch=stop)
 
 
-def step_rates(place: Place, folder: Path) -> list[dict]:
+def training(place: Place, folder: Path) -> Iterator[dict]:
+    """What a CPU can't try of training: each way of it ends as the plain one, or goes on from where it was."""
+    from alexnet_lib import train
+    from alexnet_lib.runs.settings import TrainSettings
+
+    given = {"dataset": "embedded", "device": place.device, "devices": 1, "epochs": 2} | small_pictures(place)
+
+    def trained(where: str, **changes):
+        os.environ["ALEXNET_RUNS"] = str(folder / where)
+        return train(TrainSettings(**given | {"name": "it"} | changes))
+
+    plain = trained("plain")
+    histories = {"read from the disk": patch("alexnet_lib.training.fits_on", lambda *_: False)}
+    if place.small:
+        histories = {"from memory": patch("alexnet_lib.training.fits_on", lambda *_: True)}
+    for what, way in histories.items():
+        with way:
+            same = trained(what).history.equals(plain.history)
+        yield row(f"pictures {what}", EQUAL if same else "different", EQUAL, same)
+
+    os.environ["ALEXNET_RUNS"] = str(folder / "signal")
+    code = stopped_by_a_signal(given | {"name": "it"}, folder)
+    yield row("a signal in the first epoch ends with code", code, 75, code == 75)
+    same = trained("signal").history.equals(plain.history)
+    yield row("and what goes on from it", EQUAL if same else "different", EQUAL, same)
+
+    os.environ["ALEXNET_RUNS"] = str(folder / "moved")
+    cut_off(TrainSettings(**given | {"name": "it"}))
+    moved = trained("moved", device="cpu")
+    yield row("begun here and ended on the CPU, epochs", moved.summary["epochs"], 2, moved.summary["epochs"] == 2)
+
+    fast = trained("fast", speed="fast")
+    ratio = last_loss(fast) / last_loss(plain)
+    yield row("loss of speed fast / repeatable", ratio, 1.1, 1 / 1.1 < ratio < 1.1)
+    yield row("fast, its normalisation compiled", str(fast.summary["compiled"]))
+
+    other = {"net": "googlenet", "recipe": "googlenet", "without": "pool3"}
+    losses = [last_loss(trained(f"googlenet {attempt}", **other)) for attempt in ("once", "again")]
+    same = losses[0] == losses[1]
+    yield row("GoogLeNet, distorted pictures, repeated", EQUAL if same else "different", EQUAL, same)
+
+
+def last_loss(record) -> float:
+    return float(record.history.query("split == 'train'")["loss"].iloc[-1])
+
+
+def stopped_by_a_signal(config: dict, folder: Path) -> int:
+    """The code with which a process ends that is told to while it trains its first epoch."""
+    (folder / "config.json").write_text(json.dumps(config | {"epochs": 2}), encoding="utf-8")
+    command = [sys.executable, "-c", SLOWLY, str(folder / "config.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("begun"):
+                    process.send_signal(signal.SIGUSR1)
+            return process.wait()
+        finally:
+            process.kill()
+
+
+SLOWLY = """
+import time
+from alexnet_lib import training
+
+step, begun = training.train_step, []
+
+def slow(*arguments):
+    if not begun:
+        print("begun", flush=True)
+    begun.append(time.sleep(0 if begun else 1))
+    return step(*arguments)
+
+training.train_step, training.CHECK_EVERY = slow, 2
+training.main()
+"""
+
+
+def step_rates(place: Place, folder: Path) -> Iterator[dict]:
     """Images a second of a training step on random pixels: plain, fast, and torchvision's net in bfloat16."""
     import torch
-    from step import OWN, PLAIN, build, choices, stepper
 
-    store, rows, theirs = noise_store(place, folder / "few", 40), [], {}
-    size = {"image_size": 64, "width": 0.05} if place.small else {}
+    store, theirs = noise_store(place, folder / "few", 40), {}
+    ways = ("torchvision", "bfloat16"), *((net, way) for net in ("paper", "code2012") for way in ("fast", "plain"))
     for batch in place.batches:
-        for net in ("torchvision", "paper", "code2012"):
-            side = 224 if net == "torchvision" else place.size["image_size"]
-            chosen = choices(PLAIN) if net != "torchvision" else choices("fast without LRN")
-            own = build(net, chosen["norm"], **{} if net == "torchvision" else size)
-            rate = place.rate(stepper(own, chosen, place.device, batch, side), batch)
-            rows.append(row(f"{net}, {'bfloat16' if net == 'torchvision' else PLAIN}, batch {batch}", rate))
+        for net, way in ways:
+            try:
+                found = [*(rate_of(place, store, net, batch) if way == "fast" else usual_rate(place, net, way, batch))]
+            except torch.OutOfMemoryError:
+                found = [row(f"{net}, {way}, batch {batch}", "no room on this GPU")]
+            yield from found
+            if place.device != "cpu":
+                torch.cuda.empty_cache()
             if net == "torchvision":
-                theirs[batch] = rate
-                continue
-            run = resolved(place, store, batch, net=net, speed="fast")
-            state, step = stepped(place, run, 7 if place.small else 1000)
-            rate = place.rate(step, batch)
-            rows.append(row(f"{net}, {OWN}, batch {batch}", rate, GOALS.get((net, batch))))
-            rows[-1] |= {"share_of_peak": share_of_peak(place, net, rate)}
-            if state.replays is not None and state.replays.reason:
-                rows.append(row(f"{net}, batch {batch}, no graph", state.replays.reason, "a graph", False))
-            if net == "paper" and batch == place.batches[len(place.batches) // 2]:
-                rows.append(row("paper / torchvision's net without LRN", rate / theirs[batch], GOALS["torchvision"]))
-            del state, step
-        if place.device != "cpu":
-            torch.cuda.empty_cache()
-    return rows
+                theirs[batch] = found[0]["found"]
+            rates = found[0]["found"], theirs[batch]
+            middle = batch == place.batches[len(place.batches) // 2]
+            if (net, way) == ("paper", "fast") and middle and all(isinstance(rate, float) for rate in rates):
+                yield row("paper / torchvision's net without LRN", rates[0] / rates[1], GOALS["torchvision"])
+
+
+def usual_rate(place: Place, net: str, way: str, batch: int) -> Iterator[dict]:
+    """As one would otherwise write it: a net in float32, or torchvision's in bfloat16."""
+    from step import PLAIN, build, choices, stepper
+
+    theirs = net == "torchvision"
+    chosen = choices("fast without LRN" if theirs else PLAIN)
+    size = {"image_size": 64, "width": 0.05} if place.small and not theirs else {}
+    step = stepper(build(net, chosen["norm"], **size), chosen, place.device, batch, size.get("image_size", 224))
+    yield row(f"{net}, {way}, batch {batch}", place.rate(step, batch))
+
+
+def rate_of(place: Place, store, net: str, batch: int) -> Iterator[dict]:
+    """As speed "fast" has it."""
+    run = resolved(place, store, batch, net=net, speed="fast")
+    state, step = stepped(place, run, 7 if place.small else 1000)
+    rate = place.rate(step, batch)
+    share = {"share_of_peak": share_of_peak(place, net, rate)}
+    yield row(f"{net}, fast, batch {batch}", rate, GOALS.get((net, batch))) | share
+    if state.replays is not None and state.replays.reason:
+        yield row(f"{net}, batch {batch}, no graph", state.replays.reason, "a graph", False)
 
 
 def share_of_peak(place: Place, net: str, rate: float) -> float | None:
@@ -299,12 +416,14 @@ def profile(place: Place, folder: Path) -> list[dict]:
     return [row(f"{name}, ms in all steps", float(time)) for name, time in times.items() if time > 0]
 
 
-def loop(place: Place, folder: Path) -> list[dict]:
+def loop(place: Place, folder: Path) -> Iterator[dict]:
     """Images a second of the real loop, from a store that is read and from one on the card, over the step alone."""
+    import numpy as np
     import torch
 
     from alexnet_lib import mean_of
-    from alexnet_lib.loader import in_memory
+    from alexnet_lib.data.pieces import Rows
+    from alexnet_lib.loader import fits_on, in_memory
     from alexnet_lib.run_state import RunState
     from alexnet_lib.training import train_epoch
 
@@ -314,37 +433,36 @@ def loop(place: Place, folder: Path) -> list[dict]:
 
         losses = update
 
-    rows, batch = [], 8 if place.small else 1024
     store = noise_store(place, folder / "many", 64 if place.small else 16 * 1024)
-    for batch in (8,) if place.small else (128, 1024):
+    for batch in place.batches[::2]:
         run = resolved(place, store, batch, speed="fast")
         alone = place.rate(stepped(place, run, len(store.classes))[1], batch)
-        kept = in_memory({"train": store}, place.device)["train"]
-        for where, own in (("read", store), ("on the card", kept)):
-            state, times = RunState(run, len(store.classes)), []
-            for state.epoch in (0, 1, 2):
+        # an epoch of some seconds, beside which its beginning is as short as in one of ImageNet
+        times = 1 if place.small else min(8, 1 + int(3 * alone / len(store)))
+        rows = np.tile(np.arange(len(store)), times)
+        stores = {"read": dataclasses.replace(store, images=Rows(store.images, rows), labels=store.labels[rows])}
+        if place.small or fits_on(place.device, {"train": store}):
+            stores["on the card"] = in_memory({"train": store}, place.device)["train"]
+        for where, own in stores.items():
+            state = RunState(run, len(store.classes))
+            for state.epoch in (0, 1):
                 state.step, began = 0, time.perf_counter()
                 waited = train_epoch(
                     run, own, mean_of(store, run.image_size), -(-len(own) // batch), state, Silent(), Silent()
                 )
                 place.synchronise()
-                times.append(time.perf_counter() - began)
-            rate = len(own) / times[-1]
-            rows.append(row(f"batch {batch}, pictures {where}, images a second", rate))
-            rows.append(row(f"batch {batch}, pictures {where}, loop / step", rate / alone, GOALS["share"]))
-            rows.append(row(f"batch {batch}, pictures {where}, of the time waiting", waited / times[-1]))
+                seconds = time.perf_counter() - began
+            rate = len(own) / seconds
+            yield row(f"batch {batch}, pictures {where}, images a second", rate)
+            yield row(f"batch {batch}, pictures {where}, loop / step", rate / alone, GOALS["share"])
+            yield row(f"batch {batch}, pictures {where}, of the time waiting", waited / seconds)
     for views in ((1,), (1, 10)):
         few, began = store.spread(8 if place.small else 8192), time.perf_counter()
         run.measure(state.net, few, mean_of(store, run.image_size), views, state.job)
-        rows.append(
-            row(
-                f"tested with {' and '.join(map(str, views))} views, images a second",
-                len(few) / (time.perf_counter() - began),
-            )
-        )
+        seconds = time.perf_counter() - began
+        yield row(f"tested with {' and '.join(map(str, views))} views, images a second", len(few) / seconds)
     if place.device != "cpu":
-        rows.append(row("GPU memory, GB at most", torch.cuda.max_memory_allocated(place.device) / 1e9))
-    return rows
+        yield row("GPU memory, GB at most", torch.cuda.max_memory_allocated(place.device) / 1e9)
 
 
 def cifar(place: Place, folder: Path) -> list[dict]:
@@ -367,39 +485,83 @@ def cifar(place: Place, folder: Path) -> list[dict]:
     return rows
 
 
-def two_devices(place: Place, folder: Path) -> list[dict]:
-    """Both columns against the net on one device, in float64, where there are two GPUs (or --small, two processes)."""
-    import torch
-
+def two_devices(place: Place, folder: Path) -> Iterator[dict]:
+    """Where there are two GPUs (or --small, two processes): both columns against the net on one, and their rates."""
+    from alexnet_lib import train
+    from alexnet_lib.runs.job import usable_gpus
     from alexnet_lib.runs.launch import torchrun
+    from alexnet_lib.runs.settings import TrainSettings
 
-    if not place.small and torch.cuda.device_count() < 2:
-        return [row("two devices", "one GPU here")]
+    if not place.small and len(usable_gpus()) < 2:
+        yield row("two devices", "one GPU here")
+        return
     lines = torchrun(2, "columns", "--steps", "2", "--batch", "4", "--width", "0.1")
     found = json.loads(lines[-1])
-    return [row(f"two columns, {what}", found[what], 1e-9, found[what] < 1e-9) for what in ("outputs", "weights")]
+    for what in ("outputs", "weights"):
+        yield row(f"two columns, {what}", found[what], 1e-9, found[what] < 1e-9)
+    given = {"dataset": "embedded", "epochs": 2, "device": place.device} | small_pictures(place)
+    if not place.small:
+        for split, count in (("train", 16 * 1024), ("val", 256)):
+            noise_store(place, prepared("imagenette-256", split), count)
+        given |= {"dataset": "imagenette", "recipe": "paper", "speed": "fast"}
+    os.environ["ALEXNET_RUNS"], rates = str(folder / "runs"), []
+    for devices, columns in ((1, 1), (2, 2), (2, 1)):
+        record = train(TrainSettings(**given, devices=devices, columns=columns, name=f"{devices} by {columns}"))
+        rates.append(float(record.timing["images_per_second"].iloc[-1]))
+        how = {(1, 1): "one device", (2, 2): "a column on each of two"}.get(
+            (devices, columns), "the net on each of two"
+        )
+        yield row(f"{how}, images a second", rates[-1])
+    for how, rate in zip(("a column on each of two", "the net on each of two"), rates[1:], strict=True):
+        yield row(f"{how} / one device", rate / rates[0], None if place.small else 1.0)
 
 
-PARTS = (equality, repeatability, step_rates, cifar, loop, two_devices, profile)
+PARTS = (equality, repeatability, training, step_rates, cifar, loop, two_devices, profile)
 
 
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def done(part, place: Place, folder: Path, into: Path, about: dict) -> list[dict]:
-    """The rows of a part, kept with what it took; a part that fails has one row, and its traceback in the record."""
-    began, trace = time.perf_counter(), ""
+def done(part, place: Place, folder: Path, into: Path, about: dict, left: float) -> list[dict]:
+    """The rows of a part, kept with what it took; one that fails has a row more, and its traceback in the record.
+
+    left: the seconds that it has.
+    """
+    began, trace, rows = time.perf_counter(), "", []
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
-            rows = part(place, folder)
+            with alarm(left):
+                for one in part(place, folder):
+                    rows.append(one)
+        except TimeIsUp:
+            rows.append(row(part.__name__, "no time left"))
         except Exception as error:
             trace = traceback.format_exc()
-            rows = [row(part.__name__, f"{type(error).__name__}: {error}".splitlines()[0], "no error", False)]
+            rows.append(row(part.__name__, f"{type(error).__name__}: {error}".splitlines()[0], "no error", False))
     record = about | {"part": part.__name__, "seconds": round(time.perf_counter() - began, 1), "rows": rows}
     record |= {"warnings": sorted({str(one.message)[:500] for one in warned}), "traceback": trace}
     (into / f"{part.__name__}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return [{"part": part.__name__} | one for one in rows]
+
+
+@contextlib.contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Raise TimeIsUp in the block after so many seconds, where the system has alarms."""
+
+    def ring(number, frame):
+        raise TimeIsUp
+
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def table(rows: list[dict]) -> str:
@@ -415,6 +577,7 @@ def table(rows: list[dict]) -> str:
 def main(arguments=None) -> int:
     import torch
 
+    from alexnet_lib import ALLOCATOR
     from alexnet_lib.paths import REPOSITORY
     from alexnet_lib.runs.launch import has_allocator, with_allocator
     from alexnet_lib.runs.records import provenance
@@ -436,16 +599,20 @@ def main(arguments=None) -> int:
     about = {"device": torch.cuda.get_device_name(device) if device != "cpu" else "cpu", "small": given.small}
     given.into.mkdir(parents=True, exist_ok=True)
     began, rows = time.perf_counter(), []
+    until = began + 60 * MINUTES - SPARE
     parts = [part for part in PARTS if not given.only or part.__name__ in given.only]
-    with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, ALEXNET_PROGRESS="none"):
+    # small, all is done in this process, whatever its allocator
+    environment = {"ALEXNET_PROGRESS": "none"} | (ALLOCATOR if given.small else {})
+    with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, environment):
         folder = Path(name)
         os.environ |= {"ALEXNET_RUNS": str(folder / "runs"), "ALEXNET_DATA": str(folder / "data")}
         for part in parts:
-            if time.perf_counter() - began > 60 * (MINUTES - 1):
+            left = until - time.perf_counter()
+            if left <= 0:
                 rows.append({"part": part.__name__} | row(part.__name__, "no time left"))
                 continue
             (own := folder / part.__name__).mkdir()
-            rows += done(part, place, own, given.into, about | provenance())
+            rows += done(part, place, own, given.into, about | provenance(), left)
             print(f"{part.__name__}: {time.perf_counter() - began:.0f} s so far", flush=True)
     print(table(rows))
     return int(any(one["verdict"] == "missed" for one in rows) and not given.small)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -113,8 +114,9 @@ def test_the_script_for_a_gpu_runs_to_its_end(gpu, tmp_path, capsys):
     records = {part.__name__: json.loads((tmp_path / f"{part.__name__}.json").read_text()) for part in gpu.PARTS}
     assert [record["traceback"] for record in records.values()] == [""] * len(gpu.PARTS)
     assert all(record["rows"] and record["small"] and record["versions"]["torch"] for record in records.values())
-    for name in ("equality", "repeatability", "two_devices"):
-        assert {row["verdict"] for row in records[name]["rows"]} == {"reached"}, records[name]["rows"]
+    for name in ("equality", "repeatability", "training", "two_devices"):
+        judged = [row for row in records[name]["rows"] if row["goal"] != gpu.NOTHING]
+        assert judged and {row["verdict"] for row in judged} == {"reached"}, judged
     rows = sum(len(record["rows"]) for record in records.values())
     assert printed[-rows - 1].split() == ["part", "what", "found", "goal", "verdict"]
     assert [line.split()[0] for line in printed[-rows:]] == [n for n, r in records.items() for _ in r["rows"]]
@@ -124,19 +126,55 @@ def test_a_part_that_fails_does_not_end_the_others(gpu, tmp_path, monkeypatch, c
     def fails(place, folder):
         raise ValueError("labels from 0 to 1023\nare not among 1000 classes")
 
+    def fails_late(place, folder):
+        yield gpu.row("what was found before", 7)
+        fails(place, folder)
+
     def works(place, folder):
         return [gpu.row("a rate", 3.14159, 4), gpu.row("another", 5.0, 4), gpu.row("nothing to reach", 1)]
 
-    monkeypatch.setattr(gpu, "PARTS", (fails, works))
+    monkeypatch.setattr(gpu, "PARTS", (fails_late, fails, works))
     gpu.main(["--small", "--device", "cpu", "--into", str(tmp_path)])
     failed = json.loads((tmp_path / "fails.json").read_text())
     assert "Traceback" in failed["traceback"] and failed["rows"][0]["verdict"] == "missed"
-    table = capsys.readouterr().out.splitlines()[-4:]
-    assert "ValueError: labels from 0 to 1023" in table[0]
-    assert [line.split()[-1] for line in table[1:3]] == ["missed", "reached"] and "3.142" in table[1]
-    monkeypatch.setattr(gpu, "MINUTES", 0.9)
+    table = capsys.readouterr().out.splitlines()[-6:]
+    assert "what was found before" in table[0]
+    assert all("ValueError: labels from 0 to 1023" in line for line in table[1:3])
+    assert [line.split()[-1] for line in table[3:5]] == ["missed", "reached"] and "3.142" in table[3]
+
+
+def test_when_the_time_is_up_what_was_found_is_kept(gpu, tmp_path, monkeypatch, capsys):
+    def lasts(place, folder):
+        yield gpu.row("what was found before", 7)
+        try:
+            time.sleep(60)
+        except Exception:  # as many do around what may not work
+            yield gpu.row("caught", 1)
+
+    def comes_too_late(place, folder):
+        return [gpu.row("measured nevertheless", 1)]
+
+    monkeypatch.setattr(gpu, "PARTS", (lasts, comes_too_late))
+    monkeypatch.setattr(gpu, "MINUTES", (gpu.SPARE + 1) / 60)
     gpu.main(["--small", "--device", "cpu", "--into", str(tmp_path)])
-    assert capsys.readouterr().out.count("no time left") == 2
+    rows = json.loads((tmp_path / "lasts.json").read_text())["rows"]
+    assert [(row["what"], row["found"]) for row in rows] == [("what was found before", 7), ("lasts", "no time left")]
+    said = capsys.readouterr().out
+    assert said.count("no time left") == 2 and "measured nevertheless" not in said
+
+
+def test_what_does_not_fit_on_a_gpu_leaves_the_rest(gpu, monkeypatch, tmp_path):
+    def rate(self, step, batch):
+        if batch == 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1000.0 * batch
+
+    monkeypatch.setattr(gpu.Place, "rate", rate)
+    monkeypatch.setattr(gpu.Place, "batches", (8, 9))
+    rows = list(gpu.step_rates(gpu.Place("cpu", True, 0.0), tmp_path))
+    found = {row["what"]: row["found"] for row in rows}
+    assert found["paper, fast, batch 8"] == 8000.0 and found["code2012, plain, batch 9"] == "no room on this GPU"
+    assert len(rows) == 10 and "paper / torchvision's net without LRN" not in found
 
 
 def test_without_a_gpu_the_script_says_so(gpu, monkeypatch, capsys):

@@ -72,11 +72,14 @@ def test_another_net_is_called_as_it_is():
 
 KERNELS = """
 import json
+import numpy as np
 import torch
 from torch import nn
 from alexnet_lib import LocalResponseNorm, evaluation, loader
+from alexnet_lib.augmentation import Views, cut_views
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.runs import fast
+from alexnet_lib.runs.job import ALONE, Job
 from alexnet_lib.runs.settings import resolve
 from tests.small_runs import settings
 
@@ -95,19 +98,32 @@ for dtype, (relu, convention, n, maps) in [*((torch.float32, one) for one in giv
         parts = [x.abs().float().max() if exact else x.abs().float().mean() for x in (own - plain, plain)]
         worst.append((parts[0] / parts[1]).item() / (1e-6 if exact else 0.1))
 
-found, train = [], load_dataset("embedded")["train"]
+found, train, loaded = [], load_dataset("embedded")["train"], load_dataset("embedded")["train"]
 train.__dict__["images"] = torch.from_numpy(train.images)
-for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none"}):
-    run = resolve(settings(batch_size=5, **changes), train)
+
+class Column(Job):  # one of two, which has cut everything
+    own_part, every_part = lambda self, count: slice(count), lambda self, values, count: values
+
+for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none"}, {"recipe": "googlenet"}, {}):
+    run, job = resolve(settings(batch_size=5, **changes), train), ALONE if changes else Column(columns=2)
     run.__class__.input_divisor = 64.0 if changes == {"recipe": "paper"} else 1.0
     mean = evaluation.mean_of(train, run.image_size)
     inputs = []
     for at_once in (False, True):
         loader.cuts_at_once = evaluation.cuts_at_once = lambda device: at_once
-        inputs.append([next(loader.make_batches(run, train, mean, 0))[0]])
+        given = loaded if changes == {"recipe": "googlenet"} else train
+        inputs.append([next(loader.make_batches(run, given, mean, 0, job=job))[0]])
         if run.input_divisor != 1:
             inputs[-1] += [evaluation._input(train.images[:1], mean, n, "cpu", 64.0) for n in (1, 9, 10)]
     found += [torch.equal(*pair) and pair[0].stride() == pair[1].stride() for pair in zip(*inputs)]
+
+count, row = 1_281_167, 1_234_567  # ImageNet's, of which one begins at byte 242 billion
+store = np.memmap("sparse", np.uint8, "w+", shape=(count, 256, 256, 3))
+store[row] = np.random.default_rng(0).integers(0, 256, store[row].shape)
+views = Views(*(np.array([given]) for given in (32, 7, True)))
+nothing = torch.zeros(3, 224, 224)
+far = evaluation.input_at_once(torch.from_numpy(store), [row], views, nothing)
+found += [np.array_equal(far[0].permute(1, 2, 0), cut_views(store, views, 224, [row])[0])]
 print(json.dumps({"worst": max(worst), "same": found}))
 """
 
@@ -117,10 +133,10 @@ def kernels(tmp_path_factory):
     """What the kernels give in Triton's interpreter, which needs no GPU; it is chosen when Triton is loaded."""
     pytest.importorskip("triton")
     with pytest.MonkeyPatch.context() as patch:
-        prepare_place(tmp_path_factory.mktemp("kernels"), patch)
-        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        folder = prepare_place(tmp_path_factory.mktemp("kernels"), patch)
+        environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(REPOSITORY)}
         command = [sys.executable, "-c", KERNELS]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -137,7 +153,7 @@ def compiled(kernel, constants, **types):
     print(triton.compile(source, target=GPUTarget("cuda", 90, 32)).metadata.shared)
 
 numbers = dict.fromkeys("places height width out_height out_width".split(), "i32") | {"k": "fp32", "scale": "fp32"}
-constants = {"MAPS": 48, "WIDTH": 64, "BEFORE": 2, "AFTER": 2, "RELU": True, "SIZE": kernels.BLOCK}
+constants = {"MAPS": 128, "WIDTH": 128, "BEFORE": 2, "AFTER": 2, "RELU": True, "SIZE": kernels.BLOCK}
 given = dict.fromkeys(("images", "places", "mean", "shifts", "x"), "*fp32") | {"images": "*u8", "places": "*i64"}
 given |= dict.fromkeys(("count", "height", "width", "side"), "i32") | {"noise": "fp32", "divisor": "fp32"}
 compiled(kernels._cut, {"SIZE": kernels.UNITS}, **given)
@@ -160,8 +176,8 @@ def test_one_kernel_does_what_three_layers_do(kernels):
 
 
 def test_one_pass_from_whole_pictures_to_an_input_gives_the_same_bits(kernels):
-    """Of batches with colours, without, and scaled, and of one, nine and ten views."""
-    assert kernels["same"] == [True] * 6
+    """Of batches with colours, without, scaled, of a CPU's crops and of two columns; of views; of a store of 252 GB."""
+    assert kernels["same"] == [True] * 9
 
 
 def test_which_layers_are_one_kernel(monkeypatch):
@@ -178,9 +194,11 @@ def test_which_layers_are_one_kernel(monkeypatch):
     assert not fast._is_one_kernel([norm, pool], x.float())  # in which products are slow
     net, calls = alexnet("paper", 7, width=0.1, image_size=99, seed=0), []
     monkeypatch.setattr(fast, "pooled_response", lambda x, row: calls.append(len(row)) or nn.Sequential(*row)(x))
+    own = fast.Fast(net)
+    assert not own.normalises
     with torch.autocast("cpu", torch.bfloat16):
-        fast.Fast(net)(torch.rand(1, 3, 99, 99))
-    assert calls == [3] * 4  # two layers, two columns
+        own(torch.rand(1, 3, 99, 99))
+    assert calls == [3] * 4 and own.normalises  # two layers, two columns
     assert tried[-2:] == [net.conv1.out_channels // 2, net.conv2.out_channels // 2]  # of a column
 
 
@@ -260,6 +278,11 @@ def test_every_run_of_one_process_on_a_gpu_has_a_graph(place, monkeypatch):
         )
         assert alone.replays and of_one.replays and of_two.replays is None
         assert isinstance(alone.forward, fast.Fast) == (speed == "fast")
+    for layer in (alone.net.norm1, alone.net.norm2):
+        layer.compiled = True
+    alone.forward.normalises = True
+    monkeypatch.setattr(run_state, "can_compile", None)  # what was a kernel in Triton need not be compiled to know it
+    assert alone.compiled
     assert RunState(run, 3).replays is None
 
 

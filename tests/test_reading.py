@@ -1,6 +1,7 @@
 """Whole pictures read ahead by threads: the same bytes, the same batches, nothing left over."""
 
 import dataclasses
+import os
 import threading
 
 import numpy as np
@@ -72,6 +73,14 @@ def test_a_file_that_has_become_shorter_is_an_error_and_no_noise(store):
         file.truncate(40 * 73 * 73 * 3)
     with pytest.raises(EOFError, match="picture 4[0-9] of a store is not there"):
         list(whole_pictures(store.images, shuffled(), path=store.folder / "images.npy"))
+
+
+def test_what_a_disk_gives_in_parts_is_read_to_its_end(store, monkeypatch):
+    whole = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, parts, at: whole(file, [parts[0][:5000]], at))
+    read = whole_pictures(store.images, shuffled(), path=store.folder / "images.npy", threads=2)
+    for part, pixels in zip(shuffled(), read, strict=True):
+        assert np.array_equal(pixels, store.images[part])
 
 
 @pytest.mark.parametrize("augmentation", ["all", "none"])

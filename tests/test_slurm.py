@@ -54,6 +54,13 @@ def test_torchrun_is_told_of_the_machines_and_devices(cluster):
     assert other[other.index("--rdzv-endpoint") + 1] != f"node4:{port}"  # a port that is free, not one for all jobs
 
 
+def test_the_program_gets_the_cores_that_the_head_asks_for(cluster):
+    """Of srun's own accord it would get one, since version 22.05."""
+    cluster(srun='echo "${SRUN_CPUS_PER_TASK:-none}"')
+    for cores in ("16", ""):
+        assert script("paper.json", SLURM_CPUS_PER_TASK=cores).stdout == f"{cores or 'none'}\n"
+
+
 def test_one_machine_needs_no_port(cluster):
     told = script("paper.json", SLURM_NNODES="1").stdout.split()
     assert told == ["--kill-on-bad-exit=1", "python", "-m", "alexnet_lib.training", "paper.json"]

@@ -288,6 +288,7 @@ def test_a_job_takes_the_gpus_that_it_can_use(place, monkeypatch):
 
 
 def test_gpus_of_another_maker_are_taken_as_they_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["gfx90a", "gfx942"])
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (9, 4))

@@ -135,10 +135,12 @@ class _Slot:
 
 
 def _read(descriptor: int, start: int, rows: np.ndarray, pixels: np.ndarray, places: np.ndarray) -> None:
-    size = pixels[0].nbytes
     for place in places:
-        if os.preadv(descriptor, [pixels[place]], start + int(rows[place]) * size) != size:
-            raise EOFError(f"picture {rows[place]} of a store is not there: its file has become shorter")
+        rest, at = memoryview(pixels[place]).cast("B"), start + int(rows[place]) * pixels[place].nbytes
+        while rest:  # a disk of the network may give a part of what is asked for
+            if not (count := os.preadv(descriptor, [rest], at)):
+                raise EOFError(f"picture {rows[place]} of a store is not there: its file has become shorter")
+            rest, at = rest[count:], at + count
 
 
 def _index(images, rows: np.ndarray, pixels: np.ndarray, places: np.ndarray) -> None:

@@ -20,12 +20,12 @@ class Fast(nn.Module):
 
     The strided first convolution sees blocks of pixels as maps. What knows its own column only is computed column by
     column, without slices of a joint tensor. ReLU, normalisation and overlapping pooling in a row are one kernel where
-    Triton works. Input (N, 3, S, S), output (N, classes).
+    Triton works, after which `normalises` is True. Input (N, 3, S, S), output (N, classes).
     """
 
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = net
+        self.net, self.normalises = net, False
 
     def forward(self, x: Tensor):
         if not isinstance(self.net, nn.Sequential):
@@ -39,6 +39,7 @@ class Fast(nn.Module):
                 row = [_alone(layer, len(parts)), *(_alone(other, len(parts)) for other in layers[:2])]
                 done = next((count for count in (3, 2) if _is_one_kernel(row[:count], parts[0])), 1)
                 parts = [pooled_response(part, row[:done]) if done > 1 else row[0](part) for part in parts]
+                self.normalises |= done > 1
                 del layers[: done - 1]
             else:
                 parts = [layer(_joint(parts))]

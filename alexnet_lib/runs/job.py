@@ -130,8 +130,12 @@ def wait_until_prepared(dataset: str) -> None:
 
 
 def usable_gpus() -> list[int]:
-    """The numbers of the GPUs that the installed torch was built for; of others, a warning says why they are not."""
-    return [number for number in range(torch.cuda.device_count()) if _has_kernels(number)]
+    """The numbers of the GPUs that the installed torch was built for; of others, a warning says why they are not.
+
+    Of a driver that is older than torch wants, torch itself warns. It counts such GPUs, but can't be asked about them.
+    """
+    count = torch.cuda.device_count()
+    return [number for number in range(count) if torch.cuda.is_available() and _has_kernels(number)]
 
 
 def _has_kernels(number: int) -> bool:
@@ -159,11 +163,11 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
 
     Args:
         columns: how many processes share one replica of the net; neighbours by rank, so that they are on one machine.
-        device: "cpu" for processes without GPUs; any other takes one GPU for each process of a machine, where there
-            are as many.
+        device: "cpu" for processes without GPUs; "cuda:N" for one GPU, from number N on, for each process of a
+            machine; "auto" for GPUs where there are as many.
 
     Raises:
-        ValueError: processes that do not divide into columns.
+        ValueError: processes that do not divide into columns, or for which there are not enough GPUs.
     """
     if not inside_job():
         yield Job(device="cpu" if device == "auto" else device)
@@ -171,9 +175,12 @@ def join(columns: int = 1, device: str = "auto") -> Iterator[Job]:
     processes = int(os.environ["WORLD_SIZE"])
     if processes % columns:
         raise ValueError(f"{processes} processes do not divide into {columns} columns")
-    local, gpus = int(os.environ["LOCAL_RANK"]), [] if device == "cpu" else usable_gpus()
+    local, beside = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    gpus = [] if device == "cpu" else sorted(usable_gpus(), key=lambda number: f"cuda:{number}" != device)
+    if device.startswith("cuda") and len(gpus) < beside:
+        raise ValueError(f"{beside} processes on this machine, and {len(gpus)} GPUs for them; start as many")
     here = None
-    if len(gpus) >= int(os.environ["LOCAL_WORLD_SIZE"]):
+    if len(gpus) >= beside:
         here = torch.device("cuda", gpus[local])
         torch.cuda.set_device(here)
     if FOLDER in os.environ:

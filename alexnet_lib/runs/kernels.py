@@ -14,6 +14,7 @@ from torch import Tensor
 SIDE, STRIDE = 3, 2  # of the pooling
 BLOCK = 32  # places of a program
 UNITS = 1024  # of an input, of a program
+# whether a product and a sum are rounded once is said with each kernel, since versions of Triton have other defaults
 
 
 @triton.jit
@@ -118,7 +119,7 @@ class PooledResponse(torch.autograd.Function):
 
 def _launch(kernel, places: int, tensors: tuple[Tensor, ...], more: tuple) -> None:
     with torch.cuda.device_of(tensors[0]):
-        kernel[(triton.cdiv(places, BLOCK),)](*tensors, places, *more, BLOCK)
+        kernel[(triton.cdiv(places, BLOCK),)](*tensors, places, *more, BLOCK, enable_fp_fusion=True)
 
 
 @triton.jit
@@ -148,5 +149,5 @@ def cut(images: Tensor, places: Tensor, mean: Tensor, shifts: Tensor, noise: flo
     grid = count, triton.cdiv(side * side * 3, UNITS)
     given = images.contiguous(), places, mean.contiguous(), shifts.contiguous(), x
     with torch.cuda.device_of(images):
-        _cut[grid](*given, count, *images.shape[1:3], side, noise, divisor, UNITS)
+        _cut[grid](*given, count, *images.shape[1:3], side, noise, divisor, UNITS, enable_fp_fusion=False)
     return x.permute(0, 3, 1, 2)

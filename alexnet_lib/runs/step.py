@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 import numpy as np
 import torch
@@ -57,22 +57,45 @@ def arithmetic_of(run) -> Iterator[None]:
     cuBLAS also wants CUBLAS_WORKSPACE_CONFIG, which the package sets before torch is loaded. An operation of which
     torch knows no repeatable way warns.
     """
-    fast = run.speed == "fast"
-    if not run.device.startswith("cuda") or fast:
-        torch.backends.cudnn.benchmark = fast
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    matmul, memory = torch.backends.cuda.matmul, torch.utils.deterministic
-    tf32, filled = matmul.allow_tf32, memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    matmul.allow_tf32 = memory.fill_uninitialized_memory = False  # nothing reads memory before it is written
+    cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
+    chosen = cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    repeatable = run.device.startswith("cuda") and run.speed != "fast"
+    cudnn.benchmark = run.speed == "fast"
     try:
-        with torch.backends.cudnn.flags(True, benchmark=False, deterministic=True, allow_tf32=False):
+        with _without_tf32() if repeatable else nullcontext():
+            if repeatable:
+                torch.use_deterministic_algorithms(True, warn_only=True)
+                cudnn.deterministic, memory.fill_uninitialized_memory = True, False  # nothing reads what isn't written
             yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        matmul.allow_tf32, memory.fill_uninitialized_memory = tf32, filled
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory = chosen
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """No TF32 in products and convolutions; afterwards it is as it was.
+
+    torch has two sets of names for it. Whoever has used the newer ones can't read the older ones any more, and what
+    reads the older ones, as torch's compiler does, wants both to say the same.
+    """
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    newer = [(part, part.fp32_precision) for part in (cuda, cudnn.conv, cudnn.rnn)]
+    older = []
+    for part in (cuda, cudnn):
+        with suppress(RuntimeError):
+            older.append((part, part.allow_tf32))
+        part.allow_tf32 = False
+    for part, _ in newer:  # the older names leave them to torch.backends.fp32_precision
+        part.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for part, allowed in older:
+            part.allow_tf32 = allowed
+        for part, precision in newer:
+            part.fp32_precision = precision
 
 
 class Replays:
@@ -120,18 +143,35 @@ class _Captured:
     """Captures on a GPU. All graphs of a run share their memory, for no two of them run at the same time."""
 
     def __init__(self, device: torch.device):
-        self.pool, self.device, self.stream = None, device, None
+        self.device, self.pool, self.stream = device, None, None
 
     def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph = torch.cuda.CUDAGraph()
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
         self.stream = self.stream or torch.cuda.Stream(self.device)  # the default one is the current device's
         alone = {"pool": self.pool, "stream": self.stream, "capture_error_mode": "thread_local"}  # others make batches
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, **alone):
-            result = work()
-        self.pool = graph.pool()
+        try:
+            with torch.cuda.device(self.device), torch.cuda.graph(graph, **alone):
+                result = work()
+        except RuntimeError:
+            self._forget()
+            raise
 
         def replay() -> Tensor:
             graph.replay()
             return result
 
         return replay
+
+    def _forget(self) -> None:
+        """Have torch forget a capture that has failed.
+
+        Otherwise its memory waits for the end of that capture, and some versions refuse random numbers until then. No
+        graph is replayed any more, so none misses the generator's former state.
+        """
+        with suppress(RuntimeError, AttributeError):  # it had come to its end, or torch knows another way
+            torch._C._cuda_endAllocateToPool(self.device.index, self.pool)
+        generator = torch.cuda.default_generators[self.device.index]
+        fresh = torch.Generator(self.device)
+        fresh.manual_seed(generator.initial_seed())
+        generator.graphsafe_set_state(fresh)
