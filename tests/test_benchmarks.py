@@ -77,9 +77,24 @@ def test_a_row_holds_medians_over_the_rounds():
     assert step.row_of("x", times) == expected
 
 
+def test_a_search_is_so_many_times_as_fast():
+    search = script("search")
+    taken = [{0: 4.0, 64: 1.0}, {0: 9.0, 64: 3.0}, {0: 8.0, 64: 1.0}]
+    assert search.row_of(64, taken) == {"bits": 64, "numbers": 8.0, "codes": 1.0, "times": 4.0}
+    rows = search.measured(known=300, queries=4, rounds=1)
+    assert [row["bits"] for row in rows] == [64, 256] and all(row["numbers"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize(
     ("name", "table"),
-    [("step-128", "step"), ("loader", "loader"), ("preparation", "preparation"), ("live", "frames"), ("live", "ways")],
+    [
+        ("step-128", "step"),
+        ("loader", "loader"),
+        ("preparation", "preparation"),
+        ("live", "frames"),
+        ("live", "ways"),
+        ("search-speed", "seconds"),
+    ],
 )
 def test_what_is_kept_says_how_it_is_repeated(name, table):
     summary = json.loads((REFERENCE / name / "summary.json").read_text())

@@ -399,7 +399,21 @@ def test_a_page_needs_nothing_but_itself(table, monkeypatch, tmp_path):
     assert all(f'<tr id="{name}"' in text for name in table["id"]) and all(
         what in text for what in claims.MEANING.values()
     )
-    assert "src=" not in text and "href=" not in text and "://" not in text.replace("https://", "", 0)
+    assert "src=" not in text and "://" not in text
+    assert set(re.findall('href="([^"]*)"', text)) == {f"#{name}" for name in table["id"]}  # rows are cited by name
+
+
+def test_a_page_has_a_column_for_whatever_a_verdict_rests_on(table):
+    """The relation, the value, its tolerance, whose bound it is, and the number of runs, each to sort by."""
+    row = table.set_index("id", drop=False).loc["ensemble-gain"].to_dict()
+    given = {"relation": ">=", "tolerance": 1.5, "bound": "ours", "n": 5}
+    text = page.page(pd.DataFrame([row | given]), claims.MEANING)
+    heads = re.findall(r'<th [^>]*><button type="button">([^<]*)<', text)
+    cells = dict(zip(heads, re.findall(r"<td [^>]*>(.*?)</td>", text), strict=True))
+    assert (cells["is"], cells["paper"], cells["±"], cells["bound"], cells["runs"]) == ("≥", "2.6", "1.5", "ours", "5")
+    assert cells["claim"].endswith('<a class="name" href="#ensemble-gain">ensemble-gain</a>')
+    owners = [("paper", "5"), ("paper", READERS), ("ours", READERS)]
+    assert [page.whose({"bound": b, "section": s}) for b, s in owners] == ["paper", "reader", "ours"]
 
 
 def test_a_page_shows_the_digits_that_a_spread_allows():

@@ -239,6 +239,13 @@ def test_gradients_and_variants_name_their_lines():
     assert figure.axes[0].lines[2].get_ydata().tolist() == [92.5, 75.0] and "AlexNet (2)" in figure.alt
 
 
+def test_five_nets_are_told_apart_in_grey():
+    table = pd.DataFrame({0: [90.0, 80.0]}, index=[1, 2])
+    legend = figures.variants({name: table for name in "abcde"}, 96, "epoch", "error").legends[0]
+    looks = [(line.get_linestyle(), line.get_marker()) for line in legend.get_lines()]
+    assert len(set(looks)) == len(looks) == 5
+
+
 # ---------------------------------------------------------------------------------------------------- in the loop
 
 

@@ -10,6 +10,7 @@ from alexnet_lib.learning import PlateauRule
 from alexnet_lib.ledger import measures
 from alexnet_lib.ledger.measures import MEASURES, parameters
 from alexnet_lib.study.anatomy import seen_by_data
+from alexnet_lib.study.probes import search_speedup
 
 
 def measured(name, *arguments):
@@ -115,6 +116,16 @@ def test_a_softmax_takes_from_the_others():
 
 def test_torchs_normalisation_with_the_printed_constants_is_far_off():
     assert measures.torch_norm_error() > 0.1
+
+
+def test_a_kept_search_is_read_by_its_bits(tmp_path):
+    (tmp_path / "seconds.csv").write_text("bits,times\n64,6.5\n256,5.0\n")
+    assert [search_speedup(bits, tmp_path / "seconds.csv") for bits in ("64", "256")] == [6.5, 5.0]
+
+
+def test_readers_slips_are_counted_where_they_point():
+    assert MEASURES["channels_seen"]("conv4") == 192 and MEASURES["channels_seen"]("conv3") == 256
+    assert MEASURES["rows_with_both_errors"]() == 2  # five nets, and seven
 
 
 def test_printed_errors_are_read_by_row_and_column():

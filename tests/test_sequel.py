@@ -22,6 +22,18 @@ def kept(tmp_path_factory):
         yield folder / "kept"
 
 
+def test_a_net_costs_the_same_at_any_rate():
+    """The names of NETS say how a net is trained, too."""
+    assert [name for name in sequel.NETS if sequel.is_alexnet(name)] == ["AlexNet", "AlexNet, 5 × rate"]
+    for net in ("AlexNet", "GoogLeNet"):
+        assert sequel.work_of(f"{net}, 5 × rate") == sequel.work_of(net)
+    table = sequel.comparison(sequel.kept_runs("embedded")).set_index("")
+    sizes = table[["parameters", "million multiply-adds"]]
+    for net in ("AlexNet", "GoogLeNet"):
+        assert sizes.loc[f"{net}, 5 × rate, fewer epochs"].equals(sizes.loc[f"{net}, fewer epochs"])
+    assert sizes["parameters"]["AlexNet"] > 3 * sizes["parameters"]["GoogLeNet, fewer epochs"]
+
+
 def test_equal_compute_means_a_quarter_of_the_epochs():
     ratio = sequel.work_of("GoogLeNet") / sequel.work_of("AlexNet")
     assert 3.8 < ratio < 4.0

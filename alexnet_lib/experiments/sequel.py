@@ -52,10 +52,15 @@ SHORT_NAMES = {
 }
 
 
+def is_alexnet(net: str) -> bool:
+    """Whether one of NETS is AlexNet, at whichever rate."""
+    return "net" not in NETS[net]
+
+
 def work_of(net: str, classes: int = 24) -> int:
     """Multiply-adds of a net of NETS for one image of 64 pixels, without auxiliary classifiers and normalisation."""
     width, side = SMALL["width"], SMALL["image_size"]
-    if net == "AlexNet":
+    if is_alexnet(net):
         table = summarise(alexnet_skeleton("paper", classes, width=width, image_size=side), side)
     else:
         table = modules(skeleton(classes, aux=False, **SMALL), side)
@@ -161,7 +166,7 @@ def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
 
 def parameters_of(net: str, record: Record) -> int:
     """Parameters of a run's net without auxiliary classifiers."""
-    if net == "AlexNet":
+    if is_alexnet(net):
         return record.summary["parameters"]
     changes = SMALL | {"normalization": record.config["normalization"]}
     return sum(p.numel() for p in skeleton(record.summary["classes"], aux=False, **changes).parameters())

@@ -14,7 +14,6 @@ from .curves import (
     bare,
     box_of_text,
     in_style,
-    level,
     name_rows,
     new_figure,
     seed_lines,
@@ -193,12 +192,15 @@ def variants(tables: dict[str, pd.DataFrame], guess: float, xlabel: str, ylabel:
 
     tables: for each net, by epoch or step, a column a seed. guess: what a guess would have.
     """
-    looks = (("-", INK), ("--", ACCENT), (":", SECOND), ("-.", GREY), ("-", SECOND))
+    looks = (("-", INK, ""), ("--", ACCENT, ""), (":", SECOND, ""), ("-.", GREY, ""), ("-", SECOND, "o"))
     figure, axes = new_figure(8.2, 3.0)
     place = axes[0, 0]
-    for (name, table), look in zip(tables.items(), looks, strict=False):
-        seed_lines(place, table.index, table, look, f"{name} ({table.shape[1]})")
-    level(place, guess, "a guess", max(table.index.max() for table in tables.values()))
+    for (name, table), (style, colour, marker) in zip(tables.items(), looks, strict=False):
+        seed_lines(place, table.index, table, (style, colour), f"{name} ({table.shape[1]})")
+        place.lines[-1].set(marker=marker, markersize=4)  # the mean
+    place.axhline(guess, color=GREY, linestyle=":")
+    last = max(table.index.max() for table in tables.values())
+    place.annotate("a guess", (last, guess), (0, 2), textcoords="offset points", ha="right", va="bottom", fontsize=9)
     place.set(xlabel=xlabel, ylabel=ylabel)
     figure.legend(loc="outside right upper", fontsize=9, title="net (seeds)")
     return figure

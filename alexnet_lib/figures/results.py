@@ -44,6 +44,7 @@ def every_claim(table: pd.DataFrame) -> Figure:
 
     table: as `ledger.claims.compared` gives it. Marks show the verdict, bars the 95 % interval. Left, the line is the
     paper, and claims that aren't met have their names; squares below, one a claim that nothing can be compared with.
+    What lies beyond the scale stands at its edge.
     """
     values, effects = table[table["kind"].isin(["value", "log"])], table[table["kind"] == "effect"]
     named = ~values["verdict"].isin(["exact", "as built", "holds", "shown at small scale"]) & (
@@ -57,7 +58,7 @@ def every_claim(table: pd.DataFrame) -> Figure:
     left.set(title="values: ours as a multiple of the paper's", xlabel="times the paper's number")
     left.axvline(1, color=GREY, linewidth=1, zorder=0)
     left.minorticks_off()
-    left.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["¼", "½", "1", "2", "4", "8"])
+    left.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["¼ or less", "½", "1", "2", "4", "8 or more"])
     for row, y, name in zip(values.itertuples(), places, named, strict=True):
         x = min(max(row.times, LEAST), MOST)
         _points(left, (x, y), _look_of(row), (row.times_low, row.times_high))

@@ -273,6 +273,7 @@ MEASURES = {
     "learned_layers": lambda: len(layers("conv") + layers("fc")),
     "input_values": lambda: skeleton().conv1.in_channels * 224**2,
     "inputs_of": lambda layer: getattr(skeleton(), layer).in_features,
+    "channels_seen": lambda layer: weight_of(layer).shape[1],
     "kernel_inputs": lambda layer: weight_of(layer)[0].numel(),
     "maps": lambda layer: len(weight_of(layer)),
     "kernels": lambda: sum(len(weight_of(layer)) for layer in layers("conv")),
@@ -353,6 +354,7 @@ MEASURES = {
     # §6, §6.1 and §7
     "table_1": lambda model, column: next(row for row in log2012.TABLE_1 if row[0] == model)[int(column)],
     "table_2": lambda model, column: next(row for row in log2012.TABLE_2 if row[0] == model)[int(column)],
+    "rows_with_both_errors": lambda: sum(None not in (row[2], row[3]) for row in log2012.TABLE_2),
     "pretrained_on_2011": lambda: sum("Fall 2011" in log.about for log in log2012.LOGS),
     "selective_kernels": selective_kernels,
     # what two of three classes with equal logits lose when the third's rises by one

@@ -9,39 +9,50 @@ from string import Template
 import pandas as pd
 
 TEMPLATE = Path(__file__).with_name("page.html")
-# column of claims(), its heading, its share of the width in per cent
-SHOWN = [("section", "§", 8), ("statement", "claim", 32), ("paper", "paper", 9), ("log2012", "log of 2012", 9)]
-SHOWN += [("measured", "measured", 13), ("verdict", "verdict", 11), ("notebook", "notebook and command", 18)]
-NUMBERS = ("paper", "log2012", "measured")
-MENUS = ("section", "verdict", "notebook")
+# column of claims(), its heading, its share of the width in per cent: on a page of its own
+WIDE = [("section", "§", 8.5), ("statement", "claim", 25.5), ("relation", "is", 2.5), ("paper", "paper", 7.5)]
+WIDE += [("tolerance", "±", 5.5), ("bound", "bound", 5.5), ("log2012", "log of 2012", 6.5)]
+WIDE += [("measured", "measured", 11.5), ("n", "runs", 5), ("verdict", "verdict", 9.5), ("notebook", "notebook", 12.5)]
+# and in a narrow one, where relation, tolerance, bound and runs stand beside their numbers
+NARROW = [("section", "§", 8), ("statement", "claim", 32), ("paper", "paper", 9), ("log2012", "log of 2012", 9)]
+NARROW += [("measured", "measured", 13), ("verdict", "verdict", 11), ("notebook", "notebook", 18)]
+IN_FULL = {"tolerance": "tolerance", "bound": "whose bound"}  # headings where there is room, beside each value
+NUMBERS = ("paper", "tolerance", "log2012", "measured", "n")
+MENUS = ("section", "verdict", "bound", "notebook")
 ROUNDING = 1e-12
 RELATIONS = {"=": "", "<=": "≤ ", ">=": "≥ "}
+READERS = "readers"  # the section of what others have made of the paper
 
 
-def page(table: pd.DataFrame, meaning: dict[str, str], link: Callable[[str], str] | None = None) -> str:
+def page(table: pd.DataFrame, meaning: dict[str, str], link: Callable[[str], str] | None = None, shown=WIDE) -> str:
     """A whole HTML document.
 
     Args:
         table: as `claims()` gives it.
         meaning: what each verdict means.
         link: the address of a notebook, given its name; none where there is no place to go.
+        shown: the columns, WIDE or NARROW.
     """
-    menus = [_menu(name, list(table[name].drop_duplicates())) for name in MENUS]
+    table = table.assign(bound=[whose(row) for row in table.to_dict("records")])
+    heads = {name: heading for name, heading, _ in shown}
+    menus = [_menu(name, heads[name], list(table[name].drop_duplicates())) for name in MENUS if name in heads]
+    counts = table["verdict"].value_counts()
+    rules = [f"<dt>{escape(v)} ({counts.get(v, 0)})</dt><dd>{escape(what)}</dd>" for v, what in meaning.items()]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        rules="\n".join(f"<dt>{escape(v)}</dt><dd>{escape(what)}</dd>" for v, what in meaning.items()),
+        rules="\n".join(rules),
         menus="\n".join(menus),
-        widths="".join(f'<col style="width: {width}%">' for _, _, width in SHOWN),
+        widths="".join(f'<col style="width: {width}%">' for _, _, width in shown),
         head="".join(
-            f'<th scope="col"{_number(name)}><button type="button">{heading}</button></th>'
-            for name, heading, _ in SHOWN
+            f'<th scope="col"{_look(name)}><button type="button">{heading}</button></th>'
+            for name, heading in heads.items()
         ),
-        rows="\n".join(_row(row, link) for row in table.to_dict("records")),
+        rows="\n".join(_row(row, link, heads) for row in table.to_dict("records")),
     )
 
 
 def part(*arguments) -> str:
-    """The ledger alone, to be set into another page; takes what `page` takes."""
-    return page(*arguments).split("<!-- the ledger begins -->")[1].split("<!-- the ledger ends -->")[0]
+    """The ledger alone, to be set into another page, in NARROW; takes what `page` takes."""
+    return page(*arguments, shown=NARROW).split("<!-- the ledger begins -->")[1].split("<!-- the ledger ends -->")[0]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -67,12 +78,20 @@ def stated(row: dict) -> str:
     return f"{RELATIONS[row['relation']]}{number(row['paper'])}{tolerance}{ours}"
 
 
+def whose(row: dict) -> str:
+    """Who sets the value that a measurement is held against."""
+    return "reader" if row["section"] == READERS and row["bound"] == "paper" else row["bound"]
+
+
 def measured(row: dict) -> str:
     """What was measured; a mean to the second digit of its spread, which more digits would belie."""
-    if not row["n"] > 1:
-        return number(row["measured"])
+    return number(row["measured"]) if not row["n"] > 1 else f"{with_spread(row)} ({row['n']} runs)"
+
+
+def with_spread(row: dict) -> str:
+    """A mean over runs with their standard deviation."""
     decimals = max(0, 1 - math.floor(math.log10(row["spread"]))) if row["spread"] > 0 else 2
-    return f"{row['measured']:,.{decimals}f} ± {row['spread']:,.{decimals}f} ({row['n']} runs)"
+    return f"{row['measured']:,.{decimals}f} ± {row['spread']:,.{decimals}f}"
 
 
 def interval(row: dict) -> str:
@@ -83,33 +102,38 @@ def interval(row: dict) -> str:
     return f"<br><small>95 %: {low} to {high}</small>"
 
 
-def _number(column: str) -> str:
-    return ' class="number"' if column in NUMBERS else ""
+def _look(column: str) -> str:
+    return ' class="number"' if column in NUMBERS else ' class="relation"' if column == "relation" else ""
 
 
-def _menu(name: str, values: list[str]) -> str:
-    heading = next(heading for column, heading, _ in SHOWN if column == name).split(" and ")[0]
+def _menu(name: str, heading: str, values: list[str]) -> str:
     options = "".join(f'<option value="{escape(v)}">{escape(v)}</option>' for v in values)
     return f'<select name="{name}" aria-label="{heading}"><option value="">{heading}: all</option>{options}</select>'
 
 
-def _row(row: dict, link: Callable[[str], str] | None) -> str:
-    place = escape(row["notebook"])
+def _row(row: dict, link: Callable[[str], str] | None, heads: dict[str, str]) -> str:
+    name, place = escape(row["id"]), escape(row["notebook"])
     if link:
         place = f'<a href="{escape(link(row["notebook"]))}">{place}</a>'
     changed = f"<p>Changed after a measurement: {escape(row['changed'])}</p>" if row["changed"] else ""
     shown = {
         "section": escape(row["section"]),
-        "statement": escape(row["statement"]),
-        "paper": stated(row),
+        "statement": f'{escape(row["statement"])}<br><a class="name" href="#{name}">{name}</a>',
+        "relation": RELATIONS[row["relation"]].strip() or "=",
+        "paper": number(row["paper"]) if "relation" in heads else stated(row),
+        "tolerance": number(row["tolerance"]) if row["tolerance"] else "",
+        "bound": escape(row["bound"]),
         "log2012": number(row["log2012"]),
-        "measured": measured(row) + interval(row),
+        "measured": (with_spread(row) if row["n"] > 1 and "n" in heads else measured(row)) + interval(row),
+        "n": str(row["n"]) if row["n"] else "",
         "verdict": f'<span class="verdict">{escape(row["verdict"])}</span>',
         "notebook": f"{place}<details><summary>how</summary><code>{escape(row['how'])}</code>{changed}</details>",
     }
     cells = []
-    for name, heading, _ in SHOWN:
-        value = f' data-value="{row[name]}"' if name in NUMBERS else ""
-        cells.append(f'<td data-name="{heading}"{_number(name)}{value}>{shown[name]}</td>')
-    chosen = "".join(f' data-{name}="{escape(row[name])}"' for name in MENUS)
-    return f'<tr id="{escape(row["id"])}"{chosen}>{"".join(cells)}</tr>'
+    for column, heading in heads.items():
+        value = f' data-value="{row[column]}"' if column in NUMBERS else ""
+        if column == "paper" and "relation" in heads:
+            value += f' data-relation="{RELATIONS[row["relation"]]}"'
+        cells.append(f'<td data-name="{IN_FULL.get(column, heading)}"{_look(column)}{value}>{shown[column]}</td>')
+    chosen = "".join(f' data-{menu}="{escape(row[menu])}"' for menu in MENUS)
+    return f'<tr id="{name}"{chosen}>{"".join(cells)}</tr>'

@@ -117,3 +117,9 @@ def augmentation_share(file: Path = REFERENCE / "augmentation-cost" / "cost.csv"
     """The time to make a batch in per cent of the full-size net's step: the worst case of the kept measurement."""
     table = read_table(file, "all", "step")
     return float((100 * table["all"] / table["step"]).max())
+
+
+def search_speedup(bits: str, file: Path = REFERENCE / "search-speed" / "seconds.csv") -> float:
+    """How many times as fast codes of so many bits are searched as real numbers, in the kept measurement."""
+    table = read_table(file, "bits", "times")
+    return float(table.set_index("bits").loc[int(bits), "times"])
