@@ -239,7 +239,7 @@ def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
 @in_style
 def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
     """What training keeps in memory, one bar a case, cut by kind, and a device's limit (dashed); all in GiB."""
-    figure, axes = new_figure(10, 0.8 + 0.65 * len(parts))
+    figure, axes = new_figure(10, 1.1 + 0.65 * len(parts))
     place = axes[0, 0]
     for row, kinds in enumerate(parts.values()):
         left = 0.0
