@@ -88,7 +88,8 @@ def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
     for line in (0.5, 1.5):
         axes[0, 1].axhline(line, color="white", linewidth=6)
     directions = pca.eigenvectors.T.round(1) + 0.0  # nothing is "-0.0"
-    parts = [" ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in directions]
+    parts = [", ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in directions]
+    parts = [part.replace("-", "−") for part in parts]
     axes[0, 1].set_yticks(range(3), [f"√λ = {d:.1f}\n{part}" for d, part in zip(deviations, parts, strict=True)])
     axes[0, 1].set(xlabel="standard deviations from the mean colour", title="what each principal axis looks like")
     axes[0, 1].tick_params(left=False)
