@@ -45,7 +45,7 @@ def figure_2(
             text = f"printed:\n{printed[name]:,}"
             place.text(x + depth / 2, -4.5, text, ha="center", va="top", fontsize=8, color=ACCENT, weight="bold")
         previous = (x + depth, centres)
-        x += depth + (0.95 if spatial else 0.75)
+        x += depth + 0.95
     for y, name in ((1.45, "GPU 1"), (-1.45, "GPU 2")):
         place.text(-1.8, y, name, va="center", fontsize=9)
     place.text(-1.8, -4.1, "neurons", va="top", fontsize=8)
