@@ -119,7 +119,8 @@ def worth(points: dict[str, tuple[float, float]]) -> Figure:
             {"fmt": "*", "markersize": 12, "color": GREY} if printed else {"fmt": "o", "markersize": 6, "color": ACCENT}
         )
         place.errorbar(value, row, xerr=deviation if deviation > 0 else None, capsize=3, **look)
-        place.annotate(f"{value:+.2f}", (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        written = f"{value:+.2f}".replace("-", "−")
+        place.annotate(written, (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
     place.axvline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
     place.set_yticks(range(len(points)), list(points))
     place.set(xlabel="gain (points of top-1 error)", ylim=(len(points) - 0.4, -0.8))
