@@ -104,7 +104,7 @@ def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure
         place.set(title=title, xlabel="level of top-1 error (%)")
         place.invert_xaxis()
     axes[0, 0].set(ylabel="epochs, with / without", ylim=(0, None))
-    axes[0, -1].legend(loc="lower left")
+    axes[0, 0].legend(loc="lower left")
     return figure
 
 
