@@ -32,11 +32,16 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
 
 
 @in_style
-def differences(groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float], dot="one run") -> Figure:
-    """Differences by group, a dot each, and a bar at the mean of several; diamonds, what the paper says of a group."""
+def differences(
+    groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float], dot="one run", equal: float = 0
+) -> Figure:
+    """Dots by group, a bar at the mean of several, a line where nothing differs; diamonds where the paper has a number.
+
+    equal: the value of two that do not differ: 0 of a difference, 1 of a ratio.
+    """
     figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
     place = axes[0, 0]
-    place.axvline(0, color=GREY, linewidth=1)
+    place.axvline(equal, color=GREY, linewidth=1)
     for row, (name, values) in enumerate(groups.items()):
         if len(values) > 1:
             place.plot(2 * [np.mean(values)], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="mean")
@@ -65,7 +70,7 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
         place.set(title=title, xlabel="probability of the class chosen")
         place.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.12))
         tallest = max(tallest, counts.max())
-    axes[0, 0].set(ylabel="sub-networks", ylim=(0, 1.05 * tallest))
+    axes[0, 0].set(ylabel=f"sub-networks, of {len(probabilities):,}", ylim=(0, 1.05 * tallest))
     return figure
 
 
@@ -99,7 +104,7 @@ def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure
         place.set(title=title, xlabel="level of top-1 error (%)")
         place.invert_xaxis()
     axes[0, 0].set(ylabel="epochs, with / without", ylim=(0, None))
-    axes[0, -1].legend(loc="lower left")
+    axes[0, 0].legend(loc="lower left")
     return figure
 
 
@@ -148,7 +153,7 @@ def halving(panels: dict[str, pd.DataFrame]) -> Figure:
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         for name, (style, colour) in zip(table, LINES, strict=False):
             place.plot(table.index, table[name], style, color=colour, marker="o", markersize=3, label=name)
-        place.set(title=title, xlabel="weights times")
-    axes[0, 0].set(ylabel="distance", ylim=(-0.02, 0.52))
+        place.set(title=title, xlabel="weights multiplied by")
+    axes[0, 0].set(ylabel="distance (probability)", ylim=(-0.02, 0.52))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure

@@ -149,7 +149,7 @@ def activation_functions(table: pd.DataFrame) -> Figure:
 
 @in_style
 def by_batch(panels: dict[str, dict[str, Sequence[float]]], guess: float, over: int = 40) -> Figure:
-    """Training error by batch: lines, the mean of the last ones; dots, single batches of two lines; dotted, a guess.
+    """Training error by batch: lines, running means; dots, single batches where lines are two; dotted, a guess.
 
     panels: for each title and line the error of each batch. Lines named as in LOOKS look so. over: batches of a mean.
     """
@@ -219,9 +219,9 @@ def error_by_rate(panels: dict[str, pd.DataFrame], after: int, columns: int = 2)
         place.set(title=title, xscale="log", ylim=(0, 100))
         place.minorticks_off()
     for place in axes[-1]:
-        place.set_xlabel(f"learning rate (of {after} epochs)")
+        place.set_xlabel("learning rate")
     for place in axes[:, 0]:
-        place.set_ylabel("error (%)")
+        place.set_ylabel(f"training error after\n{after} epochs (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
 
@@ -266,9 +266,9 @@ def saturated_units(panels: dict[str, pd.DataFrame]) -> Figure:
 
 @in_style
 def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=False, event=None) -> Figure:
-    """Curves, told apart without colour.
+    """How one quantity changes with another, a line each.
 
-    lines: (x, y) each. event: marks a place on x, (x, what happens there).
+    lines: (x, y) each, told apart without colour. event: marks a place on x, (x, what happens there).
     """
     figure, axes = new_figure(7, 2.8)
     place = axes[0, 0]
@@ -284,7 +284,7 @@ def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=
 
 @in_style
 def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
-    """Loss and top-1 error of both splits by epoch; dotted, the loss of a guess and the drops of the rate."""
+    """Loss and top-1 error of both splits by epoch; dotted, the loss of a guess; upright lines, drops of the rate."""
     figure, axes = new_figure(10, 3.2, 1, 2)
     for split, style, name in (("train", "--", "training, as trained"), ("val", "-", "validation")):
         rows = history[history["split"] == split]

@@ -63,7 +63,7 @@ def mean_image(mean: np.ndarray, image: np.ndarray) -> Figure:
     axes[0, 1].imshow(image)
     axes[0, 1].set_title("a picture …")
     axes[0, 2].imshow(((image - mean) / 2 + 128).clip(0, 255).astype(np.uint8))
-    axes[0, 2].set_title("… less the mean (mid-grey is 0)")
+    axes[0, 2].set_title("… less the mean\n(mid-grey is 0; contrast halved)")
     return figure
 
 
@@ -80,7 +80,7 @@ def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
             axes[0, 0].plot(*((ends - mean) @ pca.eigenvectors[:, :2]).T, color=GREY, linewidth=0.7, zorder=0)
     along = (pixels - mean) @ pca.eigenvectors
     axes[0, 0].scatter(along[:, 0], along[:, 1], s=5, c=pixels / 255, linewidths=0)
-    axes[0, 0].set(xlabel="along the first axis (grey levels)", ylabel="along the second", aspect="equal")
+    axes[0, 0].set(xlabel="along the first axis (grey levels)", ylabel="along the second (grey levels)", aspect="equal")
     deviations = np.sqrt(pca.eigenvalues)
     steps = np.linspace(-2, 2, 41)
     strips = mean + steps[:, None, None] * (deviations * pca.eigenvectors).T
@@ -88,7 +88,8 @@ def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
     for line in (0.5, 1.5):
         axes[0, 1].axhline(line, color="white", linewidth=6)
     directions = pca.eigenvectors.T.round(1) + 0.0  # nothing is "-0.0"
-    parts = [" ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in directions]
+    parts = [", ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in directions]
+    parts = [part.replace("-", "−") for part in parts]
     axes[0, 1].set_yticks(range(3), [f"√λ = {d:.1f}\n{part}" for d, part in zip(deviations, parts, strict=True)])
     axes[0, 1].set(xlabel="standard deviations from the mean colour", title="what each principal axis looks like")
     axes[0, 1].tick_params(left=False)

@@ -37,18 +37,18 @@ def figure_2(
             height = side if spatial else 1.9
             _box(place, x, centre, depth, height, 0.28 * side if spatial else 0.12)
             if spatial and name != "input":
-                place.text(x + depth / 2, centre - height / 2 - 0.2, f"{shape[1]}²", ha="center", fontsize=8, color=INK)
+                place.text(x + depth / 2, centre - height / 2 - 0.08, f"{shape[1]}²", ha="center", va="top", fontsize=8)
         _label(place, x + depth / 2, name, shape, kernels.get(name), alone)
         neurons = prod(shape)
-        place.text(x + depth / 2, -4.1, f"{neurons:,}", ha="center", va="top", fontsize=8, color=GREY)
+        place.text(x + depth / 2, -4.1, f"{neurons:,}", ha="center", va="top", fontsize=8)
         if printed.get(name, neurons) != neurons:
             text = f"printed:\n{printed[name]:,}"
             place.text(x + depth / 2, -4.5, text, ha="center", va="top", fontsize=8, color=ACCENT, weight="bold")
         previous = (x + depth, centres)
-        x += depth + (0.95 if spatial else 0.75)
+        x += depth + 0.95
     for y, name in ((1.45, "GPU 1"), (-1.45, "GPU 2")):
-        place.text(-1.8, y, name, va="center", fontsize=9, color=GREY)
-    place.text(-1.8, -4.1, "neurons", va="top", fontsize=8, color=GREY)
+        place.text(-1.8, y, name, va="center", fontsize=9)
+    place.text(-1.8, -4.1, "neurons", va="top", fontsize=8)
     place.set(xlim=(-1.9, x - 0.4), ylim=(-5.3, 3.6), aspect="equal")
     return figure
 
@@ -94,7 +94,7 @@ def _label(place, x: float, name: str, shape, kernel, alone: bool) -> None:
 
 @in_style
 def shares(table: pd.DataFrame) -> Figure:
-    """Where the parameters are, and where the work is: two bars of 100 %, cut by layer."""
+    """Where the parameters, the work and the neurons are: three bars of 100 %, cut by layer, from conv1 to fc8."""
     learned = table[table["parameters"] > 0]
     figure, axes = new_figure(10, 2.1)
     place = axes[0, 0]
@@ -104,7 +104,7 @@ def shares(table: pd.DataFrame) -> Figure:
         for colour, (name, part) in zip(greys, parts.items(), strict=True):
             place.barh(row, part, left=left, color=colour, edgecolor="white")
             if part > 3:
-                shade = "white" if colour[0] < 0.6 else INK
+                shade = "white" if colour[0] < 0.5 else INK
                 place.text(
                     left + part / 2, row, f"{name}\n{part:.0f} %", ha="center", va="center", fontsize=8, color=shade
                 )
@@ -131,6 +131,7 @@ def windows(side: int, kernel: int, stride: int) -> Figure:
         place.add_patch(Rectangle((first, 3.2 - row), kernel, 0.7, facecolor="white", edgecolor=colour))
         text = f"window {window + 1}" + (f": {over} pixels too far" if over > 0 else "")
         place.text(first + 0.4, 3.55 - row, text, va="center", fontsize=9, color=colour)
+    place.text(last * stride + kernel + 0.3, 4.7, "zeros", va="center", fontsize=9, color=ACCENT)
     place.axvline(side, color=INK, linewidth=1, linestyle="--")
     place.set(xlim=(start - 3, last * stride + kernel + 6), ylim=(0, 5.4), xlabel="pixel")
     place.set_yticks([])
@@ -187,7 +188,7 @@ def receptive_fields(image: np.ndarray, fields: pd.Series) -> Figure:
             (image.shape[1] + 6, label),
             va="center",
             fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7},
+            arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.7, "relpos": (0, 0.5)},
         )
     return figure
 
@@ -218,7 +219,7 @@ def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
             text = f"{crossing[name] / 1000:.1f} kB\neach way"
             place.text(i * step + 0.1, 0, text, ha="center", va="center", fontsize=9, color=ACCENT)
     for y, name in ((half, "GPU 1"), (-half, "GPU 2")):
-        place.text(-step - 0.4, y, name, va="center", fontsize=9, color=GREY)
+        place.text(-step - 0.4, y, name, va="center", fontsize=9)
     place.set(xlim=(-step - 0.5, (len(units) - 0.5) * step), ylim=(-1.6, 1.6))
     return figure
 
@@ -237,8 +238,8 @@ def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
 
 @in_style
 def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
-    """What training keeps in memory, one bar a case, cut by kind, and a device's limit; all in GiB."""
-    figure, axes = new_figure(10, 0.8 + 0.65 * len(parts))
+    """What training keeps in memory, one bar a case, cut by kind, and a device's limit (dashed); all in GiB."""
+    figure, axes = new_figure(10, 1.1 + 0.65 * len(parts))
     place = axes[0, 0]
     for row, kinds in enumerate(parts.values()):
         left = 0.0
@@ -251,13 +252,13 @@ def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
     place.text(limit, -0.62, f" {limit:g} GiB", color=ACCENT, fontsize=9, va="center")
     name_rows(place, list(parts))
     place.set(xlabel="memory (GiB)", xlim=(0, 1.15 * limit))
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(title="from left to right, lighter to darker", loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
 @in_style
 def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, shown: int = 5) -> Figure:
-    """Windows of the maps next to the border between two columns: what each sums, and what the border keeps from it.
+    """Windows of the channels at the border between two columns: filled, what each sums; hatched, what it can't see.
 
     windows: for each layer its number of maps, and the maps that miss neighbours with these.
     """

@@ -21,7 +21,7 @@ def first_minutes(
     """
     figure, axes = new_figure(9.5, 3.2, 1, 2)
     left, right = axes[0]
-    left.plot(np.arange(1, len(losses) + 1), losses, color=PALE, linewidth=1, label="each step")
+    left.plot(np.arange(1, len(losses) + 1), losses, color=GREY, linewidth=0.6, label="each step")
     mean = pd.Series(losses).rolling(20, min_periods=1).mean()
     left.plot(np.arange(1, len(losses) + 1), mean, color=INK, linewidth=2, label="mean of 20")
     level(left, guess, "a guess", len(losses))
@@ -52,7 +52,7 @@ def valley(paths: dict[str, np.ndarray], curvature: tuple[float, float]) -> Figu
     for place, (name, path) in zip(axes[0], paths.items(), strict=True):
         place.contour(x, y, curvature[0] * x**2 + curvature[1] * y**2, 9, colors=PALE, linewidths=1)
         place.plot(*path.T, "o-", color=INK, markersize=2.5, linewidth=1)
-        place.plot(0, 0, "o", mfc="white", mec=ACCENT, markersize=9, mew=2, zorder=0)
+        place.plot(0, 0, "o", mfc="none", mec=ACCENT, markersize=11, mew=2, zorder=4)
         place.set(title=name, xlabel="along the valley")
     axes[0, 0].set_ylabel("across it")
     return figure
@@ -105,7 +105,7 @@ def first_steps(tables: dict[str, pd.DataFrame], guess: float, window: int = 15)
         mean = table.rolling(window).mean().dropna()
         seed_lines(place, mean.index, mean, look, name)
     level(place, guess, "a guess", max(table.index.max() for table in tables.values()))
-    place.set(xlabel="step", ylabel=f"loss, mean of {window} steps")
+    place.set(xlabel="step", ylabel=f"loss (nats), mean of {window}")
     place.legend()
     return figure
 
@@ -164,7 +164,7 @@ def twins(distances: dict[str, np.ndarray], ends: dict[str, Sequence[float]]) ->
     left, right = axes[0]
     for (name, apart), (style, colour) in zip(distances.items(), LINES, strict=False):
         left.plot(np.arange(1, len(apart) + 1), apart, style, color=colour, label=name)
-    left.set(xlabel="step", ylabel="distance / length", yscale="log")
+    left.set(xlabel="step", ylabel="distance / length of the weights", yscale="log")
     left.legend(fontsize=8, loc="lower right")
     for row, ((_, errors), mark) in enumerate(zip(ends.items(), MARKS, strict=False)):
         right.plot(errors, [row] * len(errors), mark, color=(SECOND, ACCENT, INK)[row % 3], markersize=6, linestyle="")

@@ -49,7 +49,7 @@ def by_hand(grid: np.ndarray, window: int, out: np.ndarray, credit: np.ndarray) 
 
 @in_style
 def edges(side: int, panels: dict[str, tuple[int, int]]) -> Figure:
-    """Windows at every second unit of a map: units that no window holds are hatched, windows hang over in colour.
+    """Windows at every second unit of a map: hatched, units that no window holds; dashed, windows that hang over.
 
     panels: for each title the width of a window, and how many there are on a row.
     """
@@ -76,9 +76,9 @@ def _held(side: int, window: int, across: int) -> np.ndarray:
 
 
 def _windows(place, side: int, window: int, across: int) -> None:
-    """Outlines of windows at every second unit, those that hang over in colour, and hatches where there is none."""
+    """Outlines of windows at every second unit, dashed where they hang over, and hatches where there is none."""
     for row, column in np.argwhere(_held(side, window, across) == 0):
-        place.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=GREY, lw=0))
+        place.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="///", edgecolor="#bbbbbb", lw=0))
     for number in range(across**2):
         row, column = divmod(number, across)
         inset = 0.06 + 0.08 * ((row + column) % 2)
@@ -126,7 +126,11 @@ def on_maps(
         for place, (values, highest) in zip(places, shown, strict=True):
             place.imshow(values, cmap="Greys", vmin=0, vmax=highest)
             place.spines[:].set(visible=True, color=GREY)
-    titles = ["a channel", *(f"out, windows of {w}" for w in outs), *(f"credit, windows of {w}" for w in credits)]
+    titles = [
+        "channel (dark: large)",
+        *(f"out, windows of {w}" for w in outs),
+        *(f"credit, windows of {w}" for w in credits),
+    ]
     for place, title in zip(axes[0, 1:], titles, strict=True):
         place.set_title(title, fontsize=8)
     return figure

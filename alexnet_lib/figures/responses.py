@@ -44,7 +44,7 @@ def bumps(a: np.ndarray, panels: dict[str, dict[str, np.ndarray]], peaks: dict[s
 
 @in_style
 def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: np.ndarray, table, map_: int):
-    """Left, a picture and what one map keeps of it; right, all maps at one place before and after, and what each keeps.
+    """Left, a picture and what a channel keeps of it; right, all channels at one place: before, after, kept.
 
     picture: uint8 (S, S, 3), on which the kernel's window at the place (row, column) is drawn. left: what the marked
     map has kept everywhere, (S, S). table: as `responses.competition` gives it.
@@ -61,7 +61,7 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     above, below = axes[:, 1]
     above.bar(table.index, table["before"], width=0.9, color=PALE, edgecolor=GREY, linewidth=0.5, label="before")
     above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
-    above.set(ylabel="value", title="all channels at the position", xlim=(-0.7, len(table) - 0.3))
+    above.set(ylabel="activation", title="all channels at the marked position", xlim=(-0.7, len(table) - 0.3))
     above.legend(ncols=2)
     colours = [INK if i == map_ else GREY for i in table.index]
     below.bar(table.index, 100 * table["kept"], width=0.9, color=colours)
@@ -94,7 +94,7 @@ def brightness(contrasts: Sequence[float], grown: dict[str, np.ndarray], changed
     looks = zip(grown.items(), ("-o", "--s", ":^"), (ACCENT, INK, GREY), strict=True)
     for (name, size), style, colour in looks:
         places[0].plot(contrasts, size, style, markersize=5, color=colour, label=name)
-    places[0].set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output")
+    places[0].set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output\n(as it is = 1)")
     places[0].set(xscale="log", yscale="log", title="contrast scaled")
     places[0].minorticks_off()
     places[0].set_xticks(contrasts, [f"{c:g}" for c in contrasts])
@@ -119,7 +119,8 @@ def worth(points: dict[str, tuple[float, float]]) -> Figure:
             {"fmt": "*", "markersize": 12, "color": GREY} if printed else {"fmt": "o", "markersize": 6, "color": ACCENT}
         )
         place.errorbar(value, row, xerr=deviation if deviation > 0 else None, capsize=3, **look)
-        place.annotate(f"{value:+.2f}", (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        written = f"{value:+.2f}".replace("-", "−")
+        place.annotate(written, (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
     place.axvline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
     place.set_yticks(range(len(points)), list(points))
     place.set(xlabel="gain (points of top-1 error)", ylim=(len(points) - 0.4, -0.8))
@@ -159,5 +160,5 @@ def gains_by_epoch(curves, pairs: dict[str, tuple[str, str]]) -> Figure:
         place.axhline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.set(title=title, xlabel="epoch", xlim=(1, curves["epoch"].max()))
     places[0].set_ylabel("gain (points of error)")
-    places[-1].legend(fontsize=9)
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure

@@ -71,13 +71,13 @@ def shift_sizes(sizes: dict[str, np.ndarray], axis_names: Sequence[str]) -> Figu
     figure, axes = new_figure(8, 0.42 * len(sizes) + 1.0)
     place = axes[0, 0]
     place.axvline(255, color=GREY, linestyle=":")
-    place.text(255, -0.6, " the whole scale", color=GREY, fontsize=9, va="center")
+    place.text(255, -0.6, " the whole scale", fontsize=9, va="center")
     for i, (name, marker, colour) in enumerate(zip(axis_names, "os^", (INK, ACCENT, SECOND), strict=True)):
         values = [size[i] for size in sizes.values()]
         place.plot(values, range(len(sizes)), marker, color=colour, markersize=7, label=name)
     place.grid(axis="y", color=PALE)
     place.set_axisbelow(True)
-    place.set(xscale="log", xlabel="grey levels of 255")
+    place.set(xscale="log", xlabel="shift (grey levels, of 255)")
     place.set_ylim(-0.9, len(sizes) - 0.5)
     name_rows(place, list(sizes))
     label_ticks(place, (0.1, 1, 10, 100, 1000))
