@@ -83,3 +83,20 @@ def test_a_script_starts_from_a_plain_shell(script):
     command = [sys.executable, script, "--help"]
     told = subprocess.run(command, cwd=REPOSITORY, env=own, capture_output=True, text=True)
     assert told.returncode == 0 and "usage" in told.stdout, told.stderr
+
+
+def test_commands_do_not_need_the_documentation_that_oo_drops():
+    """Each module of README's and the records' commands says its help in one process under `python -OO`."""
+    modules = sorted({shlex.split(command)[2] for command in [*MODULES, *TOLD]})
+    program = f"""
+import importlib
+for name in {modules}:
+    try:
+        importlib.import_module(name).main(["--help"])
+    except SystemExit as ended:
+        print("ended", name, ended.code)
+"""
+    told = subprocess.run([sys.executable, "-OO", "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    assert [line for line in told.stdout.splitlines() if line.startswith("ended ")] == [
+        f"ended {name} 0" for name in modules
+    ], told.stderr

@@ -65,6 +65,12 @@ def test_its_main_line_is_short(path):
     assert not [item for item in items if len(item.split()) > 80]
 
 
+def test_what_it_prints_is_for_readers(code):
+    """No dictionary as Python writes it."""
+    said = [(c.id, o.get("text") or o.get("data", {}).get("text/plain", "")) for c in code for o in c.outputs]
+    assert [name for name, text in said if re.search(r"(?m)^\{['\"\d]", text)] == []
+
+
 def test_most_of_its_cells_are_checked(code):
     ignored = sum("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code)
     assert ignored <= len(code) / 2
