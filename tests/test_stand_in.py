@@ -318,9 +318,8 @@ def test_a_run_is_on_its_card_while_it_trains(place, monkeypatch):
 
 
 def test_bfloat16_is_asked_of_the_card_that_computes(monkeypatch):
-    now = []
-    monkeypatch.setattr(torch.cuda, "device", lambda name: nullcontext(now.append(name)))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: now[-1] == "cuda:1")
+    kinds = {"cuda:0": (7, 5), "cuda:1": (9, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", kinds.__getitem__)
     assert settings.computes_in_bf16("cuda:1") and not settings.computes_in_bf16("cuda:0")
 
 
