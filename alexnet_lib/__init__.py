@@ -13,7 +13,10 @@ from importlib import import_module
 # where cores are shared; threads that sleep at once halve the speed of short operations where cores are not shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a product on a GPU may differ when repeated
+# Without it a product on a GPU may differ when repeated. cuBLAS reads it once, when it is first used.
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+IN_TIME = WORKSPACE in os.environ or not ("torch" in sys.modules and sys.modules["torch"].cuda.is_initialized())
+os.environ.setdefault(WORKSPACE, ":4096:8")
 
 # For the environment of a process before it starts, with glibc on Linux: large pages, and freed large blocks are kept.
 # Otherwise page faults on new tensors make memory-bound layers several times slower.

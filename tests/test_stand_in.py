@@ -226,38 +226,62 @@ def test_a_capture_that_fails_is_forgotten(captures, monkeypatch, ended):
 # ------------------------------------------------------------------------------------------------------ how it computes
 
 
-FORMS = {
+HOW = """
+import io, os, sys
+from contextlib import redirect_stderr
+from types import SimpleNamespace
+import torch
+
+def in_a_fork(name, work):
+    if not os.fork():
+        work()
+        print(name, flush=True)
+        os._exit(0)
+    os.wait()
+
+def tf32(asked):
+    def parts():
+        backends = torch.backends
+        return [p.fp32_precision for p in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)]
+
+    asked()
+    before = parts()
+    with arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
+        within = parts()[1:], torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    assert within == (["ieee"] * 3, False, False), within
+    assert parts() == before, (before, parts())
+
+def workspace(used, told):
+    torch.cuda.is_initialized = lambda: used
+    os.environ |= {"CUBLAS_WORKSPACE_CONFIG": told} if told else {}
+    from alexnet_lib.runs.step import arithmetic_of
+    with redirect_stderr(io.StringIO()) as said, arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (told or ":4096:8")
+    assert ("CUDA was in use before alexnet_lib was imported" in said.getvalue()) == (used and not told)
+
+for used in (True, False):
+    for told in ("", ":16:8"):
+        in_a_fork(f"workspace {used} {told}", lambda: workspace(used, told))
+from alexnet_lib.runs.step import arithmetic_of
+for name, asked in {
     "as torch starts": lambda: None,
     "the older names": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
     "high": lambda: torch.set_float32_matmul_precision("high"),
     "the newer names": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
     "everywhere": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
     "nowhere": lambda: setattr(torch.backends, "fp32_precision", "ieee"),
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_however_tf32_was_asked_for_a_repeatable_run_has_none(form):
-    """In a process of its own, for torch may not be able to go back. Afterwards it is as it was."""
-    code = f"""
-import torch
-from types import SimpleNamespace
-from alexnet_lib.runs.step import arithmetic_of
-from tests.test_stand_in import FORMS
-
-def parts():
-    backends = torch.backends
-    return [p.fp32_precision for p in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)]
-
-FORMS[{form!r}]()
-before = parts()
-with arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
-    within = parts()[1:], torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-assert within == (["ieee"] * 3, False, False), within
-assert parts() == before, (before, parts())
+}.items():
+    in_a_fork(name, lambda: tf32(asked))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+
+
+def test_however_torch_was_set_a_repeatable_run_has_no_tf32_and_says_what_came_too_late(monkeypatch):
+    """In processes of their own, for torch may not be able to go back; after the run it is as it was."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    done = subprocess.run([sys.executable, "-c", HOW], cwd=REPOSITORY, capture_output=True, text=True)
+    held = [f"workspace {used} {told}".strip() for used in (True, False) for told in ("", ":16:8")]
+    held += ["as torch starts", "the older names", "high", "the newer names", "everywhere", "nowhere"]
+    assert [line.strip() for line in done.stdout.splitlines()] == held, done.stderr
 
 
 def test_fast_leaves_no_trace_either():
@@ -294,9 +318,8 @@ def test_a_run_is_on_its_card_while_it_trains(place, monkeypatch):
 
 
 def test_bfloat16_is_asked_of_the_card_that_computes(monkeypatch):
-    now = []
-    monkeypatch.setattr(torch.cuda, "device", lambda name: nullcontext(now.append(name)))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: now[-1] == "cuda:1")
+    kinds = {"cuda:0": (7, 5), "cuda:1": (9, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", kinds.__getitem__)
     assert settings.computes_in_bf16("cuda:1") and not settings.computes_in_bf16("cuda:0")
 
 

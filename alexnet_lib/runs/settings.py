@@ -280,7 +280,7 @@ def find_device(name: str = "auto") -> str:
 def computes_in_bf16(device: str) -> bool:
     """Whether a device has units for bfloat16. Others only emulate it, and take longer than for float32."""
     if device.startswith("cuda"):
-        with torch.cuda.device(device):  # of several kinds
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+        # as torch.cuda.is_bf16_supported does of the current one
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
     has = torch.cpu.get_capabilities() if device == "cpu" else {}
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))

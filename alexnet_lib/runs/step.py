@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import IN_TIME, WORKSPACE
 from ..evaluation import rank_credit
 from ..learning import HEAD_WEIGHT, PaperSGD, each_output
 
@@ -54,8 +55,8 @@ def _seed(device: torch.device, *parts: int) -> None:
 def arithmetic_of(run) -> Iterator[None]:
     """How a GPU computes during a run: "repeatable" has the same bits again, wherever torch knows how, without TF32.
 
-    cuBLAS also wants CUBLAS_WORKSPACE_CONFIG, which the package sets before torch is loaded. An operation of which
-    torch knows no repeatable way warns.
+    cuBLAS also wants CUBLAS_WORKSPACE_CONFIG, which the package sets when it is imported. An operation of which torch
+    knows no repeatable way warns.
     """
     cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
     chosen = cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory
@@ -65,6 +66,12 @@ def arithmetic_of(run) -> Iterator[None]:
     try:
         with _without_tf32() if repeatable else nullcontext():
             if repeatable:
+                if not IN_TIME:
+                    warnings.warn(
+                        f"CUDA was in use before alexnet_lib was imported, so cuBLAS may not know of {WORKSPACE}, and "
+                        f"products may differ when repeated: import it first, or set {WORKSPACE}=:4096:8 before",
+                        stacklevel=3,
+                    )
                 torch.use_deterministic_algorithms(True, warn_only=True)
                 cudnn.deterministic, memory.fill_uninitialized_memory = True, False  # nothing reads what isn't written
             yield
