@@ -89,7 +89,9 @@ def measured(row: dict) -> str:
 
 
 def with_spread(row: dict) -> str:
-    """A mean over runs with their standard deviation."""
+    """A mean over runs with their standard deviation; a share of runs, which has none, alone."""
+    if math.isnan(row["spread"]):
+        return number(row["measured"])
     decimals = _decimals(row)
     return f"{row['measured']:,.{decimals}f} ± {row['spread']:,.{decimals}f}"
 
