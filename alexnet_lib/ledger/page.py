@@ -14,8 +14,8 @@ WIDE = [("section", "§", 8.5), ("statement", "claim", 25.5), ("relation", "is",
 WIDE += [("tolerance", "±", 5.5), ("bound", "bound", 5.5), ("log2012", "log of 2012", 6.5)]
 WIDE += [("measured", "measured", 12.5), ("n", "n", 4), ("verdict", "verdict", 9.5), ("notebook", "notebook", 12.5)]
 # and in a narrow one, where relation, tolerance, bound and runs stand beside their numbers
-NARROW = [("section", "§", 8), ("statement", "claim", 32), ("paper", "paper", 9), ("log2012", "log of 2012", 9)]
-NARROW += [("measured", "measured", 13), ("verdict", "verdict", 11), ("notebook", "notebook", 18)]
+NARROW = [("section", "§", 10.5), ("statement", "claim", 27), ("paper", "paper", 13), ("log2012", "log of 2012", 8)]
+NARROW += [("measured", "measured", 14), ("verdict", "verdict", 11), ("notebook", "notebook", 16.5)]
 IN_FULL = {"tolerance": "tolerance", "bound": "whose bound"}  # headings where there is room, beside each value
 NUMBERS = ("paper", "tolerance", "log2012", "measured", "n")
 MENUS = ("section", "verdict", "bound", "notebook")
