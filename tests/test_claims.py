@@ -292,7 +292,8 @@ def test_effects_say_what_no_effect_would_be(table):
     """Whatever is a mean over runs, but for shares and distances."""
     several = set(table.loc[table["n"] > 1, "id"])
     given = {row.id for row in read_claims() if row.no_effect is not None}
-    assert several - given == {"neighbours-not-by-pixels", "pixel-codes", "reader-relu-not-much"}
+    others = {"neighbours-not-by-pixels", "pixel-codes", "reader-relu-not-much", "columns-specialise"}
+    assert several - given == others
 
 
 def test_a_measurement_is_a_number_or_a_mean_with_spread(monkeypatch):
@@ -410,7 +411,7 @@ def test_a_page_has_a_column_for_whatever_a_verdict_rests_on(table):
     text = page.page(pd.DataFrame([row | given]), claims.MEANING)
     heads = re.findall(r'<th [^>]*><button type="button">([^<]*)<', text)
     cells = dict(zip(heads, re.findall(r"<td [^>]*>(.*?)</td>", text), strict=True))
-    assert (cells["is"], cells["paper"], cells["±"], cells["bound"], cells["runs"]) == ("≥", "2.6", "1.5", "ours", "5")
+    assert (cells["is"], cells["paper"], cells["±"], cells["bound"], cells["n"]) == ("≥", "2.6", "1.5", "ours", "5")
     assert cells["claim"].endswith('<a class="name" href="#ensemble-gain">ensemble-gain</a>')
     owners = [("paper", "5"), ("paper", READERS), ("ours", READERS)]
     assert [page.whose({"bound": b, "section": s}) for b, s in owners] == ["paper", "reader", "ours"]
@@ -421,6 +422,9 @@ def test_a_page_shows_the_digits_that_a_spread_allows():
     assert page.measured(row) == "-46.6 ± 1.7 (3 runs)"
     assert page.measured(row | {"measured": 0.013632, "spread": 0.001489}) == "0.0136 ± 0.0015 (3 runs)"
     assert page.measured(row | {"n": 1}) == "-46.56"
+    assert page.measured(row | {"measured": 0.0, "spread": math.nan, "n": 5}) == "0 (5 runs)"
+    ends = {"low": 26.6738, "high": 27.3003, "spread": 0.2523}
+    assert "95 %: 26.67 to 27.30" in page.interval(ends) and page.interval({"low": math.nan}) == ""
     assert [page.number(x) for x in (650_000.0, 55.0, 2e-5, math.nan)] == ["650,000", "55", "2.0e-5", ""]
 
 

@@ -3,7 +3,7 @@
 claims.toml says what the paper states. This module measures, compares and gives one of the verdicts of MEANING.
 
 python -m alexnet_lib.claims                        prints the ledger
-python -m alexnet_lib.claims --check                fails when a verdict is not the committed one, VERDICTS
+python -m alexnet_lib.claims --check                fails when a verdict of VERDICTS has moved; open rows may be filled
 python -m alexnet_lib.claims --accept               commits the verdicts as they are
 python -m alexnet_lib.claims --csv F --json F       writes the ledger to files
 python -m alexnet_lib.claims --html F               writes it as a page that can be searched, filtered and sorted
@@ -247,7 +247,11 @@ def main(arguments=None) -> int:
     """Print the ledger; write or compare it if asked. Returns 1 when a verdict has been lost."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.claims", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--notebook", help="only this one's claims, such as 03_lrn")
-    parser.add_argument("--check", action="store_true", help="fail when a verdict is not the committed one")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="fail when a committed verdict has moved; rows that were open may be filled",
+    )
     parser.add_argument("--accept", action="store_true", help="commit the verdicts as they are")
     for kind in ("csv", "json", "html"):
         parser.add_argument(f"--{kind}", type=Path, help=f"write the ledger to this file, as {kind.upper()}")

@@ -194,6 +194,12 @@ def plausible() -> tuple[float, float, int]:
     return spread_of(100 * by_chance * trained.table("labels", "embedded")["times_chance"])
 
 
+def specialised_runs() -> tuple[float, float, int]:
+    """The share of runs whose columns differ in colour by more than chance; a share of runs has no spread over them."""
+    differ = trained.column_differences()["p"] < trained.BY_CHANCE
+    return float(differ.mean()), math.nan, len(differ)
+
+
 def spread_of_mean_image() -> float:
     """By how many grey levels the mean of the built-in pictures varies from place to place, less sampling noise."""
     images = small_pictures(0, 480)[0].astype(np.float32)
@@ -359,7 +365,7 @@ MEASURES = {
     "selective_kernels": selective_kernels,
     # what two of three classes with equal logits lose when the third's rises by one
     "taken_from_others": lambda: (torch.zeros(3).softmax(0) - torch.eye(3)[0].softmax(0))[1:].sum().item(),
-    "specialised_runs": lambda: float((trained.column_differences()["p"] < trained.BY_CHANCE).mean()),
+    "specialised_runs": specialised_runs,
     "better_features": better_features,
     "shared_neighbours": lambda: spread_of(trained.table("retrieval").query("of == 'both'")["shared"]),
     "plausible": plausible,

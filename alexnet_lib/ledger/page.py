@@ -12,10 +12,10 @@ TEMPLATE = Path(__file__).with_name("page.html")
 # column of claims(), its heading, its share of the width in per cent: on a page of its own
 WIDE = [("section", "§", 8.5), ("statement", "claim", 25.5), ("relation", "is", 2.5), ("paper", "paper", 7.5)]
 WIDE += [("tolerance", "±", 5.5), ("bound", "bound", 5.5), ("log2012", "log of 2012", 6.5)]
-WIDE += [("measured", "measured", 11.5), ("n", "runs", 5), ("verdict", "verdict", 9.5), ("notebook", "notebook", 12.5)]
+WIDE += [("measured", "measured", 12.5), ("n", "n", 4), ("verdict", "verdict", 9.5), ("notebook", "notebook", 12.5)]
 # and in a narrow one, where relation, tolerance, bound and runs stand beside their numbers
-NARROW = [("section", "§", 8), ("statement", "claim", 32), ("paper", "paper", 9), ("log2012", "log of 2012", 9)]
-NARROW += [("measured", "measured", 13), ("verdict", "verdict", 11), ("notebook", "notebook", 18)]
+NARROW = [("section", "§", 10.5), ("statement", "claim", 27), ("paper", "paper", 13), ("log2012", "log of 2012", 8)]
+NARROW += [("measured", "measured", 14), ("verdict", "verdict", 11), ("notebook", "notebook", 16.5)]
 IN_FULL = {"tolerance": "tolerance", "bound": "whose bound"}  # headings where there is room, beside each value
 NUMBERS = ("paper", "tolerance", "log2012", "measured", "n")
 MENUS = ("section", "verdict", "bound", "notebook")
@@ -89,17 +89,23 @@ def measured(row: dict) -> str:
 
 
 def with_spread(row: dict) -> str:
-    """A mean over runs with their standard deviation."""
-    decimals = max(0, 1 - math.floor(math.log10(row["spread"]))) if row["spread"] > 0 else 2
+    """A mean over runs with their standard deviation; a share of runs, which has none, alone."""
+    if math.isnan(row["spread"]):
+        return number(row["measured"])
+    decimals = _decimals(row)
     return f"{row['measured']:,.{decimals}f} ± {row['spread']:,.{decimals}f}"
 
 
+def _decimals(row: dict) -> int:
+    return max(0, 1 - math.floor(math.log10(row["spread"]))) if row["spread"] > 0 else 2
+
+
 def interval(row: dict) -> str:
-    """The 95 % interval as a line of its own, "" where there is none."""
+    """The 95 % interval as a line of its own, to the digits of its mean, "" where there is none."""
     if math.isnan(row["low"]):
         return ""
-    low, high = number(row["low"], 2), number(row["high"], 2)
-    return f"<br><small>95 %: {low} to {high}</small>"
+    ends = [f"{row[end]:,.{_decimals(row)}f}" for end in ("low", "high")]
+    return f"<br><small>95 %: {ends[0]} to {ends[1]}</small>"
 
 
 def _look(column: str) -> str:
