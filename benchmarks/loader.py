@@ -155,7 +155,7 @@ def timed(work, cold: Path | None) -> float:
     return time.perf_counter() - began
 
 
-def bytes_of_photographs(source: Path, folder: Path, count: int = 300) -> float:
+def bytes_of_photographs(source: Path, count: int = 300) -> float:
     """Bytes of one picture in a JPEG store: the mean over evenly chosen files.
 
     Photographs that are smaller than the stored size are scaled up and compress better than larger ones would.
@@ -183,6 +183,8 @@ def main(arguments=None) -> None:
     given = parser.parse_args(arguments)
     if not has_allocator():
         with_allocator()
+    # what is given is looked at before minutes of work
+    photographs = round(bytes_of_photographs(given.photographs)) if given.photographs else None
     with tempfile.TemporaryDirectory() as folder:
         if given.threads_only:
             store = Path(folder) / "raw"
@@ -196,9 +198,8 @@ def main(arguments=None) -> None:
     if given.threads_only:
         return
     about = {"cores": cores(), "batch_size": BATCH, "raw_gigabytes": round(ALL * 256 * 256 * 3 / 1e9, 1)}
-    if given.photographs:
-        about["bytes_a_photograph"] = round(bytes_of_photographs(given.photographs, Path(folder)))
-        about["jpeg_gigabytes"] = round(ALL * about["bytes_a_photograph"] / 1e9, 1)
+    if photographs:
+        about |= {"bytes_a_photograph": photographs, "jpeg_gigabytes": round(ALL * photographs / 1e9, 1)}
     for row in rows:
         print(", ".join(f"{name} {value}" for name, value in row.items()))
     print(about)

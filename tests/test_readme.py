@@ -97,6 +97,8 @@ def test_what_imagenet_takes_is_from_the_records():
     by_clock = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")
     loader = by_clock["images_per_processor_second"]
     about = json.loads((REFERENCE / "loader" / "summary.json").read_text())
+    threads = pd.read_csv(REFERENCE / "loader" / "threads.csv").query("pages == 'warm'")
+    threads = threads.set_index("way")["pictures_per_second"]
     step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way")["ratio"]
     rate = core["processor_prepare"]
     stated = [
@@ -110,6 +112,7 @@ def test_what_imagenet_takes_is_from_the_records():
         f" | {loader['raw store'] / loader['ImageFolder, 0 workers']:.1f} times",
         f"({by_clock.loc['raw store', 'ratio']:.1f} times by the clock, on two cores)",
         f"JPEG store: {loader['jpeg store']:,.0f} images a second",
+        f"by two threads: {threads['2 threads']:,} a second | {threads['2 threads'] / threads['ceiling']:.1f} times",
         f"bfloat16 units | {step['fast']:.1f} times",
         f"{1_281_167 * 90 / 1e6:.0f} million images",
     ]
