@@ -69,13 +69,12 @@ clean:
 	rm -rf $(VENV) build docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf __pycache__ */__pycache__ .ipynb_checkpoints */.ipynb_checkpoints
 
-# The stamp is the last step, so an interrupted install is taken up again. Python compiles what is imported, when it is:
-# compiling all of it beforehand takes as long as a third of the installation.
+# The stamp is the last step, so an interrupted install is taken up again.
 $(INSTALLED): requirements.lock pyproject.toml setup.py
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; say: make PYTHON=/path/to/python3")'
 	rm -f $@
 	@echo "Installing into $(VENV): some minutes and gigabytes, once."
 	"$(PYTHON)" -m venv $(VENV)
-	$(RUN) -m pip install -qq --no-compile --require-hashes -r requirements.lock
+	$(RUN) -m pip install -qq --require-hashes -r requirements.lock
 	$(RUN) -m pip install -qq --no-deps --no-build-isolation -e .
 	touch $@

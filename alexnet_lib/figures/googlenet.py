@@ -182,7 +182,7 @@ def two_nets(panels: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
         places[0].set(ylabel="top-1 error (%)", title=title, ylim=(0, 100), xlabel="epoch")
         places[1].set(title=title, xlabel="10¹² multiply-adds of training so far")
     most = max(range(len(panels)), key=lambda row: len(list(panels.values())[row]))
-    axes[most, 1].legend(loc="lower right", fontsize=7)
+    axes[most, 1].legend(loc="upper right", fontsize=7)
     return figure
 
 
