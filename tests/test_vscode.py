@@ -102,7 +102,7 @@ def said(outputs: list[NotebookNode]) -> str:
     return "".join(output.get("text", "") for output in outputs)
 
 
-@pytest.mark.parametrize("front_end", ["VS Code, notebook's folder", "nbclient"])
+@pytest.mark.parametrize("front_end", ["VS Code, notebook's folder"])
 def test_a_notebook_trains_is_stopped_and_finds_its_run(place, start, front_end):
     """Lines in place of a bar, two lines after Stop; a new kernel goes on with the run, and another reads it."""
     kernel = start(front_end)
