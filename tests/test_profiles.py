@@ -70,7 +70,7 @@ ALL = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
 # those in which the data decide what happens; ALEXNET_WHOLE_PROFILES=1 runs the others too
 BY_DATA = {
     "imagenette": ["00_dataset", "05_augmentation"],  # folders of pictures
-    "ilsvrc2012": ["00_dataset", "07_train", "08_results", "09_qualitative"],
+    "ilsvrc2012": ["00_dataset", "07_train", "09_qualitative"],
 }
 
 
