@@ -39,8 +39,8 @@ NOTED = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
-# no EPS among them: Pillow hands that to another program
 TO_QUOTE = re.compile('[,"\n\r]')  # in a csv field
+# no EPS among them: Pillow hands that to another program
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 
