@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..files import at_work, in_work, publish, sync
 from ..progress import progress_bar
 from .preparation import require_room
+from .unfinished import lock_of, work_of
 
 SILENCE = 60.0  # seconds without a byte after which we give up on a host
 PIECE = 2**20  # bytes
@@ -115,8 +116,8 @@ def unpacked(name: str, folder: Path, stores: Path) -> Path:
     archive = ARCHIVES[name]
     if (folder / archive.inner).is_dir():
         return folder / archive.inner
-    packed, inner, work = folder / archive.name, stores / archive.inner, stores / f".{archive.inner}.partial"
-    lock = f".{archive.inner}.lock"
+    packed, inner = folder / archive.name, stores / archive.inner
+    work, lock = work_of(inner), lock_of(inner)
     if not inner.is_dir():
         if not packed.is_file():
             raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how_to_get(name).format(folder=folder)}")
