@@ -505,14 +505,12 @@ def two_devices(place: Place, folder: Path) -> Iterator[dict]:
             noise_store(place, prepared("imagenette-256", split), count)
         given |= {"dataset": "imagenette", "recipe": "paper", "speed": "fast"}
     os.environ["ALEXNET_RUNS"], rates = str(folder / "runs"), []
-    for devices, columns in ((1, 1), (2, 2), (2, 1)):
+    ways = {"one device": (1, 1), "a column on each of two": (2, 2), "the net on each of two": (2, 1)}
+    for how, (devices, columns) in ways.items():
         record = train(TrainSettings(**given, devices=devices, columns=columns, name=f"{devices} by {columns}"))
         rates.append(float(record.timing["images_per_second"].iloc[-1]))
-        how = {(1, 1): "one device", (2, 2): "a column on each of two"}.get(
-            (devices, columns), "the net on each of two"
-        )
         yield row(f"{how}, images a second", rates[-1])
-    for how, rate in zip(("a column on each of two", "the net on each of two"), rates[1:], strict=True):
+    for how, rate in zip([*ways][1:], rates[1:], strict=True):
         yield row(f"{how} / one device", rate / rates[0], None if place.small else 1.0)
 
 
