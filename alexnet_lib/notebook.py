@@ -74,11 +74,16 @@ def browse(table: pd.DataFrame) -> HTML | None:
 
 
 def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
-    """Rows of the ledger for people; more: further columns, such as "how"."""
+    """Rows of the ledger for people; more: further columns, such as "how".
+
+    bound: who set the value that is held against: the paper, a reader of it, or we ("ours"), where its words leave it
+    open. A mean over n runs has its standard deviation.
+    """
     rows = []
     for row in table.to_dict("records"):
-        given = {"§": row["section"], "claim": row["statement"], "paper": page.stated(row)}
-        given |= {"log of 2012": page.number(row["log2012"]), "measured": page.measured(row)}
+        given = {"§": row["section"], "claim": row["statement"], "relation": page.relation(row)}
+        given |= {"paper": page.number(row["paper"]), "tolerance": page.tolerance(row), "bound": page.whose(row)}
+        given |= {"log of 2012": page.number(row["log2012"]), "measured": page.with_spread(row), "n": page.runs(row)}
         rows.append(given | {"verdict": row["verdict"]} | {name: row[name] for name in more})
     return pd.DataFrame(rows)
 

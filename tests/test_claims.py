@@ -462,15 +462,18 @@ def test_the_command_prints_the_ledger(table, monkeypatch, capsys):
     assert all(name in printed for name in table["id"]) and table["verdict"].iloc[0] in printed
 
 
-def test_a_notebook_shows_spread_and_number_of_runs(table, monkeypatch):
+def test_a_notebook_shows_relation_tolerance_bound_spread_and_runs_in_columns(table, monkeypatch):
     from alexnet_lib import notebook
 
     measured = {"measured": 2.0, "n": 3, "spread": 0.25, "verdict": "differs"}
     stated = {"log2012": math.nan, "relation": ">=", "tolerance": 0.5, "bound": "ours"}
     shown = pd.DataFrame([row(**stated, **measured)])
     monkeypatch.setattr(notebook, "claims", lambda name: shown)
-    assert "2.00 ± 0.25 (3 runs)" in ledger("x").data and "differs" in ledger("x").data
-    assert "≥ 10 ± 0.5 (our bound)" in ledger("x").data
+    expected = {"relation": "≥", "paper": "10", "tolerance": "0.5", "bound": "ours"}
+    expected |= {"measured": "2.00 ± 0.25", "n": "3"}
+    found = notebook.readable(shown).iloc[0]
+    assert found[[*expected]].to_dict() == expected and found["verdict"] == "differs"
+    assert all(f">{name}</th>" in ledger("x").data for name in found.index)
     rounding = shown.assign(measured=3e-16, n=1)
     monkeypatch.setattr(notebook, "claims", lambda name: rounding)
     assert "below 1e-12" in ledger("x").data

@@ -83,14 +83,32 @@ def whose(row: dict) -> str:
     return "reader" if row["section"] == READERS and row["bound"] == "paper" else row["bound"]
 
 
+def relation(row: dict) -> str:
+    """The sign between what is measured and the value that is stated: =, ≤ or ≥."""
+    return RELATIONS[row["relation"]].strip() or "="
+
+
+def tolerance(row: dict) -> str:
+    """What may be missed or exceeded, "" where nothing may."""
+    return number(row["tolerance"]) if row["tolerance"] else ""
+
+
+def runs(row: dict) -> str:
+    """How many were measured, "" for none."""
+    return str(row["n"]) if row["n"] else ""
+
+
 def measured(row: dict) -> str:
-    """What was measured; a mean to the second digit of its spread, which more digits would belie."""
-    return number(row["measured"]) if not row["n"] > 1 else f"{with_spread(row)} ({row['n']} runs)"
+    """What was measured, with the number of runs where there are several."""
+    return f"{with_spread(row)} ({row['n']} runs)" if row["n"] > 1 else with_spread(row)
 
 
 def with_spread(row: dict) -> str:
-    """A mean over runs with their standard deviation; a share of runs, which has none, alone."""
-    if math.isnan(row["spread"]):
+    """A mean over runs with their standard deviation, to the second digit of it, which more would belie.
+
+    One run, and a share of runs, have none.
+    """
+    if not row["n"] > 1 or math.isnan(row["spread"]):
         return number(row["measured"])
     decimals = _decimals(row)
     return f"{row['measured']:,.{decimals}f} ± {row['spread']:,.{decimals}f}"
@@ -125,13 +143,13 @@ def _row(row: dict, link: Callable[[str], str] | None, heads: dict[str, str]) ->
     shown = {
         "section": escape(row["section"]),
         "statement": f'{escape(row["statement"])}<br><a class="name" href="#{name}">{name}</a>',
-        "relation": RELATIONS[row["relation"]].strip() or "=",
+        "relation": relation(row),
         "paper": number(row["paper"]) if "relation" in heads else stated(row),
-        "tolerance": number(row["tolerance"]) if row["tolerance"] else "",
+        "tolerance": tolerance(row),
         "bound": escape(row["bound"]),
         "log2012": number(row["log2012"]),
-        "measured": (with_spread(row) if row["n"] > 1 and "n" in heads else measured(row)) + interval(row),
-        "n": str(row["n"]) if row["n"] else "",
+        "measured": (with_spread(row) if "n" in heads else measured(row)) + interval(row),
+        "n": runs(row),
         "verdict": f'<span class="verdict">{escape(row["verdict"])}</span>',
         "notebook": f"{place}<details><summary>how</summary><code>{escape(row['how'])}</code>{changed}</details>",
     }
