@@ -20,7 +20,7 @@ import numpy as np
 from alexnet_lib.paths import REPOSITORY
 
 WITH_TESTS = {
-    "normalization": ["test_normalization.py"],
+    "normalization": ["test_normalization.py", "test_normalization_compiled.py"],
     "learning": ["test_learning.py", "test_recipes.py"],
     "augmentation": ["test_augmentation.py"],
     "evaluation": ["test_evaluation.py"],

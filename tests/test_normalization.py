@@ -147,6 +147,20 @@ def test_what_is_not_finite_stays_in_its_windows(way, dtype, convention, n, colu
     torch.testing.assert_close(slope[far], clean_slope[far], rtol=0, atol=2 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("maps", [12, 80, 150])
+def test_what_is_not_finite_in_the_last_map_alone_stays_in_its_window(maps):
+    x = torch.ones(1, maps, 1, 1)
+    x[0, -1] = float("inf")
+    y = LocalResponseNorm("paper", n=5, alpha=1.0)(x)[0, :, 0, 0]
+    assert y[: maps - 3].isfinite().all() and (y[maps - 3 : maps - 1] == 0).all() and y[-1].isnan()
+
+
+def test_vectors_of_maps_are_normalised_as_maps_of_one_unit():
+    x = torch.from_numpy(np.random.default_rng(5).normal(0, 9, (3, 8)))
+    norm = LocalResponseNorm(columns=2, alpha=0.1)
+    assert torch.equal(norm(x), norm(x[:, :, None, None])[:, :, 0, 0])
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("norm", [LocalResponseNorm("code2012", columns=2), SpatialResponseNorm(3, 1e-3)])
 def test_float16_is_as_exact_as_it_can_be(norm, compiled, monkeypatch):
@@ -204,6 +218,11 @@ def test_same_map_norm_is_its_formula(size, alpha, k, seed):
             expected[:, :, row, column] = x[:, :, row, column] / (k + alpha / size**2 * energy) ** 0.75
     norm = SpatialResponseNorm(size, alpha, k=k)
     torch.testing.assert_close(norm(torch.from_numpy(x)), torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_same_map_norm_adds_one_to_the_energy_unless_told_otherwise():
+    x = torch.full((1, 1, 1, 1), 3.0, dtype=torch.float64)
+    assert SpatialResponseNorm(1, 2.0)(x).item() == pytest.approx(3 / (1 + 2 * 9) ** 0.75, rel=1e-12)
 
 
 def test_same_map_norm_has_the_gradient_of_its_formula():

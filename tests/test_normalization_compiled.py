@@ -32,7 +32,7 @@ def test_compiled_and_plain_agree_with_float64(columns, convention, n, memory, m
     exact = both_ways(LocalResponseNorm(**choices), torch.float64)
     for found, expected in zip(compiled, exact, strict=True):
         assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
-    assert normalization._compiled_functions("cpu", torch.float32) is not None
+    assert normalization.can_compile("cpu", torch.float32)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -48,18 +48,22 @@ def test_bfloat16_is_as_exact_as_it_can_be(compiled, columns, monkeypatch):
         assert (own - exact).norm() < 2**-6 * exact.norm()
 
 
-def test_without_a_compiler_it_is_the_plain_one_and_says_so_once(monkeypatch, recwarn, capfd):
-    def broken(*arguments, **options):
+@pytest.mark.parametrize("which", ["_response", "_share", "_gradient"])
+def test_without_a_compiler_it_is_the_plain_one_and_says_so_once(which, monkeypatch, recwarn, capfd):
+    """One function of three that it can't compile is as good as none."""
+
+    def broken(function, **options):
         def call(*arguments):
             raise RuntimeError("no compiler")
 
-        return call
+        return call if function.__name__ == which else function
 
     monkeypatch.setattr(torch, "compile", broken)
     compiled, plain = (both_ways(LocalResponseNorm("code2012", compiled=way)) for way in (True, False))
     assert all(torch.equal(a, b) for a, b in zip(compiled, plain, strict=True))
     (said,) = recwarn.list
     assert "torch.compile does not work here (RuntimeError: no compiler)" in str(said.message)
+    assert not normalization.can_compile("cpu", torch.float32)
     assert capfd.readouterr() == ("", "")
 
 
