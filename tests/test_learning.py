@@ -12,8 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_lib import PaperSGD, PlateauRule, alexnet, recipe
-from alexnet_lib.learning import RECIPES, initial_std, initialise, rate_factor
+from alexnet_lib import PaperSGD, PlateauRule, alexnet, recipe, skeleton
+from alexnet_lib.learning import (
+    RECIPES,
+    four_per_cent_less,
+    initial_std,
+    initialise,
+    learned_layers,
+    rate_factor,
+    rescaling,
+)
 from alexnet_lib.runs import optimizers
 
 
@@ -55,6 +63,22 @@ def test_a_rate_may_be_a_tensor_that_is_changed_in_place(momentum):
         w.grad = torch.ones_like(w)
         optimizer.step()
     np.testing.assert_allclose(w.item(), printed_rule(np.ones(1), [1.0, 1.0], [0.1, 0.01], momentum), rtol=1e-6)
+
+
+def test_a_step_whose_rate_stays_in_a_tensor_is_the_printed_rule():
+    """As a CUDA graph wants it, whose parameters are in groups of one and more."""
+    rates, w = [0.1, 0.1, 0.01], [torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(3)]
+    optimizer = PaperSGD([{"params": w[:1]}, {"params": w[1:]}], lr=rates[0])
+    for rate in rates:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with optimizer.fixed_rates():
+            for p in w:
+                p.grad = torch.ones_like(p)
+            optimizer.step()
+    expected = printed_rule(np.ones(1), [1.0] * 3, rates)
+    for p in w:
+        np.testing.assert_allclose(p.detach().numpy(), expected, rtol=1e-6)
 
 
 def test_a_group_that_came_later_keeps_its_velocity():
@@ -155,9 +179,26 @@ def test_plateau_rule_resumes():
     assert parts + run_rule(second, errors[5:]) == whole
 
 
-def test_plateau_rule_refuses_the_impossible():
-    with pytest.raises(ValueError, match="factor = 1"):
-        PlateauRule(factor=1)
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": 0.0}, {"learning_rate": math.inf}, {"factor": 1.0}, {"factor": math.inf}, {"drops": -1}]
+    + [{"patience": 0}],
+)
+def test_plateau_rule_refuses_the_impossible(changes):
+    ((name, value),) = changes.items()
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        PlateauRule(**changes)
+
+
+def test_plateau_rule_is_the_papers_unless_told_otherwise():
+    rule = PlateauRule()
+    rates = run_rule(rule, [1.0] * 21)
+    assert [rates.count(pytest.approx(rate)) for rate in (1e-2, 1e-3, 1e-4, 1e-5)] == [5, 5, 5, 5]
+    assert rates[-1] is None and rates[:-1] == sorted(rates[:-1], reverse=True)
+
+
+def test_the_least_that_a_plateau_rule_can_do_is_stop_at_once():
+    assert run_rule(PlateauRule(patience=1, drops=0), [0.5, 0.4, 0.4]) == [0.01, 0.01, None]
 
 
 def test_printed_initial_weights():
@@ -184,6 +225,23 @@ def test_rules_of_initialisation():
     assert initial_std("conv2", 1200, "fan_in") == pytest.approx(0.0408, abs=5e-5)
     with pytest.raises(ValueError, match="'xavier'; accepted are printed, code2012"):
         initialise(alexnet("paper", 5, width=0.1, image_size=64), "xavier")
+
+
+@pytest.mark.parametrize("net", ["code2012", "six_conv"])
+def test_in_the_full_size_net_of_2012_nothing_is_rescaled(net):
+    with torch.device("meta"):
+        layers = learned_layers(skeleton(net))
+    fan_ins = {name: layer.weight[0].numel() for name, layer in layers.items()}
+    assert {name: rescaling(name, fan_in) for name, fan_in in fan_ins.items()} == dict.fromkeys(fan_ins, 1.0)
+
+
+def test_half_as_many_inputs_want_weights_of_the_square_root_of_two():
+    assert initial_std("fc7", 2048, "rescaled") == pytest.approx(0.01 * 2**0.5)
+
+
+def test_googlenets_rate_falls_by_four_per_cent_after_every_eight_epochs():
+    assert [four_per_cent_less(done) for done in (0, 7, 8, 15, 16)] == [1, 1, 0.96, 0.96, pytest.approx(0.9216)]
+    assert four_per_cent_less(4, every=2) == pytest.approx(0.9216)
 
 
 def test_recipes():
