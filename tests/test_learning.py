@@ -54,6 +54,17 @@ def test_update_is_the_printed_rule_also_when_the_rate_changes(rates, momentum, 
     np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
+def test_a_step_may_be_given_what_computes_the_loss():
+    w = torch.nn.Parameter(torch.tensor([3.0]))
+    optimizer = PaperSGD([w], lr=0.1, weight_decay=0.0)
+
+    def closure():
+        (loss := w.square().sum()).backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 9 and w.item() == pytest.approx(3 - 0.1 * 6)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_rate_may_be_a_tensor_that_is_changed_in_place(momentum):
     w, rate = torch.nn.Parameter(torch.ones(1, dtype=torch.float64)), torch.tensor(0.1)
@@ -263,6 +274,8 @@ def test_schedules_warm_up_and_fall():
     steady = recipe("steady")
     assert [rate_factor(steady, done) for done in (0, steady.warm_up, 0.5, 1)] == [pytest.approx(0.1), 1, 1, 1]
     assert replace(steady, name="small", schedule="linear") == small
+    assert replace(recipe("undecayed"), name="small", weight_decay=5e-4) == small
+    assert [name for name in RECIPES if recipe(name).average_last] == ["googlenet"]
 
 
 @pytest.mark.parametrize("kind", ("SGD", "Adam"))

@@ -73,7 +73,7 @@ def test_initial_weights_of_caffe():
 
 
 def test_patience_is_in_proportion_to_the_run():
-    assert [patience_for(epochs) for epochs in (90, 180, 45, 5)] == [5, 10, 2, 2]
+    assert [patience_for(epochs) for epochs in (90, 180, 63, 45, 5)] == [5, 10, 4, 2, 2]
 
 
 def test_a_net_of_2012_takes_the_recipe_of_2012(place):
