@@ -11,6 +11,7 @@ from alexnet_lib.augmentation import (
     COPIED_EIGENVALUES,
     IMAGENET_PCA,
     NOISE_UNITS,
+    VIEWS,
     centre_crops,
     centre_views,
     colour_shifts,
@@ -20,6 +21,7 @@ from alexnet_lib.augmentation import (
     offset_count,
     recoloured,
     views_drawn,
+    views_of,
 )
 from alexnet_lib.colours import colour_products
 
@@ -46,6 +48,18 @@ def test_views_that_are_drawn():
 def test_centre_views_are_centre_crops():
     images = numbered(3, 10, 9)
     assert np.array_equal(cut_views(images, centre_views(3, (5, 4)), 5), centre_crops(images, 5))
+
+
+def test_one_view_is_the_centre_and_nine_are_a_grid():
+    images = numbered(1, 9, 9)  # whose pixels say where they are
+    begins = {count: views_of(images, 5, VIEWS[count])[0, :, 0, 0, :2].tolist() for count in (1, 9)}
+    assert begins == {1: [[2, 2]], 9: [[top, left] for top in (0, 2, 4) for left in (0, 2, 4)]}
+
+
+def test_crops_are_of_224_pixels_unless_told_otherwise():
+    images = np.zeros((1, 256, 250, 3), np.uint8)
+    assert random_crops(images).shape == centre_crops(images).shape == (1, 224, 224, 3)
+    assert ten_views(images).shape == (1, 10, 224, 224, 3)
 
 
 def test_views_of_arrays_that_torch_cannot_share():
@@ -155,6 +169,19 @@ def test_noise_is_one_colour_for_the_whole_image(coloured):
         assert np.ptp(shift, axis=(1, 2)).max() < 1e-3 * max(1, np.abs(shift).max())
 
 
+def test_each_picture_of_a_batch_has_a_colour_of_its_own(coloured):
+    images, pca = coloured
+    drawn = np.random.default_rng(0).standard_normal((len(images), 3))
+    noisy = add_colour_noise(images, pca, units="deviation", generator=np.random.default_rng(0))
+    expected = images + colour_shifts(pca, drawn, units="deviation")[:, None, None]
+    np.testing.assert_allclose(noisy, expected, rtol=1e-6, atol=1e-4)
+
+
+def test_noise_of_no_strength_changes_nothing(coloured):
+    images, pca = coloured
+    assert np.array_equal(add_colour_noise(images, pca, std=0.0), images)
+
+
 def test_units_of_the_noise(coloured):
     """Each reading's deviation along the first axis, in grey levels."""
     pca = coloured[1]
@@ -247,6 +274,6 @@ def test_pictures_with_noise(coloured):
 
 
 def test_another_light_multiplies_and_clips():
-    images = np.array([[[[100, 100, 100], [200, 3, 255]]]], np.uint8)
-    assert in_light(images, (1.5, 1, 0.5)).tolist() == [[[[150, 100, 50], [255, 3, 128]]]]
+    images = np.array([[[[100, 100, 100], [200, 0, 255]]]], np.uint8)
+    assert in_light(images, (1.5, 1, 0.5)).tolist() == [[[[150, 100, 50], [255, 0, 128]]]]
     assert in_light(images, (1, 1, 1)).dtype == np.uint8 and np.array_equal(in_light(images, (1, 1, 1)), images)
