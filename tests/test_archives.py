@@ -67,6 +67,39 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path, kit, kind):
         read_texts(tmp_path / "x", "data") if kit else list_place(tmp_path / "x", tmp_path, progress=False)
 
 
+def pax(*headers, kind=tarfile.XHDTYPE):
+    """A tar of PAX headers of one kind, and then a file."""
+    parts = [tarfile.TarInfo._create_pax_generic_header(each, kind, "utf-8") for each in headers]
+    return b"".join(parts) + tar([("a.JPEG", b"a")])
+
+
+SPARSE = [{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, {"GNU.sparse.map": "a,b"}, {"GNU.sparse.size": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        *((pax(header), "(unpack|invalid literal)") for header in SPARSE),
+        (pax({"comment": "x" * 2**21}), "a header of 2,097,664 bytes"),
+        (pax(*[{str(i): "x" * 2**18} for i in range(5)], kind=tarfile.XGLTYPE), "several of more than 1,048,576"),
+        (
+            b"".join(pax({str(i): "x" * 2**18}, kind=tarfile.XGLTYPE)[: 2**18 + 2048] for i in range(5)),
+            "5 long or many records that hold for all members",
+        ),
+        (pax({str(i): "" for i in range(1001)}, kind=tarfile.XGLTYPE), "1,001 long or many records"),
+    ],
+)
+def test_records_of_a_header_that_are_wrong_or_far_too_many_are_refused(tmp_path, data, said):
+    (tmp_path / "archive.tar").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"archive\.tar is damaged or not a whole copy: .*{said}"):
+        list_place(tmp_path / "archive.tar", tmp_path, progress=False)
+
+
+def test_a_kits_file_may_be_longer_than_a_header(tmp_path):
+    (tmp_path / "kit").write_bytes(tar([("data/a", bytes(2**20 + 1))], compressed=True))
+    assert len(read_texts(tmp_path / "kit", "data")["a"]) == 2**20 + 1
+
+
 @pytest.mark.parametrize(("limit", "name"), [("LARGEST_TEXT", "data/b"), ("LARGEST_KIT", "c")])
 def test_a_kit_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch, limit, name):
     monkeypatch.setattr(archives, limit, 5000)

@@ -166,8 +166,8 @@ def test_names_that_miss_a_picture_or_a_class_are_refused(tmp_path):
 WORDS = [f"thing {i}, stuff" for i in range(FEW)]
 
 
-def write_shard(path, rows, words=WORDS, **options):
-    """rows: (label, name, bytes)."""
+def write_shard(path, rows, words=WORDS, said=None, **options):
+    """rows: (label, name, bytes); said: the names of the classes as text, which need not be whole."""
     pa = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
     from pyarrow.parquet import write_table
 
@@ -176,6 +176,7 @@ def write_shard(path, rows, words=WORDS, **options):
     images = pa.array([{"bytes": b, "path": n} for b, n in zip(data, names, strict=True)], image)
     features = {"image": {"_type": "Image"}, "label": {"names": words, "_type": "ClassLabel"}}
     about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()} if words else {}
+    about |= {b"huggingface": b'{"info": {"features": {"label": {"names": %s}}}}' % said} if said else {}
     table = pa.table({"image": images, "label": pa.array(labels, pa.int64())}).replace_schema_metadata(about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(table, path, **({"row_group_size": 3} | options))
@@ -285,9 +286,47 @@ def empty_class(root):
         write_shard(root / "data" / f"validation-{part:05d}-of-00002.parquet", [(0, None, picture(0))])
 
 
+def rows_of(*rows, **options):
+    """Training files of these rows alone."""
+
+    def damage(root):
+        for part in range(2):
+            write_shard(root / "data" / f"train-{part:05d}-of-00002.parquet", rows, words=(), **options)
+
+    return damage
+
+
+def durations(root):
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    image = pa.array([{"bytes": b"x", "path": "x"}])
+    labels = pa.array([2**33], pa.time64("us"))
+    for part in range(2):
+        table = pa.Table.from_arrays([image, labels, labels], ["image", "label", "label"])
+        write_table(table, root / "data" / f"train-{part:05d}-of-00002.parquet")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (rows_of((2**62, None, b"")), "00000-of-00002.parquet has label 4611686018427387904 among 2 rows"),
+        (
+            rows_of(*[(0, None, None)] * 20_000, row_group_size=20_000),
+            "00000-of-00002.parquet is damaged .* 20,000 rows",
+        ),
+        (durations, "00000-of-00002.parquet is damaged"),
+        *(
+            (rows_of((0, None, b""), said=names), f"00000-of-00002.parquet, its metadata: {found}")
+            for names, found in [
+                (b"5", "info.features.label.names is 5; accepted: a valid list"),
+                (b'{"a": 1}', "info.features.label.names is {'a': 1}; accepted: a valid list"),
+                (b'["\\ud800"]', r"a class '\\ud800'; accepted: names that can be written"),
+                (b"[" * 10**5, "it can't be read"),
+                (b"[1, 2]", "info.features.label.names.0 is 1; accepted: a valid string"),
+                (b'["a", null]', "info.features.label.names.1 is None; accepted: a valid string"),
+            ]
+        ),
         (empty, "set has no class; a net needs at least two"),
         (cut, "train-00001-of-00002.parquet is damaged or not a whole copy"),
         (lose, "has 1 parquet files of train, 1 too few"),

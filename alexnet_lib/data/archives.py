@@ -7,21 +7,24 @@ archive that ends early or is damaged in the middle is an error; Python's tarfil
 import gzip
 import hashlib
 import json
+import math
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from ..files import write_file
+from ..files import Damaged, write_file
 from ..progress import progress_bar
 from .sources import SourceFile, is_junk, readable
 
 MEGABYTE = 2**20
 LARGEST_TEXT = 2**26  # bytes of a kit's file, or of its wanted files together; those of the contests have a few 2**20
 LARGEST_KIT = 2**30  # bytes that a kit may unpack to
+LARGEST_HEADER = 2**20  # bytes before a member: its header, long names and PAX records
+MOST_GLOBALS = 1000  # PAX records that hold for all members to come; git and pax write two or three
 BLOCK = 512  # bytes; a tar ends with blocks of zeros
-DAMAGE = (tarfile.TarError, OverflowError, RecursionError, OSError, EOFError, zlib.error)
+DAMAGE = (tarfile.TarError, ValueError, OverflowError, RecursionError, OSError, EOFError, zlib.error)
 
 
 def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile], list[dict]]:
@@ -69,7 +72,7 @@ def read_texts(kit: Path, folder: str) -> dict[str, bytes]:
             wanted = path.parent.name == folder and member.isreg() and not refusal(member)
             total += member.size * wanted
             if total > LARGEST_TEXT or member.offset_data + member.size > LARGEST_KIT:
-                raise ValueError(f"{kit} holds more than a development kit holds, from {name!r} on")
+                raise Damaged(f"{kit} holds more than a development kit holds, from {name!r} on")
             if wanted:
                 texts[path.name] = tar.extractfile(member).read()
     return texts
@@ -134,10 +137,13 @@ def _members(opened, label: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile
         ValueError: not a tar, cut off, or damaged on the way.
     """
     with _whole(label), tarfile.open(fileobj=_Bounded(opened), mode="r:") as tar:
-        while (member := tar.next()) is not None:
+        while (member := tar.fileobj.before(tar.next)) is not None:
             if member.size < 0:
                 raise tarfile.ReadError("a member of negative size")
             tar.members.clear()  # tarfile would keep them all
+            given = tar.pax_headers
+            if len(given) > MOST_GLOBALS or sum(map(len, (*given, *given.values()))) > LARGEST_HEADER:
+                raise tarfile.ReadError(f"{len(given):,} long or many records that hold for all members")
             parts = [part for part in member.name.split("/") if part not in ("", ".")]
             yield readable("/".join(parts)), member, tar
         tar.fileobj.seek(tar.offset)
@@ -147,23 +153,34 @@ def _members(opened, label: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile
 
 @contextmanager
 def _whole(label: str) -> Iterator[None]:
-    """Turn what tarfile and gzip raise on damaged bytes into a ValueError."""
+    """Turn what tarfile and gzip raise on damaged bytes into a ValueError that says where; one that does stays."""
     try:
         yield
+    except Damaged:
+        raise
     except DAMAGE as error:
-        raise ValueError(f"{label} is damaged or not a whole copy: {error}") from None
+        raise Damaged(f"{label} is damaged or not a whole copy: {error}") from None
 
 
 class _Bounded:
     """A file for tarfile, which would read at once as many bytes as a header calls a name's length, even gigabytes."""
 
     def __init__(self, file):
-        self.file = file
+        self.file, self.left = file, LARGEST_HEADER
 
     def __getattr__(self, name):
         return getattr(self.file, name)
 
+    def before(self, read: Callable):
+        """What is read before a member; what it holds may be longer."""
+        self.left = LARGEST_HEADER
+        try:
+            return read()
+        finally:
+            self.left = math.inf
+
     def read(self, size: int) -> bytes:
-        if size > LARGEST_TEXT:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        if size > self.left:
+            raise tarfile.ReadError(f"a header of {size:,} bytes or several of more than {LARGEST_HEADER:,}")
+        self.left -= size
         return self.file.read(size)

@@ -3,7 +3,6 @@
 A row can't be had without its whole row group, so a store has the pictures in the order of the files, not by class.
 """
 
-import json
 import re
 import threading
 from bisect import bisect_right
@@ -14,11 +13,30 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
+from ..files import Stored, damage, named_values
 from .sources import SourceFile, Split, is_junk, readable, split_of
 
 WANTED = {"image.bytes": ("BYTE_ARRAY",), "image.path": ("BYTE_ARRAY",), "label": ("INT32", "INT64")}
 PART = re.compile(r".*-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 _LOCK = threading.Lock()  # otherwise each thread would read the same row group
+
+
+class Label(Stored):
+    """What Hugging Face's metadata say of the column of labels; nothing, where it is of numbers alone."""
+
+    names: list[str] = []
+
+
+class Features(Stored):
+    label: Label = Label()
+
+
+class Info(Stored):
+    features: Features = Features()
+
+
+class Metadata(Stored):
+    info: Info = Info()
 
 
 class Row(SourceFile):
@@ -69,7 +87,7 @@ def list_split(folder: Path, split: str) -> Split:
     if any(parts) and (missing := int(next(filter(None, parts))[2]) - len(parts)):
         raise ValueError(f"{folder} has {len(parts)} parquet files of {split}, {abs(missing)} too {_less(missing)}")
     columns = [_read_index(path) for path in found[split]]
-    classes = columns[0][0] or [str(i) for i in range(1 + max(max(labels, default=-1) for _, labels, *_ in columns))]
+    classes = columns[0][0] or _numbered(found[split], [labels for _, labels, *_ in columns])
     own = Counter(Path(name).name for _, _, names, _ in columns for name in names if name)
     files, refused = [], []
     for path, (_, labels, names, sizes) in zip(found[split], columns, strict=True):
@@ -82,6 +100,15 @@ def list_split(folder: Path, split: str) -> Split:
     if empty := sorted(set(range(len(classes))) - {file.label for file in files}):
         raise ValueError(f"{folder}: class {classes[empty[0]]!r} of {split} is left without an image")
     return Split(classes, files, {"source": f"{folder.name} {split}"}, refused)
+
+
+def _numbered(paths: list[Path], labels: list[list[int]]) -> list[str]:
+    """Names for classes that have none."""
+    largest, rows = [max(each, default=-1) for each in labels], sum(map(len, labels))
+    if (last := max(largest)) >= rows:  # before a list of so many names is made
+        path = paths[largest.index(last)]
+        raise ValueError(f"{path} has label {last} among {rows} rows; accepted are numbers from 0 on, none left out")
+    return [str(i) for i in range(last + 1)]
 
 
 def _less(missing: int) -> str:
@@ -106,30 +133,38 @@ def _open(path: Path) -> Iterator:
     try:
         with ParquetFile(path) as file:
             yield file
-    except (ArrowException, OSError, UnicodeError) as error:
+    except (ArrowException, OSError, UnicodeError, KeyError) as error:
         raise ValueError(f"{path} is damaged or not a whole copy: {error}") from None
 
 
 def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]:
     """Of a file: the names of its classes, and of each row the label, the picture's name, and about its bytes."""
     with _open(path) as file:
+        from pyarrow.compute import struct_field
+
         schema, metadata = file.schema, file.metadata
         kinds = {schema.column(i).path: (i, schema.column(i).physical_type) for i in range(len(schema))}
         if wrong := [name for name, accepted in WANTED.items() if kinds.get(name, (0, ""))[1] not in accepted]:
             raise ValueError(
                 f"{path} has columns {', '.join(kinds)}, and no {wrong[0]}; accepted: image {{bytes, path}}, label"
             )
+        if metadata.num_rows > path.stat().st_size:  # a few bytes can stand for any number of empty rows
+            raise ValueError(f"{path} is damaged or not a whole copy: {metadata.num_rows:,} rows in fewer bytes")
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         table = file.read(["label", "image.path"])
-        labels = [-1 if label is None else label for label in table["label"].to_pylist()]
-        paths = [image and image["path"] for image in table["image"].to_pylist()]
+        labels = [-1 if label is None else label for label in table["label"].cast("int64").to_pylist()]
+        paths = struct_field(table["image"], "path").cast("string").to_pylist()
     if (count := sum(group.num_rows for group in groups)) != len(labels):
         raise ValueError(f"{path} is damaged or not a whole copy: {len(labels)} rows, and {count} by its row groups")
     sizes = [g.column(kinds["image.bytes"][0]).total_uncompressed_size // max(1, g.num_rows) for g in groups]
-    try:
-        names = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (ValueError, KeyError, TypeError):  # made by something else
-        names = []
+    about, names = (table.schema.metadata or {}).get(b"huggingface"), []
+    if about is not None:
+        where, remedy = f"{path}, its metadata", "Download it again"
+        names = Metadata(**named_values(where, about, Metadata, remedy)).info.features.label.names
+        try:
+            names = [readable(name) for name in names]
+        except UnicodeEncodeError as error:  # half of a pair, which JSON can escape
+            raise damage(where, f"a class {error.object!a}", "names that can be written", remedy) from None
     return names, labels, paths, [size for g, size in zip(groups, sizes, strict=True) for _ in range(g.num_rows)]
 
 
@@ -147,4 +182,4 @@ def _group(path: Path, group: int):
     with _open(path) as file:
         from pyarrow.compute import struct_field
 
-        return struct_field(file.read_row_group(group, ["image.bytes"])["image"], "bytes")
+        return struct_field(file.read_row_group(group, ["image.bytes"])["image"], "bytes").cast("large_binary")
