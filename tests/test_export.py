@@ -1,7 +1,9 @@
 """What leaves the library: an exported run answers as the run's net does, and its card says how to ask it."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import yaml
 
 from alexnet_lib import centre_crops, decode, fit, load_dataset, load_net, mean_of, to_input
+from alexnet_lib.files import read_json, write_json
 from alexnet_lib.runs import export as exporting
 from alexnet_lib.runs.cifar_settings import CifarSettings
 from alexnet_lib.runs.export import export, load, main
@@ -49,6 +52,41 @@ def test_every_form_answers_as_the_runs_net(exported):
             torch.testing.assert_close(load(folder)(x), net(x), rtol=0, atol=0)
             torch.testing.assert_close(program(x), net(x), rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(program(x), program(x), rtol=0, atol=0)
+
+
+def other_weights(change):
+    def damage(folder):
+        from safetensors.torch import load_file, save_file
+
+        save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+
+    return damage
+
+
+def other_config(**changes):
+    return lambda folder: write_json(folder / "config.json", read_json(folder / "config.json") | changes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: write_json(folder / "config.json", {}), "config.json: net is missing; accepted: a value"),
+        (other_config(classes=3), "config.json: classes is 3; accepted: a valid list"),
+        (other_config(seed="x"), "config.json: seed = 'x'; accepted is a valid integer"),
+        (other_config(classes=["a"] * 4), "model.safetensors is of another net: "),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors: it can't be read"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 999), "model.safetensors: it can't be read"),
+        (other_weights(lambda w: dict(list(w.items())[1:])), "model.safetensors is of another net: "),
+        (other_weights(lambda w: {n: t * np.nan for n, t in w.items()}), "model.safetensors: weights that are not fin"),
+        (other_weights(lambda w: {n: t.half() for n, t in w.items()}), "model.safetensors: .* of another type"),
+    ],
+)
+def test_a_damaged_export_is_named(exported, tmp_path, damage, said):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(exported[1] / name, tmp_path / name)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path)
 
 
 def test_onnx_answers_as_the_runs_net(exported):

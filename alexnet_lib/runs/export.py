@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from ..commands import ends_well
 from ..dataset import Store
 from ..evaluation import mean_of
-from ..files import npy_bytes, publish, read_json, sync, write_file, write_json
+from ..files import Damaged, damage, npy_bytes, publish, read_json, sync, write_file, write_json
 from ..training import build_net, kind_of, load_net
 from .fields import check
-from .folder import data_of
-from .records import Record
+from .folder import data_of, require_fit
+from .records import Record, are_finite
+from .stored import Exported
 
+OF_EXPORT = ("classes", "words")  # in config.json, beside the run's settings
+AGAIN = "Export the run again, or get another copy"
 OWN_DATA = ("embedded", "embedded32")  # drawn by this library
 TERMS = {
     "ilsvrc": "ImageNet's pictures may be used for non-commercial research and education, as its terms of access say",
@@ -135,13 +138,25 @@ def load(folder) -> nn.Module:
     Raises:
         OSError, ValueError: no such folder, or a damaged one.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    config = read_json(Path(folder) / "config.json")
-    classes, _ = config.pop("classes"), config.pop("words", None)
-    settings = check(kind_of(config), config | {"device": "cpu"})
+    path, weights = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    config = read_json(path, Exported, AGAIN)
+    classes = config["classes"]
+    try:
+        saved = load_file(weights)
+        settings = check(kind_of(config), {k: v for k, v in config.items() if k not in OF_EXPORT} | {"device": "cpu"})
+        own = settings.skeleton(len(classes)).state_dict()  # without memory, as far as can be
+    except SafetensorError as error:  # of no kind that Python has
+        raise damage(weights, f"it can't be read ({error})", "the net's weights", AGAIN) from None
+    except ValueError as error:
+        raise Damaged(f"{path}: {error}. {AGAIN}") from None
+    require_fit(weights, saved, own)
+    if any(saved[name].dtype != own[name].dtype for name in own) or not are_finite(saved.values()):
+        raise damage(weights, "weights that are not finite or of another type", "finite float32 numbers", AGAIN)
     net = build_net(settings, len(classes))
-    net.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    net.load_state_dict(saved)
     return net.eval()
 
 

@@ -31,3 +31,11 @@ class Progress(Stored):
     rule: Annotated[dict[Literal["best", "waited", "dropped"], float], Field(min_length=3)] | None = None
     data: dict[str, str] | None = None
     settings: dict | None = None
+
+
+class Exported(Stored):
+    """config.json of an exported folder: settings, and these beside them."""
+
+    net: str
+    classes: Annotated[list[str], Field(min_length=1)]
+    words: list[str] | None = None
