@@ -9,14 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alexnet_lib import walkthrough
 from alexnet_lib.files import (
+    REMEDY,
     Damaged,
     Stored,
     at_work,
     named_values,
+    npy_bytes,
+    read_array,
     read_json,
     read_table,
     tidy,
@@ -71,6 +75,25 @@ def test_a_damaged_table_is_named(tmp_path, text):
     (tmp_path / "table.csv").write_bytes(text)
     with pytest.raises(Damaged, match=r"table.csv: .*; accepted: .*\. Restore it, or remove it"):
         read_table(tmp_path / "table.csv", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no array (ValueError)"),
+        (b"text", "no array (ValueError)"),
+        (npy_bytes(np.zeros((2, 3), np.float16))[:-1], "no array (ValueError)"),
+        (npy_bytes(np.array([None])), "no array (ValueError)"),
+        (npy_bytes(np.zeros((2, 3))), "float64 (2, 3)"),
+        (npy_bytes(np.zeros((2, 4), np.float16)), "float16 (2, 4)"),
+        (npy_bytes(np.zeros(3, np.float16)), "float16 (3,)"),
+    ],
+)
+def test_a_damaged_array_is_named(tmp_path, data, said):
+    (tmp_path / "array.npy").write_bytes(data)
+    with pytest.raises(Damaged) as damaged:
+        read_array(tmp_path / "array.npy", np.float16, (None, 3))
+    assert str(damaged.value) == f"{tmp_path / 'array.npy'}: {said}; accepted: float16 (any, 3). {REMEDY}"
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])

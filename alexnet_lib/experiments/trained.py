@@ -26,7 +26,7 @@ from .. import qualitative as ask
 from ..architecture import NETS
 from ..dataset import Store, load_dataset
 from ..evaluation import mean_of, top_k_error
-from ..files import write_json
+from ..files import read_array, write_json
 from ..paths import REFERENCE, runs_dir
 from ..runs.records import Record, provenance, write_table
 from ..runs.settings import TrainSettings, resolve
@@ -208,7 +208,7 @@ def column_differences(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> 
 
 def full_size_kernels(name: str = "imagenette-code2012", folder: Path = REFERENCE) -> np.ndarray:
     """The first layer of a kept run of the full-size net, (96, 3, 11, 11) float32."""
-    return np.load(folder / name / "conv1.npy").astype(np.float32)
+    return read_array(folder / name / "conv1.npy", np.float16, (96, 3, 11, 11)).astype(np.float32)
 
 
 def full_size_chance() -> float:
