@@ -5,6 +5,7 @@ import io
 import json
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -313,6 +314,25 @@ def test_a_store_whose_pictures_have_changed_says_so(tmp_path):
     fill(folder, *(f"train/a/more{i}.png" for i in range(20)))
     with pytest.raises(ValueError, match=r"4 then, 24 now, and a/more0.png is new\. Delete"):
         load_dataset(str(folder), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b"null", b"\xff", b'{"listing": 1}', b'{"folders": []}', b"OTHER"]
+)
+def test_damaged_times_of_a_source_are_noted_anew(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(sources, "FRESH", 0)
+    source = fill(tmp_path / "photos", "a/1.png", "b/1.png")
+    meta = {"listing": list_files(source).hash(8, "raw")}
+    store = SimpleNamespace(folder=tmp_path / "store", size=8, meta=meta)
+    sources.require_unchanged(store, source)
+    noted, looked = (tmp_path / ".store.source.json"), []
+    whole = noted.read_bytes()
+    monkeypatch.setattr(sources, "list_files", lambda *given: looked.append(given) or list_files(*given))
+    sources.require_unchanged(store, source)
+    assert not looked
+    noted.write_bytes(whole.replace(b'"folders": {', b'"folders": 3, "other": {') if damage == b"OTHER" else damage)
+    sources.require_unchanged(store, source)
+    assert len(looked) == 1 and noted.read_bytes() == whole
 
 
 def test_a_store_outlives_its_pictures(tmp_path):
