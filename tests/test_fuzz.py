@@ -1,4 +1,7 @@
-"""A few altered files of every kind; `make fuzz` has at least 100,000. And what is made to be too much."""
+"""A few altered files of every kind; `make fuzz` has at least 100,000.
+
+What is made to be too much: test_archives.py, test_copies.py and, of pictures, test_dataset.py.
+"""
 
 import subprocess
 import sys
