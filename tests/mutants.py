@@ -23,10 +23,9 @@ WITH_TESTS = {
     "normalization": ["test_normalization.py", "test_normalization_compiled.py"],
     "learning": ["test_learning.py", "test_recipes.py"],
     "augmentation": ["test_augmentation.py"],
-    "evaluation": ["test_evaluation.py"],
+    "evaluation": ["test_evaluation.py", "test_distortions.py"],
     "ledger.claims": ["test_claims.py"],
 }
-SLOW = ("table",)  # fixtures whose tests measure the whole ledger
 OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 OTHER |= {ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And}
 OTHER |= {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult}
@@ -94,12 +93,22 @@ class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.tree, self.path, "exec"), module.__dict__)
 
 
-class WithoutSlow:
-    def pytest_collection_modifyitems(self, items):
-        items[:] = [item for item in items if not set(SLOW) & set(item.fixturenames)]
+def measured() -> dict[tuple, object]:
+    """What each row of the ledger measures, once: no fault of the ledger itself changes it, and it takes seconds."""
+    from alexnet_lib.ledger import claims
+
+    rows = [row for row in claims.read_claims() if row.measure]
+    return {(row.measure, *row.arguments): claims.measure(row) for row in rows}
 
 
-def ends(module: str, tree: ast.Module, seconds: float | None) -> tuple[bool, float]:
+def remember(known: dict[tuple, object]) -> None:
+    from alexnet_lib.ledger.measures import MEASURES
+
+    for name in {name for name, *_ in known}:
+        MEASURES[name] = lambda *arguments, name=name: known[name, *arguments]
+
+
+def ends(module: str, tree: ast.Module, seconds: float | None, known: dict[tuple, object]) -> tuple[bool, float]:
     """Whether the tests of a module pass with this tree, and within so many seconds of the processor; and how many."""
     if not (pid := os.fork()):
         if seconds:
@@ -113,8 +122,10 @@ def ends(module: str, tree: ast.Module, seconds: float | None) -> tuple[bool, fl
             del sys.modules[name]
         path = REPOSITORY / "alexnet_lib" / f"{module.replace('.', '/')}.py"
         sys.meta_path.insert(0, Loader(f"alexnet_lib.{module}", path, tree))
+        if known:
+            remember(known)
         files = [str(REPOSITORY / "tests" / name) for name in WITH_TESTS[module]]
-        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files], plugins=[WithoutSlow()]))
+        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files]))
     _, status, usage = os.wait4(pid, 0)
     return status == 0, usage.ru_utime + usage.ru_stime
 
@@ -134,7 +145,8 @@ def main(arguments=None) -> None:
     torch.set_num_threads(1)
     os.makedirs("build", exist_ok=True)
     source = (REPOSITORY / "alexnet_lib" / f"{given.module.replace('.', '/')}.py").read_text(encoding="utf-8")
-    passed, seconds = ends(given.module, ast.parse(source), None)
+    known = measured() if given.module == "ledger.claims" else {}
+    passed, seconds = ends(given.module, ast.parse(source), None, known)
     if not passed:
         raise SystemExit(f"the tests of {given.module} fail without a fault; see build/mutants.log")
     counter = Mutants()
@@ -144,7 +156,7 @@ def main(arguments=None) -> None:
     for done, number in enumerate(chosen, 1):
         mutant = Mutants(int(number))
         tree = ast.fix_missing_locations(mutant.visit(ast.parse(source)))
-        if ends(given.module, tree, LONGEST * seconds + 5)[0]:
+        if ends(given.module, tree, LONGEST * seconds + 5, known)[0]:
             survivors.append(mutant.what)
             print(f"{done}: {mutant.what}", flush=True)
     killed = len(chosen) - len(survivors)

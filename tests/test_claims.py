@@ -356,7 +356,9 @@ def test_without_committed_verdicts_nothing_is_compared(table, monkeypatch, tmp_
     assert end.value.code == 2 and "verdicts.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", "claim = 3", "[claim]\nid = 'a'", "claim = [3]", "[[claim"])
+@pytest.mark.parametrize(
+    "text", ["", "claim = 3", "[claim]\nid = 'a'", "claim = [3]", "[[claim", "claim = " + "[" * 9999]
+)
 def test_a_file_without_claims_is_an_error(tmp_path, text):
     path = tmp_path / "claims.toml"
     path.write_text(text)

@@ -1,5 +1,7 @@
 """§2 and §6: error rates by hand, ties as in 2012, one view and ten."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,39 @@ def test_ten_views_average_probabilities_not_logits():
         predict(Brightest(), images, mean, 5)
 
 
+def test_the_mean_of_logits_is_that_of_the_views_before_the_softmax():
+    images = np.zeros((1, 6, 6, 3), np.uint8)
+    images[0, :3, :3] = 255
+    found = predict(Brightest(), images, torch.zeros(3, 3, 3), 10, average="logits")
+    light = 2.55 * (1 + 4 / 9) / 5  # of the five views, on average
+    assert found.tolist() == [[pytest.approx(torch.tensor(2 * x).sigmoid().item(), abs=1e-4) for x in (light, -light)]]
+    with pytest.raises(ValueError, match="average = 'votes'; accepted are probabilities, logits"):
+        predict(Brightest(), images, torch.zeros(3, 3, 3), average="votes")
+
+
+def test_pixels_are_divided_once_the_mean_is_taken_off():
+    images, mean = np.full((1, 3, 3, 3), 110, np.uint8), torch.full((3, 3, 3), 10.0)
+    found = predict(Brightest(), images, mean, divisor=50.0)[0, 0]
+    assert found.item() == pytest.approx(torch.tensor(2 * (110 - 10) / 50 * 0.01).sigmoid().item(), abs=1e-6)
+
+
+def test_no_images_have_no_answers():
+    assert len(predict(Brightest(), np.zeros((0, 6, 6, 3), np.uint8), torch.zeros(3, 3, 3))) == 0
+
+
+def test_a_batch_counts_views_and_the_images_that_are_done_are_told():
+    batches, done = [], []
+
+    class Counts(Brightest):
+        def forward(self, x):
+            batches.append(len(x))
+            return super().forward(x)
+
+    images = np.zeros((5, 6, 6, 3), np.uint8)
+    answers(Counts(), images, torch.zeros(3, 3, 3), (10,), batch_size=20, look=done.append)
+    assert batches == [20, 20, 10] and done == [0, 2, 4]
+
+
 @pytest.mark.parametrize("labels", [[0, 2], [-1, 0], [0.0, 1.0]])
 def test_a_store_whose_labels_are_no_classes_is_not_scored(labels):
     with pytest.raises(ValueError, match="labels (hold|are) "):
@@ -89,6 +124,8 @@ def test_a_store_whose_labels_are_no_classes_is_not_scored(labels):
 
 class Few:
     """A store of black pictures."""
+
+    folder = Path("of no use without a card")
 
     def __init__(self, labels):
         self.labels, self.images = np.array(labels), np.zeros((len(labels), 6, 6, 3), np.uint8)

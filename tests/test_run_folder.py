@@ -171,7 +171,12 @@ def test_the_net_of_the_end_is_not_replaced_by_an_older_one(run):
 # ----------------------------------------------------------------------------------------------------------- tables
 
 
-@pytest.mark.parametrize("text", [None, "", "\n", "no,columns\n1,2\n", "epoch,seconds,images_per_second\nx,y,z\n"])
+LARGE = "epoch,seconds,images_per_second,waiting_for_data\n18446744073709551616,1,1,0\n"
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "\n", "no,columns\n1,2\n", "epoch,seconds,images_per_second\nx,y,z\n", LARGE]
+)
 def test_times_are_not_worth_a_run(run, text):
     folder, again = run
     if text != "\n":  # else it is finished already

@@ -125,7 +125,7 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     found: dict[str, Claim] = {}
     try:
         rows = tomllib.loads(path.read_text(encoding="utf-8")).get("claim")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name}: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path.name}: accepted are tables [[claim]]")

@@ -144,7 +144,7 @@ def read_timing(folder: Path, until: float = math.inf) -> pd.DataFrame:
     """timing.csv up to an epoch, or no rows where it is missing or damaged: what it tells is not worth a run."""
     try:
         return pd.read_csv(folder / "timing.csv").astype(TIMED).query("epoch <= @until")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, OverflowError):
         return pd.DataFrame(columns=list(TIMED))
 
 
@@ -286,7 +286,7 @@ def moment(epoch: int, step: int) -> str:
 def _recorded(folder: Path) -> str:
     """How far a run's history goes, for people."""
     try:
-        return f" (history.csv goes to epoch {int(read_table(folder / 'history.csv', 'epoch')['epoch'].max())})"
+        return f" (history.csv goes to epoch {read_table(folder / 'history.csv', 'epoch')['epoch'].max():.0f})"
     except (OSError, ValueError):
         return ""
 
