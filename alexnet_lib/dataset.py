@@ -33,6 +33,7 @@ from .data.pieces import Rows, evenly
 from .data.preparation import FORMS, prepare_files, require_writable, room_for, write_store
 from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, require_unchanged
 from .data.store_files import read_meta, read_store, require_digest
+from .data.unfinished import clear_up
 from .files import damage, read_table
 from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir
 
@@ -172,6 +173,8 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     prepared = _prepared_folder(name, root)
     if not is_prepared(name, root):
         _prepare(name, root)
+    for split in _splits(name, root):  # all may have been there already
+        clear_up(prepared / split)
     stores = {split: open_store(prepared / split) for split in _splits(name, root)}
     check_classes({s: store.classes for s, store in stores.items()}, f"{prepared} (remove it to prepare anew)")
     if len({store.size for store in stores.values()}) > 1:

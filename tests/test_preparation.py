@@ -81,7 +81,7 @@ from pathlib import Path
 import torchvision.transforms.v2, simplejpeg
 from tests.test_preparation import contents, kill
 from alexnet_lib.data import preparation
-from alexnet_lib.dataset import prepare
+from alexnet_lib.dataset import load_dataset, prepare
 preparation.CHUNK_SMALL = 4
 source, place = Path(sys.argv[1]), Path(sys.argv[2])
 def ends(store, at=None):
@@ -118,6 +118,18 @@ def test_what_one_killed_at_its_last_step_left_is_cleared_up(tmp_path):
         (store / note).write_text("{}")
     prepare(source, store, 8, 1, False)
     assert contents(store) == whole and not lock.exists()
+
+
+def test_and_beside_the_stores_of_a_data_set_that_are_all_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALEXNET_STORES", str(tmp_path / "stores"))
+    for split in ("train", "val"):
+        fill(tmp_path / "mine" / split, 4)
+    folder = load_dataset(str(tmp_path / "mine"))["val"].folder
+    whole, lock = contents(folder), folder.parent / f".{folder.name}.lock"
+    lock.write_text("process 1 on a machine")
+    (folder / NOTES[0]).write_text("{}")
+    load_dataset(str(tmp_path / "mine"))
+    assert contents(folder) == whole and not lock.exists()
 
 
 @pytest.fixture(scope="module")

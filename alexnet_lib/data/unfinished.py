@@ -141,7 +141,8 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
 
 def clear_up(destination: Path) -> None:
     """Remove what a process that was killed when it had just published a store has left in it and beside it."""
-    tidy(destination, *NOTES)
+    with suppress(OSError):  # where nothing can be removed it stays, and does no harm
+        tidy(destination, *NOTES)
     in_work(destination.parent, lock_of(destination))
 
 
