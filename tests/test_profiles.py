@@ -69,7 +69,7 @@ def make_ilsvrc2012(folder):
 ALL = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
 # those in which the data decide what happens; ALEXNET_WHOLE_PROFILES=1 runs the others too
 BY_DATA = {
-    "imagenette": ["00_dataset", "05_augmentation"],  # folders of pictures
+    "imagenette": ["00_dataset"],  # folders of pictures
     "ilsvrc2012": ["00_dataset", "07_train", "09_qualitative"],
 }
 
