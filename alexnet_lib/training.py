@@ -366,6 +366,9 @@ def main(arguments=None) -> None:
             launch.with_allocator()
         stopping.note_signals()
         record = train(settings)
+        if record is not None:
+            print(json.dumps(record.summary["metrics"], indent=1))
+            print(record.folder)
     except Stopped as stop:
         message = f"{parser.prog}: {stop}\n"
         if not inside_job():
@@ -383,9 +386,6 @@ def main(arguments=None) -> None:
         os._exit(2)
     except KeyboardInterrupt as stop:
         parser.exit(130, f"{parser.prog}: {str(stop) or 'Stopped.'}\n")
-    if record is not None:
-        print(json.dumps(record.summary["metrics"], indent=1))
-        print(record.folder)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from alexnet_lib import PaperSGD, PlateauRule, alexnet, recipe, skeleton
 from alexnet_lib.learning import (
     RECIPES,
+    each_output,
     four_per_cent_less,
     initial_std,
     initialise,
@@ -250,6 +251,11 @@ def test_half_as_many_inputs_want_weights_of_the_square_root_of_two():
     assert initial_std("fc7", 2048, "rescaled") == pytest.approx(0.01 * 2**0.5)
 
 
+def test_a_net_has_one_output_or_several():
+    x = torch.zeros(2)
+    assert each_output(x) == (x,) and each_output((x, x)) == (x, x)
+
+
 def test_googlenets_rate_falls_by_four_per_cent_after_every_eight_epochs():
     assert [four_per_cent_less(done) for done in (0, 7, 8, 15, 16)] == [1, 1, 0.96, 0.96, pytest.approx(0.9216)]
     assert four_per_cent_less(4, every=2) == pytest.approx(0.9216)
@@ -269,8 +275,8 @@ def test_schedules_warm_up_and_fall():
     small, stepped = recipe("small"), recipe("stepped")
     factors = [rate_factor(stepped, done) for done in (0, stepped.warm_up, *stepped.drops_at)]
     assert factors == [pytest.approx(f) for f in (0.1, 1, 0.1, 0.01)]
-    factors = [rate_factor(small, done) for done in (0, small.warm_up, 0.5, 0.75, 1)]
-    assert factors == [pytest.approx(f) for f in (0.1, 0.95, 0.5, 0.25, 0)]
+    factors = [rate_factor(small, done) for done in (0, small.warm_up / 2, small.warm_up, 0.5, 0.75, 1)]
+    assert factors == [pytest.approx(f) for f in (0.1, 0.55 * 0.975, 0.95, 0.5, 0.25, 0)]
     steady = recipe("steady")
     assert [rate_factor(steady, done) for done in (0, steady.warm_up, 0.5, 1)] == [pytest.approx(0.1), 1, 1, 1]
     assert replace(steady, name="small", schedule="linear") == small
