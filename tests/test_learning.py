@@ -210,7 +210,7 @@ def test_plateau_rule_is_the_papers_unless_told_otherwise():
 
 
 def test_the_least_that_a_plateau_rule_can_do_is_stop_at_once():
-    assert run_rule(PlateauRule(patience=1, drops=0), [0.5, 0.4, 0.4]) == [0.01, 0.01, None]
+    assert run_rule(PlateauRule(patience=1, drops=0, factor=1.5), [0.5, 0.4, 0.4]) == [0.01, 0.01, None]
 
 
 def test_printed_initial_weights():
@@ -247,6 +247,11 @@ def test_in_the_full_size_net_of_2012_nothing_is_rescaled(net):
     assert {name: rescaling(name, fan_in) for name, fan_in in fan_ins.items()} == dict.fromkeys(fan_ins, 1.0)
 
 
+def test_a_batch_normalisation_is_no_learned_layer():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+    assert [*learned_layers(net)] == ["0"]
+
+
 def test_half_as_many_inputs_want_weights_of_the_square_root_of_two():
     assert initial_std("fc7", 2048, "rescaled") == pytest.approx(0.01 * 2**0.5)
 
@@ -280,7 +285,7 @@ def test_schedules_warm_up_and_fall():
     steady = recipe("steady")
     assert [rate_factor(steady, done) for done in (0, steady.warm_up, 0.5, 1)] == [pytest.approx(0.1), 1, 1, 1]
     assert replace(steady, name="small", schedule="linear") == small
-    assert replace(recipe("undecayed"), name="small", weight_decay=5e-4) == small
+    assert recipe("undecayed") == replace(small, name="undecayed", weight_decay=0.0)
     assert [name for name in RECIPES if recipe(name).average_last] == ["googlenet"]
 
 
