@@ -102,7 +102,7 @@ def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapp
     declared = {path.stem: declared_parameters(path) for path in sorted(folder.glob("*.ipynb"))}
     missing = (set(only) | profile["notebooks"].keys()) - declared.keys()
     if missing or not declared:
-        raise ValueError(f"no notebook {sorted(missing)}; in {folder} there are {list(declared)}")
+        raise ValueError(f"no notebook {sorted(missing)}; accepted are those of {folder}: {', '.join(declared)}")
     chosen = set(only) or set(declared)
     for name in reversed(in_order(declared, dependencies)):
         chosen |= set(dependencies.get(name, ())) & declared.keys() if name in chosen else set()
@@ -111,7 +111,7 @@ def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapp
     for parameter, notebooks in wanted:
         if not any(parameter in declared[name] for name in notebooks):
             choices = "; ".join(f"{name} has {', '.join(declared[name])}" for name in sorted(notebooks))
-            raise ValueError(f"no parameter {parameter!r}: {choices}")
+            raise ValueError(f"no parameter {parameter!r}; accepted are: {choices}")
     todo = {}
     for name in in_order(chosen, dependencies):
         given = profile["parameters"] | profile["notebooks"].get(name, {}) | changes

@@ -493,7 +493,7 @@ TARGETS = {
     "configuration": Target(configurations, settle, "config.json", loose=True),
     "claims.toml": Target(ledger, read_claims, "claims.toml"),
     "verdicts.json": Target(verdicts, read_verdicts, "verdicts.json"),
-    "profile": Target(profiles, plan_profile, "own.toml"),
+    "profile": Target(profiles, plan_profile, "own.toml", loose=True),
     "walkthrough's state": Target(state, read_state, "state.json"),
     "checkpoint": Target(run("checkpoint.pt"), read_checkpoint, "run/checkpoint.pt", weight=5),
     "history.csv": Target(run("history.csv"), read_tables, "run/history.csv"),
