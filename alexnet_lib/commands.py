@@ -40,6 +40,15 @@ def ignore_signals(names=("SIGINT", *ENDING)) -> None:
     on_signals(names, signal.SIG_IGN)
 
 
+def in_two_lines(stop: BaseException, kept: str = "what was finished is kept") -> str:
+    """What ended a command, for people: what is kept, and how to go on; its own two lines where it has them."""
+    said = str(stop)
+    if "\n" in said:
+        return said
+    by = said[7:] if said.startswith("stopped") else ""  # a signal's name, where there was one
+    return f"Stopped{by}: {kept}.\nGive the same command again to go on."
+
+
 @contextmanager
 def ends_well(parser: argparse.ArgumentParser, kept: str = "what was finished is kept", also=()) -> Iterator[None]:
     """Have errors that people can mend, `also` these, end a command with a line, and signals with two.
@@ -52,8 +61,7 @@ def ends_well(parser: argparse.ArgumentParser, kept: str = "what was finished is
     except (ValueError, OSError, ImportError, ArithmeticError, AtWork, *also) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt as stop:
-        said = str(stop) if "\n" in str(stop) else f"Stopped: {kept}.\nGive the same command again to go on."
-        parser.exit(130, f"\n{parser.prog}: {said}\n")
+        parser.exit(130, f"\n{parser.prog}: {in_two_lines(stop, kept)}\n")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,11 +12,12 @@ from .columns import own_column, own_part, whole
 from .learning import PaperSGD, PlateauRule, averaging, patience_for
 from .normalization import can_compile
 from .runs.fast import Fast
-from .runs.folder import data_differences, require_fit
+from .runs.folder import require_fit
 from .runs.job import ALONE, Job
 from .runs.records import (
     DamagedCheckpoint,
     are_finite,
+    data_differences,
     differences,
     load_checkpoint,
     read_timing,

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from . import architecture, cifar_nets, keep_memory
+from .commands import in_two_lines
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of
 from .files import in_work, read_json, write_json
@@ -370,12 +371,12 @@ def main(arguments=None) -> None:
             print(json.dumps(record.summary["metrics"], indent=1))
             print(record.folder)
     except Stopped as stop:
-        message = f"{parser.prog}: {stop}\n"
+        message = f"{parser.prog}: {in_two_lines(stop)}\n"
         if not inside_job():
             parser.exit(GO_ON, message)
         print(message, end="", file=sys.stderr, flush=True)
         os._exit(GO_ON)  # as below
-    except (ValueError, OSError, ArithmeticError, JobFailed) as error:
+    except (ValueError, OSError, ImportError, ArithmeticError, JobFailed) as error:
         message = f"{parser.prog}: {error}\n"
         if not inside_job():
             parser.exit(2, message)
@@ -385,7 +386,7 @@ def main(arguments=None) -> None:
         sys.stdout.flush()
         os._exit(2)
     except KeyboardInterrupt as stop:
-        parser.exit(130, f"{parser.prog}: {str(stop) or 'Stopped.'}\n")
+        parser.exit(130, f"{parser.prog}: {in_two_lines(stop)}\n")
 
 
 if __name__ == "__main__":

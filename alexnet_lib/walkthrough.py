@@ -143,7 +143,7 @@ def data_listing(dataset: str) -> list:
     if dataset in ("auto", "embedded"):
         files += (REPOSITORY / "data" / "embedded").rglob("*.*")
     files = [path for path in files if path.is_file()]  # a link may lead nowhere
-    return sorted([str(f), f.stat().st_size, f.read_text("utf-8") if f.name == "meta.json" else ""] for f in files)
+    return sorted([str(f), f.stat().st_size, f.read_bytes().hex() if f.name == "meta.json" else ""] for f in files)
 
 
 def kernel_environment(**changes: str | None) -> dict:

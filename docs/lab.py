@@ -51,7 +51,7 @@ def digest(path: Path) -> str:
     try:
         cells = [[cell["source"], cell.get("outputs")] for cell in json.loads(data)["cells"]]
         data = json.dumps(cells, sort_keys=True).encode()
-    except (ValueError, TypeError, KeyError):  # no notebook, or a damaged one
+    except (ValueError, TypeError, KeyError, RecursionError):  # no notebook, or a damaged one
         pass
     return hashlib.sha256(data).hexdigest()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_lib import load_dataset, prepare
+from alexnet_lib import load_dataset, prepare, training
 from alexnet_lib.data import ilsvrc, parquet, preparation
 from alexnet_lib.dataset import STORE_SIZES, main, source_files
 from tests.small_ilsvrc import FEW, colour, make_2012, picture, truth, unpacked, wnids
@@ -363,6 +363,10 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["prepare", str(tmp_path / "set")])
     assert "python -m pip install pyarrow`, or the extra alexnet-walkthrough[parquet]" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text(json.dumps({"dataset": str(tmp_path / "set")}))
+    with pytest.raises(SystemExit):
+        training.main([str(tmp_path / "run.json")])
+    assert "the extra alexnet-walkthrough[parquet]" in capsys.readouterr().err
 
 
 def test_a_row_group_is_read_once_for_its_pictures(tmp_path):

@@ -145,10 +145,11 @@ def test_a_damaged_list_of_copies_overwrites_nobodys_notebook(tmp_path, record):
     lab = script("lab")
     write_notebook(tmp_path / "notebooks" / "a.ipynb", "1")
     lab.refresh(tmp_path / "notebooks", tmp_path / "lab")
-    (tmp_path / "lab" / "a.ipynb").write_text("mine")
+    mine = record or b"mine"  # which may be damaged, too
+    (tmp_path / "lab" / "a.ipynb").write_bytes(mine)
     (tmp_path / "lab" / ".copied.json").write_bytes(record)
     assert lab.refresh(tmp_path / "notebooks", tmp_path / "lab") == ["a.ipynb"]
-    assert (tmp_path / "lab" / "a.ipynb").read_text() == "mine"
+    assert (tmp_path / "lab" / "a.ipynb").read_bytes() == mine
 
 
 # ---------------------------------------------------------------------------------------------------------- two at once

@@ -168,6 +168,21 @@ def test_the_net_of_the_end_is_not_replaced_by_an_older_one(run):
         training.final_weights(Record.open(folder))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"), [({"seed": 5}, "seed = 5 there"), ({"data": {"train": "x"}}, "data of train")]
+)
+def test_a_finished_run_has_no_other_runs_weights(run, change, said):
+    folder, _ = run
+    state = load_checkpoint(folder)
+    progress = json.loads(state["progress"])
+    assert progress["settings"]["seed"] != 5
+    other = {"data": change["data"]} if "data" in change else {"settings": progress["settings"] | change}
+    (folder / CHECKPOINTS[0]).unlink()
+    save_checkpoint(folder, state | {"progress": json.dumps(progress | other)})
+    with pytest.raises(DamagedCheckpoint, match=f"{folder} is another run's: {said}"):
+        training.final_weights(Record.open(folder))
+
+
 # ----------------------------------------------------------------------------------------------------------- tables
 
 

@@ -226,6 +226,27 @@ def test_a_signal_during_a_test_is_seen_in_it(place, monkeypatch, call, epoch, s
     assert train(given).history.equals(whole.history)
 
 
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (Stopped("stopped by SIGTERM"), "Stopped by SIGTERM: what was finished is kept."),
+        (KeyboardInterrupt(), "Stopped: what was finished is kept."),
+        (Stopped("Stopped: this is kept.\nRun it again."), "Stopped: this is kept."),
+    ],
+)
+def test_a_command_that_ends_while_it_prepares_has_two_lines_too(place, monkeypatch, capsys, stop, said):
+    def prepares(name):
+        raise stop
+
+    monkeypatch.setattr(training, "load_dataset", prepares)
+    monkeypatch.setattr(stopping, "note_signals", lambda: None)
+    (place / "config.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        training.main([str(place / "config.json")])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(said) and "again" in second
+
+
 def test_one_who_follows_is_stopped_too(place, monkeypatch):
     monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
     given, folder, process = start(place, 0.2)

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import os
 import shutil
 import tarfile
 import threading
@@ -17,6 +18,7 @@ from alexnet_lib import load_dataset
 from alexnet_lib.data import download, tiny_imagenet
 from alexnet_lib.data.download import ARCHIVES, fetch
 from alexnet_lib.dataset import main
+from alexnet_lib.files import publish
 
 ARCHIVE, UNPACKED = ARCHIVES["tiny_imagenet"].name, ARCHIVES["tiny_imagenet"].inner
 WNIDS = ["n00000003", "n00000001", "n00000002"]  # wnids.txt is in no order
@@ -86,6 +88,14 @@ def test_the_archive_is_read_as_it_is_distributed(archive, tmp_path):
     check(load_dataset("tiny_imagenet", tmp_path))
     assert (tmp_path / "prepared" / UNPACKED / "train").is_dir()
     assert [path.name for path in (tmp_path / "tiny_imagenet").iterdir()] == [ARCHIVE]
+
+
+def test_what_is_unpacked_is_on_disk_before_it_has_its_name(archive, tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(os, "sync", lambda: order.append("on disk"))
+    monkeypatch.setattr(download, "publish", lambda *places: order.append("named") or publish(*places))
+    load_dataset("tiny_imagenet", tmp_path)
+    assert order[:2] == ["on disk", "named"]
 
 
 def test_an_archive_is_not_unpacked_where_it_does_not_fit(archive, tmp_path, monkeypatch):

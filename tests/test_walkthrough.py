@@ -121,7 +121,7 @@ def test_new_data_and_a_new_store_are_reasons_to_run_again(place, ran):
     place(only=["d_alone"])
     for name in ("pictures/one.jpg", "prepared/pictures-256/train/meta.json"):
         (data_dir() / name).parent.mkdir(parents=True, exist_ok=True)
-        (data_dir() / name).write_text("new")
+        (data_dir() / name).write_bytes(b"new \xff")  # damaged or not
         assert place(only=["d_alone"]) == {"d_alone": "ok"}
         assert place(only=["d_alone"]) == {"d_alone": "up to date"}
 

@@ -1,6 +1,7 @@
 """The data sets that anybody can fetch: downloaded on an explicit call, resumed after a break, verified by hash."""
 
 import hashlib
+import os
 import shutil
 import tarfile
 import urllib.error
@@ -126,6 +127,8 @@ def unpacked(name: str, folder: Path, stores: Path) -> Path:
         with at_work(stores, lock, patience=-1):
             if not inner.is_dir():  # by another process meanwhile
                 _unpack(packed, work)
+                if hasattr(os, "sync"):  # all its files at once; else the name may outlive what they hold
+                    os.sync()
                 publish(work / archive.inner, inner)
     shutil.rmtree(work, ignore_errors=True)  # also of one that was killed when it had just published
     in_work(stores, lock)

@@ -15,7 +15,7 @@ from ..files import AtWork, at_work, in_work, read_json, read_table, tidy, worke
 from ..progress import say
 from . import stopping
 from .job import ALONE, POLL_SECONDS, Job, JobFailed
-from .records import DamagedCheckpoint, Record, differences, refuse_differences
+from .records import DamagedCheckpoint, Record, data_differences, differences, refuse_differences
 from .stopping import Stopped
 
 
@@ -42,12 +42,6 @@ def require_same(run, stores: dict[str, Store], folder: Path | None = None) -> N
 def fingerprints(stores: dict[str, Store]) -> dict[str, str]:
     """What data a run is of, by split."""
     return {split: store.meta["fingerprint"] for split, store in stores.items()}
-
-
-def data_differences(found: dict | None, asked: dict[str, str]) -> dict[str, tuple]:
-    """The splits whose pictures differ, as far as both are known, {"data of <split>": (found, asked)}."""
-    found = found if isinstance(found, dict) else {}
-    return {f"data of {k}": (found[k], asked[k]) for k in asked if k in found and found[k] != asked[k]}
 
 
 def data_of(record: Record) -> dict[str, Store]:

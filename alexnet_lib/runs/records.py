@@ -114,6 +114,12 @@ def differences(found: dict, asked: dict, defaults: dict | None = None) -> dict[
     return {k: pair for k, pair in pairs.items() if k not in WHERE and pair[0] != pair[1] and "auto" not in pair}
 
 
+def data_differences(found: dict | None, asked: dict[str, str]) -> dict[str, tuple]:
+    """The splits whose pictures differ, as far as both are known, {"data of <split>": (found, asked)}."""
+    found = found if isinstance(found, dict) else {}
+    return {f"data of {k}": (found[k], asked[k]) for k in asked if k in found and found[k] != asked[k]}
+
+
 def what_decides(run) -> dict:
     """The settings of a run that decide what is computed."""
     return {name: value for name, value in dataclasses.asdict(run).items() if name not in WHERE}
@@ -307,12 +313,18 @@ def final_weights(record: Record) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no checkpoint, as with the committed records.
-        DamagedCheckpoint: those of the end are damaged.
+        DamagedCheckpoint: those of the end are damaged, or another run's.
     """
     state = load_checkpoint(record.folder)
     if state is None:
         raise FileNotFoundError(f"no checkpoint in {record.folder}")
-    epoch = json.loads(state.get("progress", "{}")).get("epoch")
+    progress = json.loads(state.get("progress", "{}"))
+    unlike = differences(progress.get("settings") or {}, record.config)
+    unlike |= data_differences(progress.get("data"), record.summary.get("dataset") or {})
+    if unlike:
+        fields = "; ".join(f"{name} = {found!r} there, and {own!r} here" for name, (found, own) in unlike.items())
+        raise DamagedCheckpoint(f"the checkpoint in {record.folder} is another run's: {fields}; put its own back")
+    epoch = progress.get("epoch")
     if epoch != record.summary.get("epochs"):
         raise DamagedCheckpoint(
             f"the whole checkpoint in {record.folder} is of epoch {epoch}, and the run's errors are of epoch "
