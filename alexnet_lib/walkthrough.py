@@ -39,6 +39,7 @@ from .commands import ends_well
 from .files import Stored, at_work, named_values, read_json, tidy, write_json
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir
 from .runs.processes import ENDS, end, end_with
+from .runs.stored import Notebook
 
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
@@ -54,9 +55,18 @@ LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
 
 
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """
+    Raises:
+        Damaged: the file holds no notebook.
+    """
+    read_json(path, Notebook)
+    return nbformat.read(path, 4)
+
+
 def declared_parameters(notebook: Path) -> dict:
     """The names that a notebook's one parameters cell assigns, each to a literal, with these defaults."""
-    cells = [c for c in nbformat.read(notebook, 4).cells if "parameters" in c.metadata.get("tags", [])]
+    cells = [c for c in read_notebook(notebook).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ValueError(f"{notebook.name}: {len(cells)} cells tagged 'parameters'; it must be one")
     found = {}
@@ -131,7 +141,7 @@ def sources(library: Path) -> str:
 
 def stamp(notebook: Path, parameters: dict, *others) -> str:
     """Changes with a notebook, its parameters, its data, and with what else it depends on."""
-    cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, 4).cells]
+    cells = [(cell.cell_type, cell.source) for cell in read_notebook(notebook).cells]
     dataset = {**declared_parameters(notebook), **parameters}.get("dataset")
     return digest(cells, parameters, data_listing(str(dataset)) if dataset else [], *others)
 
@@ -172,7 +182,7 @@ class Watch:
 
     def __init__(self, notebook: Path):
         self.name = notebook.stem
-        self.total = sum(c.cell_type == "code" for c in nbformat.read(notebook, 4).cells)
+        self.total = sum(c.cell_type == "code" for c in read_notebook(notebook).cells)
         self.cell, self.number, self.since = {"source": "the kernel did not start"}, 0, time.monotonic()
         self.bar = sys.stderr.isatty() and multiprocessing.parent_process() is None
 

@@ -1,6 +1,7 @@
 """A run's folder: another run is refused, a second starter follows, damage is named, NaN is never scored."""
 
 import json
+import math
 import multiprocessing
 import shutil
 import time
@@ -11,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from alexnet_lib import loader, training
-from alexnet_lib.files import at_work, in_work
+from alexnet_lib.files import Damaged, at_work, in_work
 from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.training import NonFiniteLoss, StallWarning, train
 from alexnet_lib.training import train as train_cifar
@@ -105,6 +106,16 @@ def test_a_damaged_configuration_is_named(run, text, message):
     with pytest.raises(ValueError, match=rf"config\.json: {message}"):
         again()
     assert (folder / "config.json").read_text() == text
+
+
+@pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (-3.0, "-3.0"), (1.5, "1.5"), (math.inf, "inf")])
+def test_what_is_no_error_rate_is_not_read_as_one(run, value, shown):
+    folder, _ = run
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["metrics"]["val"]["1 view"]["top1"] = value
+    (folder / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(Damaged, match=rf"summary\.json: metrics\.val\.1 view.* is .*{shown}"):
+        Record.open(folder)
 
 
 # ------------------------------------------------------------------------------------------------------ checkpoints

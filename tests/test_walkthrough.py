@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from alexnet_lib import cores, walkthrough
+from alexnet_lib.files import Damaged
 from alexnet_lib.paths import NOTEBOOKS, data_dir
 from tests.small_notebooks import write_notebook
 
@@ -214,6 +215,14 @@ def test_a_notebooks_own_value_beats_the_shared_one_and_the_command_beats_both(p
 def test_a_parameters_cell_holds_plain_assignments(tmp_path, source):
     with pytest.raises(ValueError, match=r"a\.ipynb: parameters are `name = literal`"):
         walkthrough.declared_parameters(write_notebook(tmp_path / "a.ipynb", parameters=source))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"cells": 3}', '{"cells": [3]}', "[" * 100_000, "\ud800"])
+def test_a_damaged_notebook_is_named(tmp_path, text):
+    (path := tmp_path / "a.ipynb").write_bytes(text.encode(errors="surrogatepass"))
+    for read in (walkthrough.declared_parameters, walkthrough.Watch, lambda notebook: walkthrough.stamp(notebook, {})):
+        with pytest.raises(Damaged, match=f"{path}: "):
+            read(path)
 
 
 def test_declared_parameters_with_annotations_and_signs(tmp_path):

@@ -1,8 +1,8 @@
-"""§5, what the files of a run must hold, as far as anything depends on it."""
+"""§5, what the files of a run, and notebooks, must hold, as far as anything depends on it."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..files import Stored
 
@@ -10,10 +10,19 @@ HISTORY = ("epoch", "split", "loss", "top1")  # columns of history.csv
 Whole = Annotated[int, Field(ge=0)]
 
 
+def _are_rates(errors: dict[str, float]) -> dict[str, float]:
+    if any(errors.get(name, 0) > 1 for name in ("top1", "top5")):
+        raise ValueError("error rates from 0 to 1")
+    return errors
+
+
+Errors = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], AfterValidator(_are_rates)]
+
+
 class Summary(Stored):
     """summary.json."""
 
-    metrics: dict[str, dict[str, dict[str, float]]]
+    metrics: dict[str, dict[str, Errors]]
     epochs: Whole
     classes: Annotated[int, Field(ge=1)]
     dataset: dict[str, str]
@@ -39,3 +48,18 @@ class Exported(Stored):
     net: str
     classes: Annotated[list[str], Field(min_length=1)]
     words: list[str] | None = None
+
+
+class Cell(Stored):
+    cell_type: str
+    source: str | list[str]
+    metadata: dict
+
+
+class Notebook(Stored):
+    """What a notebook must hold."""
+
+    nbformat: Annotated[int, Field(ge=4)]
+    nbformat_minor: int
+    metadata: dict
+    cells: list[Cell]
