@@ -11,6 +11,13 @@ from .files import AtWork
 ENDING = ("SIGTERM", "SIGHUP")  # what a system sends to a process that should end, and a terminal that is closed
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody has stopped work. A notebook shows its two lines, what is kept and how to go on, and no traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return str(self).splitlines()
+
+
 def on_signals(names, handler) -> dict:
     """Have a handler called for signals, where the system has them; not for those that nohup has silenced.
 

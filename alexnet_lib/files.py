@@ -181,12 +181,24 @@ def npy_bytes(array) -> bytes:
 def publish(work: Path, destination: Path) -> None:
     """Give a file or folder its name, for good: also the folder that lists it is on disk."""
     os.replace(work, destination)
+    _sync_folder(destination.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, for good: also each that lists a new one is on disk."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _sync_folder(made.parent)
+
+
+def _sync_folder(folder: Path) -> None:
     with suppress(OSError):  # Windows opens no folders
-        folder = os.open(destination.parent, os.O_RDONLY)
+        number = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(number)
         finally:
-            os.close(folder)
+            os.close(number)
 
 
 def sync(file) -> None:
@@ -219,7 +231,7 @@ def at_work(folder: Path, name: str = AT_WORK, patience: float = LOOK_SECONDS) -
     Raises:
         AtWork: another process is at work there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / name
     lock = _lock(path, patience)
     try:

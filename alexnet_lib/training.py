@@ -39,10 +39,11 @@ from .runs.fields import check
 from .runs.folder import fingerprints, follow, require_fit, require_same, sole
 from .runs.job import Job, JobFailed, inside_job, join, wait_until_prepared
 from .runs.processes import GO_ON
-from .runs.records import Record, digest_of_text, final_weights, provenance, restore_tables, whereabouts, write_tables
+from .runs.records import Record, final_weights, provenance, restore_tables, whereabouts, write_tables
 from .runs.settings import TrainSettings, resolve
 from .runs.step import arithmetic_of, train_step
 from .runs.stopping import Stopped
+from .runs.stored import digests_of
 from .runs.telling import Diary, read_again
 
 CHECK_EVERY = 10  # steps between checks of the loss; each check waits for the device
@@ -312,29 +313,29 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
     if state.ended != "gave up":
         _warn_of_burst(state, metrics["val"]["1 view"]["loss"], classes)
     median = {name: column.median() for name, column in timing.items() if len(timing)}
+    summary = {
+        "metrics": metrics,
+        "epochs": state.epoch,
+        "ended": state.ended or "schedule",
+        "warnings": state.warned,
+        "images": {split: len(store) for split, store in stores.items()},
+        "classes": classes,
+        "parameters": sum(p.numel() for p in run.skeleton(classes).parameters()),
+        "seconds": timing["seconds"].sum(),
+        "images_per_second": median.get("images_per_second"),
+        "waiting_for_data": median.get("waiting_for_data"),
+        "seed": run.seed,
+        "device": run.device,
+        "devices": run.devices,
+        "columns": run.columns,
+        "compiled": state.compiled,
+        "dataset": fingerprints(stores),
+        "lossy_pictures": stores["train"].meta.get("lossy", False),
+        **provenance(),
+    }
     write_json(
         run.folder / "summary.json",
-        {
-            "metrics": metrics,
-            "epochs": state.epoch,
-            "ended": state.ended or "schedule",
-            "warnings": state.warned,
-            "images": {split: len(store) for split, store in stores.items()},
-            "classes": classes,
-            "parameters": sum(p.numel() for p in run.skeleton(classes).parameters()),
-            "seconds": timing["seconds"].sum(),
-            "images_per_second": median.get("images_per_second"),
-            "waiting_for_data": median.get("waiting_for_data"),
-            "seed": run.seed,
-            "device": run.device,
-            "devices": run.devices,
-            "columns": run.columns,
-            "compiled": state.compiled,
-            "dataset": fingerprints(stores),
-            "digests": {"history.csv": digest_of_text((run.folder / "history.csv").read_bytes())},
-            "lossy_pictures": stores["train"].meta.get("lossy", False),
-            **provenance(),
-        },
+        summary | {"digests": digests_of(run.folder, read_json(run.folder / "config.json"), summary)},
     )
 
 

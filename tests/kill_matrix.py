@@ -2,7 +2,8 @@
 
 Each part does its work undisturbed first. Then it is ended at random moments by SIGKILL or SIGTERM, and begun again by
 the same call until it ends by itself. Every file that lasts is compared, names included, so nothing that was only on
-its way may stay behind; no process may outlive its starter; nobody who ends work is shown a traceback.
+its way may stay behind; no process may outlive its starter for ENDED seconds; nobody who ends work is shown a
+traceback.
 
     python -m tests.kill_matrix                 a handful of moments, within a minute
     make kill-matrix                            50 moments of each part that takes seconds, 10 of those that take more
@@ -28,7 +29,7 @@ import numpy as np
 
 from alexnet_lib.paths import REPOSITORY
 
-ENDED = 60  # seconds after which an ended process must be gone; the record has how long it took
+ENDED, BUSY = 10, 60  # seconds after which an ended process must be gone; BUSY where tests share the machine
 FEW, SEED = 3, 0
 TELLS_THE_TIME = {"seconds", "images_per_second", "waiting_for_data", "commit"}  # of summary.json
 OF_THE_CLOCK = {".source.json"}  # names of files that say when, and are made anew
@@ -284,7 +285,8 @@ def lasting(place: Path) -> dict[str, bytes]:
 class Matrix:
     """One part in a folder: its input, and what it ends with when nobody disturbs it."""
 
-    def __init__(self, name: str, folder: Path):
+    def __init__(self, name: str, folder: Path, ended: float):
+        self.ended = ended
         self.name, self.part, self.place, self.input = name, PARTS[name], folder / "place", folder / "input"
         self.said = folder / "said"
         self.place.mkdir()
@@ -316,7 +318,7 @@ class Matrix:
         os.kill(worker.pid, number)
         while worker.poll() is None or alive():
             time.sleep(0.01 if worker.code is None else 0.1)
-            require(time.perf_counter() - began < ENDED, f"{self.name}: {alive()} outlive their starter")
+            require(time.perf_counter() - began < self.ended, f"{self.name}: {alive()} outlive their starter")
         said = self.said.read_text(errors="replace")
         require("Traceback" not in said or number == signal.SIGKILL, f"{self.name}: ended with a traceback: {said}")
         self.part.between(self.place)
@@ -350,14 +352,14 @@ def require(holds: bool, what: str) -> None:
         raise AssertionError(what)
 
 
-def run(parts, moments: Callable[[Part], int], seed: int, folder: Path, report=print) -> list[dict]:
-    """The rows of every moment of these parts; a line of each part is reported."""
+def run(parts, moments: Callable[[Part], int], seed: int, folder: Path, report=print, ended=BUSY) -> list[dict]:
+    """The rows of every moment of these parts; a line of each part is reported. ended: seconds, as ENDED."""
     rows = []
     for name in parts:
         began, random = time.perf_counter(), np.random.default_rng([seed, [*PARTS].index(name)])
         (folder / name).mkdir()
         with environment(folder / name):
-            matrix = Matrix(name, folder / name)
+            matrix = Matrix(name, folder / name, ended)
             own = [matrix.moment(random, SIGNALS[i % 2]) for i in range(moments(PARTS[name]))]
         rows += own
         slowest = max(row["seconds to end"] for row in own)
@@ -427,9 +429,9 @@ def main(arguments=None) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             table = claims.claims()
         claims.claims = lambda notebook: table
-    count = given.moments or FEW
+    count, ended = given.moments or FEW, ENDED if given.moments else BUSY
     with tempfile.TemporaryDirectory(prefix="kill-matrix-") as folder:
-        rows = run(parts, lambda part: -(-count // 5) if part.several else count, given.seed, Path(folder))
+        rows = run(parts, lambda part: -(-count // 5) if part.several else count, given.seed, Path(folder), ended=ended)
     if given.keep:
         chosen = "" if not given.parts else f" --parts {' '.join(map(repr, given.parts))}"
         keep(rows, f"--moments {count} --seed {given.seed}{chosen} --keep")

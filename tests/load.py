@@ -1,6 +1,7 @@
 """More at once, and for longer, than anybody is patient enough for: it ends, within the memory that it may take.
 
 notebooks    eight of the walkthrough at a time, on whatever cores there are, all end
+one seed     four of the notebook that trains, at once and with one seed: one trains, the others follow it
 pictures     1,000 classes of 130 pictures are prepared by a process that never has more than a gigabyte
 members      an archive of a million empty members is listed within a gigabyte, too
 steps        as many steps as a run of the whole net takes in an hour, of a tiny one: memory does not grow
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_lib.paths import REFERENCE, REPOSITORY
+from alexnet_lib.paths import NOTEBOOKS, REFERENCE, REPOSITORY
 
 GIGABYTE = 2**30
 AT_ONCE = 8
@@ -60,6 +61,24 @@ def notebooks(folder: Path, small: bool) -> dict:
     state = json.loads(next(folder.rglob("state.json")).read_text())
     require("failed" not in state.values() and len(state) >= AT_ONCE, f"not all have ended: {state}")
     return {"what": f"{len(state)} notebooks, {AT_ONCE} at a time", "seconds": round(seconds), "limit": "all end"}
+
+
+def one_seed(folder: Path, small: bool) -> dict:
+    """Of one run, whose history all of them show."""
+    began, own = time.perf_counter(), {f"ALEXNET_{name}": str(folder / name.lower()) for name in ("DATA", "RUNS")}
+    own |= {"PYTHONPATH": str(REPOSITORY), "ALEXNET_PROGRESS": "lines"}
+    copies = [folder / f"{number}.ipynb" for number in range(4)]
+    command = [sys.executable, "-m", "papermill", "--log-level", "ERROR", "--no-progress-bar", "-p", "epochs", "5"]
+    started = [
+        subprocess.Popen([*command, NOTEBOOKS / "07_train.ipynb", copy], env=os.environ | own, cwd=REPOSITORY)
+        for copy in copies
+    ]
+    require([process.wait() for process in started] == [0] * 4, "one of them has failed")
+    trained = [*(folder / "runs" / "train").glob("*-5epochs-*")]
+    require(len(trained) == 1, f"they have trained {trained}")
+    said = ["".join(re.findall(r"it is followed here|This run is finished", copy.read_text())) for copy in copies]
+    require(sum(map(bool, said)) == 3, f"of the others, three, some have said nothing: {said}")
+    return {"what": "four of notebook 07 with one seed: one run", "seconds": round(time.perf_counter() - began)}
 
 
 def pictures(folder: Path, small: bool) -> dict:
@@ -140,16 +159,16 @@ def resident() -> int:
     return 1024 * int(re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
-PARTS = {"notebooks": notebooks, "pictures": pictures, "members": members, "steps": steps}
+PARTS = {"notebooks": notebooks, "one seed": one_seed, "pictures": pictures, "members": members, "steps": steps}
 
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--small", action="store_true", help="a few seconds of each but the notebooks")
+    parser.add_argument("--small", action="store_true", help="a few seconds of each but the notebooks and one seed")
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given, rows = parser.parse_args(arguments), []
-    for name in given.parts or [name for name in PARTS if not (given.small and name == "notebooks")]:
+    for name in given.parts or [name for name in PARTS if not (given.small and name in ("notebooks", "one seed"))]:
         with tempfile.TemporaryDirectory(prefix="load-") as folder:
             rows.append({"part": name} | PARTS[name](Path(folder), given.small))
             print(json.dumps(rows[-1], ensure_ascii=False), flush=True)

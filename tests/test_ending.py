@@ -90,8 +90,10 @@ def test_signals_end_a_preparation_and_a_training_with_two_lines(place):
         first, second = said.strip().splitlines()
         assert code == (75 if what == "train" and name != "SIGINT" else 130) and seconds < ENDED, (what, name, said)
         if what == "prepare":
-            assert first.endswith("Stopped: what is fetched and prepared so far is kept.")
-            assert second == "Give the same command again to go on."
+            assert first.endswith(
+                f"Stopped while {place / f'store {name}'} was made; what is prepared so far is kept there."
+            )
+            assert second == "Run it again to go on."
         else:
             by = "" if name == "SIGINT" else f" by {name}"
             assert f"Stopped{by}: the last whole checkpoint is of the end of epoch 1, in {place}" in first

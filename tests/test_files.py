@@ -120,6 +120,9 @@ def test_a_file_and_then_its_folder_are_on_disk(tmp_path, monkeypatch):
     write_json(tmp_path / "file", {"a": 1})
     first, second = synced
     assert first.startswith(f"{tmp_path}/file.") and first.endswith(".tmp") and second == str(tmp_path)
+    synced.clear()
+    with at_work(tmp_path / "runs" / "mine"):
+        assert synced == [f"{tmp_path}/runs", str(tmp_path)]
 
 
 def test_what_a_killed_process_has_left_is_removed_by_the_next(tmp_path):

@@ -5,8 +5,10 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import tracemalloc
 import zipfile
 
@@ -15,9 +17,11 @@ import pytest
 from PIL import Image
 
 from alexnet_lib import load_dataset, prepare
+from alexnet_lib.commands import Interrupted
 from alexnet_lib.data import sources
 from alexnet_lib.data.preparation import decode, write_store
-from alexnet_lib.data.unfinished import NOTES
+from alexnet_lib.data.unfinished import NOTES, lock_of, make_store
+from alexnet_lib.files import at_work
 from tests.test_dataset import contents, jpeg, photograph, saved
 
 
@@ -130,6 +134,31 @@ def test_and_beside_the_stores_of_a_data_set_that_are_all_there(tmp_path, monkey
     (folder / NOTES[0]).write_text("{}")
     load_dataset(str(tmp_path / "mine"))
     assert contents(folder) == whole and not lock.exists()
+
+
+def test_one_who_waits_for_another_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    store, said = tmp_path / "store", ""
+    waits = threading.Thread(target=make_store, args=(store, lambda work: work.mkdir(), "nothing is there"))
+    with at_work(tmp_path, lock_of(store)):
+        waits.start()
+        while not said:
+            said = capsys.readouterr().out
+    waits.join()
+    other = f"process {os.getpid()} on {socket.gethostname()}"
+    assert said == f"{store} is being made by {other}, for which this process waits.\n"
+    assert store.is_dir()
+
+
+def test_somebody_who_stops_it_reads_two_lines(tmp_path):
+    def stopped(work):
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as stop:
+        make_store(tmp_path / "store", stopped, "what is prepared so far is kept there")
+    kept = f"Stopped while {tmp_path / 'store'} was made; what is prepared so far is kept there."
+    assert stop.value._render_traceback_() == [kept, "Run it again to go on."]  # what a notebook shows
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ def test_a_job_on_one_machine_listens_on_loopback_alone_under_whatever_name(begu
     assert list((place / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_what_ends_a_walkthrough_ends_its_kernels(begun, place, number):
     for name in ("one", "other"):
         cell = f"from pathlib import Path\nimport time\nPath({str(place / name)!r}).touch()\ntime.sleep(100)"
@@ -121,18 +121,20 @@ def test_what_ends_a_walkthrough_ends_its_kernels(begun, place, number):
     walk = begun(sys.executable, "-c", WALK, str(place / "notebooks"), *options)
     wait_for(lambda: (place / "one").exists() and (place / "other").exists())
     assert len(alive(place)) >= 5  # the command, two that watch, two kernels
+    assert listening(alive(place)) <= {"127.0.0.1", "::1"}  # or at files alone
     walk.send_signal(number)
     wait_for(lambda: not alive(place), ENDED)
     said = walk.communicate()[1].strip()
-    assert walk.returncode == (130 if number == signal.SIGTERM else -number)
+    assert walk.returncode == (130 if number == signal.SIGHUP else -number)
     assert list((place / "tmp").iterdir()) == []
-    if number == signal.SIGTERM:
+    if number == signal.SIGHUP:
         *_, kept, how = said.splitlines()
         assert kept.endswith(f"Stopped: the notebooks that are finished are kept in {place}/runs/walkthrough/own.")
         assert how == "Give the same command again to go on."
 
 
-def test_jupyterlab_is_on_loopback_alone_wants_its_token_and_takes_its_kernels_along(begun, place):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_jupyterlab_is_on_loopback_alone_wants_its_token_and_takes_its_kernels_along(begun, place, number):
     """As `make lab` starts it; what a person has configured is theirs."""
     own = {f"JUPYTER_{part}_DIR": str(place / part.lower()) for part in ("CONFIG", "RUNTIME")}
     server = begun(*script("lab").command(["--no-browser", "--allow-root"]), **own)
@@ -148,7 +150,7 @@ def test_jupyterlab_is_on_loopback_alone_wants_its_token_and_takes_its_kernels_a
     assert started.status == 201
     wait_for(lambda: len(alive(place)) >= 2 and len(listening(alive(place))) >= 1)
     assert listening(alive(place)) <= {"127.0.0.1", "::1"}
-    server.send_signal(signal.SIGTERM)
+    server.send_signal(number)
     wait_for(lambda: not alive(place), ENDED)
 
 
@@ -158,13 +160,17 @@ def config_file(place, **changes) -> str:
     return str(path)
 
 
-def test_a_job_ends_with_the_command_that_started_it(begun, place):
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_job_ends_with_the_command_that_started_it(begun, place, number):
     config = config_file(place, epochs=5000, devices=2, name="long")
     job = begun(sys.executable, "-m", "alexnet_lib.training", config)
     folder = place / "runs" / "train" / "long"
     wait_for(lambda: in_work(folder))
-    job.send_signal(signal.SIGTERM)
+    job.send_signal(number)
     wait_for(lambda: not alive(place), ENDED)
+    if number == signal.SIGHUP:
+        *_, kept, how = job.communicate()[1].strip().splitlines()
+        assert "Stopped by SIGHUP: " in kept and how == "Run it again, with the same settings, to go on."
     assert not in_work(folder) and list((place / "tmp").iterdir()) == []
 
 

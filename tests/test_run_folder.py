@@ -118,6 +118,26 @@ def test_what_is_no_error_rate_is_not_read_as_one(run, value, shown):
         Record.open(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "name"), [("config.json", "seed"), ("summary.json", "parameters"), ("history.csv", "train")]
+)
+def test_a_changed_digit_is_noticed(run, file, name):
+    folder, _ = run
+    text = (folder / file).read_text()
+    at = next(i for i in range(text.index(name), len(text)) if text[i].isdigit())
+    (folder / file).write_text(text[:at] + str((int(text[at]) + 1) % 9) + text[at + 1 :])
+    with pytest.raises(Damaged, match=f"{file}: other content than was written"):
+        Record.open(folder)
+
+
+def test_records_from_before_there_were_digests_are_read(run):
+    folder, _ = run
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary.pop("digests").keys() == {"config.json", "history.csv", "summary.json"}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert Record.open(folder).summary == summary
+
+
 # ------------------------------------------------------------------------------------------------------ checkpoints
 
 

@@ -1,5 +1,6 @@
 """§2: a store is checked when it is opened, whatever its size, and one of ImageNet's size is trained on."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -249,6 +250,8 @@ def make_imagenet(folder, form, pictures):
         for row, image in pictures.items():
             file.seek(start + row * each)
             file.write(stored(image))
+    names = ("labels.npy", "mean.npy", *(["offsets.npy"] if form == "jpeg" else []))
+    said["digests"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     (folder / "meta.json").write_text(json.dumps(said))
     return folder
 

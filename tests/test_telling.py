@@ -253,6 +253,13 @@ def test_one_who_follows_is_stopped_too(place, monkeypatch):
     wait_for(lambda: done_epochs(folder) >= 1)
     with pytest.raises(Stopped, match="Stopped by SIGTERM: another process trains this run, and goes on"):
         train(given)
+    stopping.asked.clear()
+
+    def stops(history):
+        raise KeyboardInterrupt
+
+    with pytest.raises(stopping.Interrupted, match="Stopped: another process trains this run, and goes on.\nRun it"):
+        train(given, on_epoch=stops)
     assert process.poll() is None
     process.kill()
     process.wait()

@@ -17,8 +17,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from ..files import at_work, in_work, publish, sync, tidy, write_file
+from ..commands import Interrupted
+from ..files import at_work, in_work, make_folder, publish, sync, tidy, worker, write_file
+from ..progress import say
 from .jpeg_store import IMAGES
 
 STATE, PREVIOUS, RECORDS = "state.npz", "state.previous.npz", "records.jsonl"
@@ -121,10 +124,13 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
 
     Raises:
         OSError: the disk is full; says where, what is `left` of the work, and how to go on.
+        Interrupted: in place of KeyboardInterrupt, with the same in two lines.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    work = work_of(destination)
-    with at_work(destination.parent, lock_of(destination), patience=-1):
+    make_folder(destination.parent)
+    work, lock = work_of(destination), lock_of(destination)
+    if in_work(destination.parent, lock):
+        say(tqdm, f"{destination} is being made by {worker(destination.parent, lock)}, for which this process waits.")
+    with at_work(destination.parent, lock, patience=-1):
         if destination.exists():
             return
         try:
@@ -136,6 +142,8 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
                 raise
             why = f"{os.strerror(error.errno)}; {left}. Make room there and give the same command again"
             raise OSError(error.errno, why, str(work)) from None
+        except KeyboardInterrupt:
+            raise Interrupted(f"Stopped while {destination} was made; {left}.\nRun it again to go on.") from None
         tidy(destination, *NOTES)
 
 

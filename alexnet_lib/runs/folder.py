@@ -102,15 +102,16 @@ def follow(run, stores: dict[str, Store], on_epoch: Callable[[pd.DataFrame], Non
     require_same(run, stores)
     say(tqdm, f"This run is being trained by {worker(run.folder)}, in {run.folder}; it is followed here.")
     history = History(run.folder, on_epoch)
-    with stopping.looking():
-        while in_work(run.folder):
-            if stopping.asked:
-                raise Stopped(
-                    f"Stopped by {stopping.asked[0]}: another process trains this run, and goes on.\n"
-                    "Run it again, with the same settings, to follow it."
-                )
-            history.show()
-            time.sleep(POLL_SECONDS)
+    left = "another process trains this run, and goes on.\nRun it again, with the same settings, to follow it."
+    try:
+        with stopping.looking():
+            while in_work(run.folder):
+                if stopping.asked:
+                    raise Stopped(f"Stopped by {stopping.asked[0]}: {left}")
+                history.show()
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        raise stopping.Interrupted(f"Stopped: {left}") from None
     history.show()
     if not (run.folder / "summary.json").is_file():
         raise JobFailed(f"the process that trained this run has ended; the same call goes on from {run.folder}")

@@ -21,7 +21,7 @@ FOLDER = "ALEXNET_JOB"  # in the environment of a process of a job on one machin
 ENDS = "ALEXNET_ENDS"  # in that of a kernel whose jobs end with it, as those of a walkthrough
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 8  # between the request to end and the end
+GRACE_SECONDS = 6  # between the request to end and the end
 STOP_SECONDS = 120  # for the checkpoints of a job that was warned of the end
 WARNING = "SIGUSR1"  # what Slurm is asked to send minutes before the time is up
 GO_ON = 75  # the code with which a run ends that was stopped and wants to go on; sysexits.h calls it EX_TEMPFAIL

@@ -38,12 +38,11 @@ from ..files import (
     npy_bytes,
     read_json,
     read_table,
-    sha256,
     write_file,
     write_json,
 )
 from ..paths import REFERENCE, REPOSITORY, require_checkout
-from .stored import HISTORY, Progress, Summary
+from .stored import HISTORY, WHERE, Progress, Summary, digests_of
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 ANEW = (
@@ -79,29 +78,24 @@ class Record:
             raise FileNotFoundError(f"no finished run in {folder}")
         config = read_json(folder / "config.json")
         summary = read_json(folder / "summary.json", Summary, ANEW)
-        return cls(folder, config, _read_history(folder, summary), read_timing(folder), summary)
+        history = _read_history(folder, summary)
+        for name, digest in digests_of(
+            folder, config, summary
+        ).items():  # records from before there were some lack them
+            if summary.get("digests", {}).get(name) not in (None, digest):
+                raise damage(folder / name, "other content than was written", "that of its digest", ANEW)
+        return cls(folder, config, history, read_timing(folder), summary)
 
 
 def _read_history(folder: Path, summary: dict) -> pd.DataFrame:
     path, epochs = folder / "history.csv", summary["epochs"]
     if not path.is_file():
         raise damage(path, "no such file", f"{epochs} epochs", ANEW)
-    history, written = read_table(path, *HISTORY, remedy=ANEW), summary.get("digests", {}).get(path.name)
+    history = read_table(path, *HISTORY, remedy=ANEW)
     numbers = all(pd.api.types.is_numeric_dtype(history[name]) for name in HISTORY if name != "split")
     if len(history) != 2 * epochs or not numbers or not path.read_bytes().endswith(b"\n"):
         raise damage(path, f"{len(history)} rows, the last perhaps cut off", f"numbers of {epochs} epochs", ANEW)
-    if written not in (None, digest_of_text(path.read_bytes())):
-        raise damage(path, "other content than was written", "that of the digest in summary.json", ANEW)
     return history
-
-
-def digest_of_text(text: bytes) -> str:
-    """SHA-256 of a text file, which git may give other ends of lines."""
-    return sha256(text.replace(b"\r\n", b"\n"))
-
-
-# where a run lies and what does the work; none of it decides what is computed
-WHERE = ("name", "experiment", "device", "devices", "columns")
 
 
 def differences(found: dict, asked: dict, defaults: dict | None = None) -> dict[str, tuple]:
@@ -380,7 +374,8 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
     command = f"python -m alexnet_lib.training results/reference/{where}/config.json"
     if kernels:
         write_file(kept / "conv1.npy", npy_bytes(weights.numpy()))
-    write_json(kept / "summary.json", record.summary | {"command": command})
+    summary = record.summary | {"command": command}
+    write_json(kept / "summary.json", summary | {"digests": digests_of(kept, record.config, summary)})
     return Record.open(kept)
 
 

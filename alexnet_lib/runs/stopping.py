@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..commands import ENDING, on_signals
+from ..commands import ENDING, Interrupted, on_signals
 from .processes import WARNING
 from .records import whereabouts
 
-IN_TIME = 7  # seconds for the checkpoint of a run that is to end; systems kill it after ten
+IN_TIME = 5  # seconds for the checkpoint of a run that is to end; systems kill it after ten
 
 asked: list[str] = []  # the signals that have come
 _looking: list[bool] = []  # one for each block in which somebody looks there
@@ -17,13 +17,6 @@ _looking: list[bool] = []  # one for each block in which somebody looks there
 
 class Stopped(Exception):
     """A signal has ended the run; what was trained is in its checkpoint."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Somebody has stopped a run. A notebook shows its two lines, what is kept and how to go on, and no traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        return str(self).splitlines()
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """§5, what the files of a run, and notebooks, must hold, as far as anything depends on it."""
 
+import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ..files import Stored
+from ..files import Stored, sha256
 
 HISTORY = ("epoch", "split", "loss", "top1")  # columns of history.csv
 Whole = Annotated[int, Field(ge=0)]
@@ -27,6 +29,22 @@ class Summary(Stored):
     classes: Annotated[int, Field(ge=1)]
     dataset: dict[str, str]
     digests: dict[str, str] = {}
+
+
+# where a run lies and what does the work; none of it decides what is computed
+WHERE = ("name", "experiment", "device", "devices", "columns")
+# of summary.json, what numbers are taken from; the rest tells of clocks, warnings and machines
+RESULTS = ("metrics", "epochs", "classes", "dataset", "images", "parameters", "seed")
+
+
+def digests_of(folder: Path, config: dict, summary: dict) -> dict[str, str]:
+    """SHA-256 of a finished run: of its history, of the settings that decide what is computed, and of RESULTS."""
+    decides = {name: value for name, value in config.items() if name not in WHERE}
+    results = {name: summary.get(name) for name in RESULTS}
+    texts = {"history.csv": (folder / "history.csv").read_bytes().replace(b"\r\n", b"\n")}  # as git may give it
+    for name, values in {"config.json": decides, "summary.json": results}.items():
+        texts[name] = json.dumps(values, sort_keys=True).encode()
+    return {name: sha256(text) for name, text in texts.items()}
 
 
 class Progress(Stored):
