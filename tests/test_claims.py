@@ -118,6 +118,8 @@ def test_every_claim_is_shown_in_its_notebook(table):
         ({"tolerance": 0.5}, 9.4, "differs"),
         ({"tolerance": 0.1, "paper": 0.3}, 0.4, "holds"),  # 0.4 - 0.3 is more than 0.1 in binary
         ({"relation": "<="}, 9.0, "holds"),
+        ({"relation": "<=", "paper": 0.0}, 0.0, "holds"),  # no more than nothing
+        ({"paper": 0.0}, 0.0, "exact"),
         ({"relation": "<="}, 10.1, "refuted"),
         ({"relation": ">=", "tolerance": 1.0}, 9.5, "holds"),
         ({"relation": ">="}, 9.5, "refuted"),
@@ -150,6 +152,8 @@ def test_verdicts(stated, measured, expected):
         ({"relation": ">=", "paper": 1.5, "tolerance": 0.0}, -0.5, 2.5, "undecided"),
         ({"relation": ">=", "paper": 3.0, "tolerance": 0.0}, -0.5, 2.5, "differs"),
         ({"relation": "<=", "paper": -1.0}, -1.5, 3.5, "undecided"),
+        ({"relation": ">=", "paper": 2.5, "tolerance": 0.0}, -0.5, 2.5, "differs"),  # which it only touches
+        ({"relation": "<=", "paper": -1.5, "tolerance": 0.0}, -1.5, 3.5, "differs"),
     ],
 )
 def test_too_few_runs_to_tell_are_undecided(stated, low, high, expected):
@@ -159,6 +163,8 @@ def test_too_few_runs_to_tell_are_undecided(stated, low, high, expected):
 
 def test_the_interval_is_student_s_over_runs_and_binomial_over_images():
     assert claims.interval(claim(), 1.0, 0.5, 4) == pytest.approx((1 - 3.1824 * 0.25, 1 + 3.1824 * 0.25), abs=1e-4)
+    of_two = claims.interval(claim(), 1.0, 0.5 * 2**0.5, 2)
+    assert of_two == pytest.approx((1 - 12.7062 * 0.5, 1 + 12.7062 * 0.5), abs=1e-4)
     of_one = claims.interval(claim(images=50_000, error=40.0), 1.0, math.nan, 1)
     assert of_one == pytest.approx((1 - 1.96 * 0.30984, 1 + 1.96 * 0.30984), abs=1e-3)
     assert math.isnan(claims.interval(claim(), 1.0, math.nan, 1)[0])
