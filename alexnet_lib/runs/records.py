@@ -313,7 +313,8 @@ def final_weights(record: Record) -> dict[str, Tensor]:
     if state is None:
         raise FileNotFoundError(f"no checkpoint in {record.folder}")
     progress = json.loads(state.get("progress", "{}"))
-    unlike = differences(progress.get("settings") or {}, record.config)
+    settings = {**(progress.get("settings") or {}), "dataset": "auto"}  # its pictures are compared, not where they lay
+    unlike = differences(settings, record.config)
     unlike |= data_differences(progress.get("data"), record.summary.get("dataset") or {})
     if unlike:
         fields = "; ".join(f"{name} = {found!r} there, and {own!r} here" for name, (found, own) in unlike.items())

@@ -38,8 +38,11 @@ RESULTS = ("metrics", "epochs", "classes", "dataset", "images", "parameters", "s
 
 
 def digests_of(folder: Path, config: dict, summary: dict) -> dict[str, str]:
-    """SHA-256 of a finished run: of its history, of the settings that decide what is computed, and of RESULTS."""
-    decides = {name: value for name, value in config.items() if name not in WHERE}
+    """SHA-256 of a finished run: of its history, of the settings that decide what is computed, and of RESULTS.
+
+    A data set may have been moved: RESULTS hold the fingerprints of its pictures.
+    """
+    decides = {name: value for name, value in config.items() if name not in (*WHERE, "dataset")}
     results = {name: summary.get(name) for name in RESULTS}
     texts = {"history.csv": (folder / "history.csv").read_bytes().replace(b"\r\n", b"\n")}  # as git may give it
     for name, values in {"config.json": decides, "summary.json": results}.items():
