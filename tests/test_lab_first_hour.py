@@ -250,6 +250,11 @@ def test_5_stop_says_what_is_kept_and_a_reopened_tab_finds_its_run(desk):
     desk.page.wait_for_function(f"() => Math.max(...{BARS}) > 100")
     desk.picture("point5-bar")
     desk.page.locator("[data-jp-item-name='interrupt'] jp-button:visible").click()
+    for _ in range(1200):  # of the cell itself: on a busy page it may have been scrolled out of sight
+        if any(o["output_type"] == "error" for o in desk.cells()[desk.index("train-run")]["outputs"]):
+            break
+        desk.page.wait_for_timeout(100)
+    desk.show("train-run")
     desk.page.wait_for_selector(".jp-OutputArea :text('Run it again, with the same settings, to go on.')")
     (error,) = [o for o in desk.cells()[desk.index("train-run")]["outputs"] if o["output_type"] == "error"]
     kept, how = error["traceback"]
