@@ -52,7 +52,7 @@ def in_two_lines(stop: BaseException, kept: str = "what was finished is kept") -
     said = str(stop)
     if "\n" in said:
         return said
-    by = said[7:] if said.startswith("stopped") else ""  # a signal's name, where there was one
+    by = said.partition("stopped")[2]  # a signal's name, where there was one
     return f"Stopped{by}: {kept}.\nGive the same command again to go on."
 
 

@@ -97,8 +97,8 @@ def read_table(path: Path, *columns: str, remedy: str = REMEDY, **options):
     return table
 
 
-def read_array(path: Path, dtype, shape: tuple[int | None, ...], remedy: str = REMEDY):
-    """The array in an .npy file; None in the shape stands for any length.
+def read_array(path: Path, dtype, shape: tuple[int, ...], remedy: str = REMEDY):
+    """The array in an .npy file.
 
     Raises:
         FileNotFoundError: there is none.
@@ -106,14 +106,13 @@ def read_array(path: Path, dtype, shape: tuple[int | None, ...], remedy: str = R
     """
     import numpy as np
 
-    accepted = f"{np.dtype(dtype)} ({', '.join('any' if n is None else str(n) for n in shape)})"
+    accepted = f"{np.dtype(dtype)} {shape}"
     with open(path, "rb") as file:
         try:
             array = np.lib.format.read_array(file, allow_pickle=False)
         except Exception as error:  # numpy parses the header as Python, and hostile bytes raise nearly anything
             raise damage(path, f"no array ({type(error).__name__})", accepted, remedy) from None
-    fits = len(array.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
-    if array.dtype != dtype or not fits:
+    if array.dtype != dtype or array.shape != shape:
         raise damage(path, f"{array.dtype} {array.shape}", accepted, remedy)
     return array
 

@@ -85,7 +85,7 @@ from pathlib import Path
 import torchvision.transforms.v2, simplejpeg
 from tests.test_preparation import contents, kill
 from alexnet_lib.data import preparation
-from alexnet_lib.dataset import load_dataset, prepare
+from alexnet_lib.dataset import prepare
 preparation.CHUNK_SMALL = 4
 source, place = Path(sys.argv[1]), Path(sys.argv[2])
 def ends(store, at=None):

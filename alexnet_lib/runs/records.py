@@ -79,10 +79,9 @@ class Record:
         config = read_json(folder / "config.json")
         summary = read_json(folder / "summary.json", Summary, ANEW)
         history = _read_history(folder, summary)
-        for name, digest in digests_of(
-            folder, config, summary
-        ).items():  # records from before there were some lack them
-            if summary.get("digests", {}).get(name) not in (None, digest):
+        written = summary.get("digests", {})  # not in records from before there were some
+        for name, digest in digests_of(folder, config, summary).items():
+            if written.get(name) not in (None, digest):
                 raise damage(folder / name, "other content than was written", "that of its digest", ANEW)
         return cls(folder, config, history, read_timing(folder), summary)
 
@@ -119,15 +118,18 @@ def what_decides(run) -> dict:
     return {name: value for name, value in dataclasses.asdict(run).items() if name not in WHERE}
 
 
+def in_words(unlike: dict[str, tuple], second: str) -> str:
+    """Differences for people; second: what the second value of each is."""
+    return "; ".join(f"{name} = {found!r} there, and {value!r} {second}" for name, (found, value) in unlike.items())
+
+
 def refuse_differences(folder: Path, unlike: dict[str, tuple]) -> None:
     """
     Raises:
         ValueError: there are differences between what a folder holds and what is asked for.
     """
     if unlike:
-        fields = "; ".join(
-            f"{name} = {found!r} there, and {asked!r} asked for" for name, (found, asked) in unlike.items()
-        )
+        fields = in_words(unlike, "asked for")
         raise ValueError(
             f"{folder} holds another run than the one that is asked for: {fields}. Choose another name, ask for the "
             "same, or move or delete that folder"
@@ -317,7 +319,7 @@ def final_weights(record: Record) -> dict[str, Tensor]:
     unlike = differences(settings, record.config)
     unlike |= data_differences(progress.get("data"), record.summary.get("dataset") or {})
     if unlike:
-        fields = "; ".join(f"{name} = {found!r} there, and {own!r} here" for name, (found, own) in unlike.items())
+        fields = in_words(unlike, "here")
         raise DamagedCheckpoint(f"the checkpoint in {record.folder} is another run's: {fields}; put its own back")
     epoch = progress.get("epoch")
     if epoch != record.summary.get("epochs"):
