@@ -29,7 +29,7 @@ from . import architecture, cifar_nets, keep_memory
 from .commands import in_two_lines
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of
-from .files import in_work, read_json, write_json
+from .files import Damaged, in_work, read_json, write_json
 from .loader import batches, fits_on, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
@@ -131,11 +131,14 @@ def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
 
 
 def load_net(record: Record) -> nn.Module:
-    """The trained net of a finished run, on the CPU, in evaluation mode."""
-    weights = final_weights(record)
+    """The trained net of a finished run, on the CPU, in evaluation mode; a run that is none is Damaged."""
     kind = kind_of(record.config)
     changes = {"device": "cpu"} | ({"speed": "repeatable"} if kind is TrainSettings else {})
-    net = build_net(check(kind, record.config | changes), record.summary["classes"])
+    try:
+        settings = check(kind, record.config | changes)
+    except ValueError as error:
+        raise Damaged(f"{record.folder / 'config.json'}: {error}") from None
+    weights, net = final_weights(record), build_net(settings, record.summary["classes"])
     require_fit(record.folder, weights, net.state_dict())
     net.load_state_dict(weights)
     return net.eval()

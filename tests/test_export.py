@@ -1,5 +1,6 @@
 """What leaves the library: an exported run answers as the run's net does, and its card says how to ask it."""
 
+import dataclasses
 import json
 import os
 import re
@@ -73,7 +74,7 @@ def other_config(**changes):
         (lambda folder: write_json(folder / "config.json", {}), "config.json: net is missing; accepted: a value"),
         (other_config(classes=3), "config.json: classes is 3; accepted: a valid list"),
         (other_config(seed="x"), "config.json: seed = 'x'; accepted is a valid integer"),
-        (other_config(classes=["a"] * 4), "model.safetensors is of another net: "),
+        (other_config(classes=["a"] * 4), "model.safetensors is of another net: .*Export the run again"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors: it can't be read"),
         (lambda folder: os.truncate(folder / "model.safetensors", 999), "model.safetensors: it can't be read"),
         (other_weights(lambda w: dict(list(w.items())[1:])), "model.safetensors is of another net: "),
@@ -87,6 +88,13 @@ def test_a_damaged_export_is_named(exported, tmp_path, damage, said):
     damage(tmp_path)
     with pytest.raises(ValueError, match=said):
         load(tmp_path)
+
+
+def test_a_run_of_settings_that_nobody_knows_is_named(exported):
+    record, _ = exported
+    strange = dataclasses.replace(record, config=record.config | {"epohcs": 3})
+    with pytest.raises(ValueError, match="config.json: unknown parameter 'epohcs'; "):
+        load_net(strange)
 
 
 def test_onnx_answers_as_the_runs_net(exported):

@@ -152,7 +152,7 @@ def load(folder) -> nn.Module:
         raise damage(weights, f"it can't be read ({error})", "the net's weights", AGAIN) from None
     except ValueError as error:
         raise Damaged(f"{path}: {error}. {AGAIN}") from None
-    require_fit(weights, saved, own)
+    require_fit(weights, saved, own, again=AGAIN)
     if any(saved[name].dtype != own[name].dtype for name in own) or not are_finite(saved.values()):
         raise damage(weights, "weights that are not finite or of another type", "finite float32 numbers", AGAIN)
     net = build_net(settings, len(classes))

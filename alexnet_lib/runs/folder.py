@@ -55,8 +55,14 @@ def data_of(record: Record) -> dict[str, Store]:
     return stores
 
 
-def require_fit(folder: Path, saved: dict[str, Tensor], own: dict[str, Tensor], every: bool = True) -> None:
-    """Make sure that a checkpoint's tensors are a net's; `every`: all of them.
+def require_fit(
+    where: Path,
+    saved: dict[str, Tensor],
+    own: dict[str, Tensor],
+    every: bool = True,
+    again: str = "Move or delete the folder to begin anew",
+) -> None:
+    """Make sure that saved tensors are a net's; `every`: all of them. `where` they are saved, and what to do `again`.
 
     Raises:
         DamagedCheckpoint: names a tensor that differs.
@@ -66,8 +72,8 @@ def require_fit(folder: Path, saved: dict[str, Tensor], own: dict[str, Tensor], 
     if names:
         there, here = (shape.get(names[0], "not there") for shape in shapes)
         raise DamagedCheckpoint(
-            f"the checkpoint in {folder} is of another net: {names[0]} is {there} in it, and {here} in the net that is "
-            "asked for. Move or delete the folder to begin anew"
+            f"what is saved in {where} is of another net: {names[0]} is {there} in it, and {here} in the net that is "
+            f"asked for. {again}"
         )
 
 
