@@ -268,7 +268,7 @@ def test_5_stop_says_what_is_kept_and_a_reopened_tab_finds_its_run(desk):
     desk.do("notebook:interrupt-kernel")
     stopped(desk)
 
-    epochs = 24 if desk.width > 700 else 25  # enough not to be over before it is saved
+    epochs = 16 if desk.width > 700 else 17  # enough not to be over before it is saved
     desk.ask(epochs=epochs)
     desk.run("parameters", "settings")
     desk.run("train-run", wait=False)
