@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_lib.walkthrough import kernel_channels, kernel_environment
+from alexnet_lib.runs.jupyter import kernel_channels, kernel_environment
 from tests.baseline import CHECKED_ENVIRONMENT, chain_of, private_folders
 
 # A figure is compared by the mean of each tile: a rendering that differs in a pixel or in smoothing passes, a

@@ -14,7 +14,6 @@ import os
 import platform
 import signal
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -32,24 +31,18 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from pydantic import ConfigDict, Field
 from tqdm import tqdm
-from traitlets.config import Config
 
-from . import ALLOCATOR, cores
+from . import cores
 from .commands import ends_well
 from .files import Stored, at_work, named_values, read_json, tidy, write_json
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir
-from .runs.processes import ENDS, end, end_with
+from .runs.jupyter import one_kernel
+from .runs.processes import end, end_with
 from .runs.stored import Notebook
 
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
 DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qualitative": ("07_train",)}
-# With pytest's variable a kernel would not record what subprocesses print; MPLBACKEND would hide figures.
-UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
-# otherwise each kernel warns that other users of the machine could listen to it, and one that is ended shows how it was
-QUIET = "--IPKernelApp.log_level=CRITICAL"
-LONGEST_SOCKET = 100  # bytes of a path, to which each channel adds two: macOS takes 103, Linux 107
-SHUTDOWN_SECONDS = 2.0  # for a kernel to end by itself; `in_parallel` gives a process a little longer
 BROKEN = ("failed", "skipped")
 LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
@@ -156,24 +149,6 @@ def data_listing(dataset: str) -> list:
     return sorted([str(f), f.stat().st_size, f.read_bytes().hex() if f.name == "meta.json" else ""] for f in files)
 
 
-def kernel_environment(**changes: str | None) -> dict:
-    """The environment that kernels start in; None removes a variable."""
-    wanted = os.environ | ALLOCATOR | UNWANTED | {ENDS: "1"} | changes
-    return {name: value for name, value in wanted.items() if value is not None}
-
-
-def kernel_channels(folder: str | Path) -> dict:
-    """Options of a KernelManager that keep its channels in files of a folder, one folder a kernel.
-
-    By default Jupyter chooses ports before the kernel takes them. A kernel that starts at the same time may take one
-    first, and then the other kernel dies before its first cell. Ports remain where a system has no such files, or
-    where the path is too long.
-    """
-    files = Path(folder, "kernel")
-    usable = os.name != "nt" and len(os.fsencode(files)) <= LONGEST_SOCKET
-    return {"transport": "ipc", "ip": str(files)} if usable else {}
-
-
 class Watch:
     """Follows a running notebook: remembers its cell, and passes on what a long cell prints.
 
@@ -206,15 +181,13 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     watch = Watch(notebook)
     bar = {"desc": watch.name, "leave": False} if watch.bar else False
-    options = {"coalesce_streams": True, "store_widget_state": False, "extra_arguments": [QUIET]}
+    options = {"coalesce_streams": True, "store_widget_state": False}
     options |= {"on_cell_execute": watch.start, "stdout_file": watch, "progress_bar": bar}
     try:
-        with tempfile.TemporaryDirectory() as sockets, mock.patch.dict(os.environ, kernel_environment(), clear=True):
-            manager = kernel_channels(sockets) | {"shutdown_wait_time": SHUTDOWN_SECONDS}
-            options["config"] = Config(KernelManager=manager)
+        with one_kernel() as kernel:
             # Papermill takes {x} in a path for a parameter
             source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output))
-            papermill.execute_notebook(source, target, parameters, cwd=notebook.parent, **options)
+            papermill.execute_notebook(source, target, parameters, cwd=notebook.parent, **options, **kernel)
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
         lines = f"{name}: {text}".strip().splitlines()
@@ -312,9 +285,8 @@ def in_parallel(steps, jobs: int) -> dict:
 def begin_process(parent: int) -> None:
     """Makes a process of `in_parallel` end with its parent, and shut down its kernel first."""
     end_with(parent)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(130)
-    )  # KeyboardInterrupt would be shown by one that waits for work
+    # KeyboardInterrupt would be shown by one that waits for work
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C comes to all; the parent passes it on
 
 

@@ -22,7 +22,8 @@ from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
-from alexnet_lib.walkthrough import QUIET, declared_parameters, kernel_channels, kernel_environment
+from alexnet_lib.runs.jupyter import QUIET, kernel_channels, kernel_environment
+from alexnet_lib.walkthrough import declared_parameters
 
 sys.path.insert(0, str(REPOSITORY))  # run as a script, it would see its own folder only
 from tests.baseline import CHECKED_ENVIRONMENT, private_folders  # noqa: E402

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from alexnet_lib import walkthrough
 from alexnet_lib.commands import ends_well
 from alexnet_lib.dataset import prepare
 from alexnet_lib.runs import launch
+from alexnet_lib.runs.jupyter import kernel_environment
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.training import train
 from tests.small_runs import NAME, settings
@@ -145,7 +145,7 @@ def test_a_job_outlives_the_kernel_of_a_reader_and_not_that_of_a_walkthrough(pla
     monkeypatch.setattr(launch, "torchrun", torchrun)
     monkeypatch.setattr(launch, "in_notebook", lambda: True)
     if in_walkthrough:
-        for name, value in walkthrough.kernel_environment().items():
+        for name, value in kernel_environment().items():
             monkeypatch.setenv(name, value)
     with pytest.raises(KeyboardInterrupt, match=r"Stopped: there is no checkpoint yet\.\nRun it again"):
         train(settings(devices=2))

@@ -19,7 +19,7 @@ import nbformat
 import pytest
 
 from alexnet_lib.paths import NOTEBOOKS
-from alexnet_lib.walkthrough import kernel_environment
+from alexnet_lib.runs.jupyter import kernel_environment
 from tests.test_book import ARTEFACTS, BROWSER, script
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")

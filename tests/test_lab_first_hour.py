@@ -16,7 +16,7 @@ import pytest
 from nbconvert.exporters import get_exporter
 
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
-from alexnet_lib.walkthrough import kernel_environment
+from alexnet_lib.runs.jupyter import kernel_environment
 from tests.baseline import normal, text_of
 from tests.small_runs import prepare_place
 from tests.test_book import ARTEFACTS, BROWSER, script

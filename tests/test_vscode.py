@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import output_from_msg
 
 from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
-from alexnet_lib.walkthrough import kernel_environment
+from alexnet_lib.runs.jupyter import kernel_environment
 from tests.baseline import problems, text_of
 from tests.test_lab_first_hour import QUICK, asked, without_outputs
 from tests.test_launch import SLOWLY

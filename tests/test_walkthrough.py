@@ -7,10 +7,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
-from alexnet_lib import cores, walkthrough
+from alexnet_lib import ALLOCATOR, cores, walkthrough
 from alexnet_lib.files import Damaged
 from alexnet_lib.paths import NOTEBOOKS, data_dir
+from alexnet_lib.runs import jupyter
 from tests.small_notebooks import write_notebook
 
 NONE = {"parameters": {}, "notebooks": {}}
@@ -299,18 +301,18 @@ def test_the_command_runs_real_notebooks_and_reports(tmp_path, capfd):
 
 def test_kernels_start_with_the_allocator_and_without_pytest(monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    environment = walkthrough.kernel_environment(TZ="UTC")
+    environment = jupyter.kernel_environment(TZ="UTC")
     assert environment["MALLOC_MMAP_MAX_"] == "0" and environment["TZ"] == "UTC"
     assert not {"MPLBACKEND", "PYTEST_CURRENT_TEST"} & environment.keys()
     makefile = (Path(walkthrough.__file__).parents[1] / "Makefile").read_text()
-    for name, value in walkthrough.ALLOCATOR.items():
+    for name, value in ALLOCATOR.items():
         assert f"export {name} := {value}\n" in makefile
 
 
 @pytest.mark.parametrize(("length", "usable"), [(93, True), (94, False)])
 def test_channels_are_files_where_their_path_is_short_enough(length, usable):
     folder = "/" + "x" * (length - 1)
-    options = walkthrough.kernel_channels(folder)
+    options = jupyter.kernel_channels(folder)
     assert options == ({"transport": "ipc", "ip": f"{folder}/kernel"} if usable else {})
 
 
@@ -320,6 +322,22 @@ def test_a_kernel_starts_where_the_folder_for_its_channels_has_a_long_path(tmp_p
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     notebook = write_notebook(tmp_path / "a.ipynb", "print(6 * 7)")
     assert walkthrough.run_notebook(notebook, tmp_path / "out" / "a.ipynb", {}) is None
+
+
+def test_a_kernel_that_is_stopped_as_it_starts_is_gone(tmp_path, monkeypatch):
+    """It is nobody's yet: nbclient ends those that it has a connection to."""
+    started = []
+
+    def stop(client, *_, **__):
+        started.append(client.km.provisioner.process)
+        raise SystemExit(130)
+
+    monkeypatch.setattr(NotebookClient, "start_new_kernel_client", stop)
+    notebook = write_notebook(tmp_path / "a.ipynb", "print(6 * 7)")
+    with pytest.raises(SystemExit):
+        walkthrough.run_notebook(notebook, tmp_path / "out" / "a.ipynb", {})
+    (kernel,) = started
+    assert kernel.poll() is not None
 
 
 def test_braces_and_spaces_in_paths_are_no_parameters(tmp_path):
