@@ -43,6 +43,7 @@ from .runs.stored import Notebook
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
 DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qualitative": ("07_train",)}
+MACHINE = "machine.json"  # beside the notebooks: what they were computed on
 BROKEN = ("failed", "skipped")
 LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
@@ -243,6 +244,7 @@ def walk(
             return False
         state[name] = "not finished"
         write_json(state_file, state)
+        (output / MACHINE).unlink(missing_ok=True)  # it is written last, also where what follows is killed
         say(f"{name}: running, to {executed}")
         began[name] = time.monotonic()
         running[pool.submit(run_notebook, folder / f"{name}.ipynb", executed, todo[name])] = name
@@ -351,15 +353,17 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
         for name in parameters.keys() & {"dataset", "picture"}:
             parameters[name] = from_here(parameters[name])
     steps = partial(walk, folder, todo, output, Path(__file__).parent, chosen.force, dependencies)
-    with ends_well(parser, f"the notebooks that are finished are kept in {output}"), at_work(output):
-        tidy(output)
-        results = in_parallel(steps, jobs) if jobs > 1 else steps()
-    print(f"\n{len(results)} notebooks in {output}")
-    for name, (result, seconds) in results.items():
-        print(f"  {name:24} {result:12} {seconds:7.1f} s")
-    if any(result == "ok" for result, _ in results.values()):
-        write_json(output / "machine.json", machine())
-        print(ledger_in_short())
+    with ends_well(parser, f"the notebooks that are finished are kept in {output}"):
+        with at_work(output):
+            tidy(output)
+            results = in_parallel(steps, jobs) if jobs > 1 else steps()
+            if not (output / MACHINE).is_file():
+                write_json(output / MACHINE, machine())
+        print(f"\n{len(results)} notebooks in {output}")
+        for name, (result, seconds) in results.items():
+            print(f"  {name:24} {result:12} {seconds:7.1f} s")
+        if any(result == "ok" for result, _ in results.values()):
+            print(ledger_in_short())
     return int(any(result in BROKEN for result, _ in results.values()))
 
 

@@ -324,6 +324,23 @@ def test_a_kernel_starts_where_the_folder_for_its_channels_has_a_long_path(tmp_p
     assert walkthrough.run_notebook(notebook, tmp_path / "out" / "a.ipynb", {}) is None
 
 
+def test_who_is_stopped_before_the_machine_is_named_finds_it_named_the_next_time(tmp_path, ran, monkeypatch):
+    """Nothing is left to run then; and a machine that was named before isn't taken for the one that ran since."""
+    notebook, named = tmp_path / "notebooks" / "a.ipynb", tmp_path / "out" / "machine.json"
+    (tmp_path / "own.toml").write_text("")
+    arguments = [["--profile", str(tmp_path / "own.toml"), "--output", str(tmp_path / "out")], notebook.parent, {}]
+    for code, cores_of in (("1", 7), ("2", 8)):
+        write_notebook(notebook, code)
+        monkeypatch.setattr(walkthrough, "machine", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(SystemExit):
+            walkthrough.main(*arguments)
+        assert not named.exists()
+        monkeypatch.setattr(walkthrough, "machine", lambda cores_of=cores_of: {"cores": cores_of})
+        assert walkthrough.main(*arguments) == 0
+        assert json.loads(named.read_text()) == {"cores": cores_of}
+    assert names(ran) == ["a", "a"]
+
+
 def test_a_kernel_that_is_stopped_as_it_starts_is_gone(tmp_path, monkeypatch):
     """It is nobody's yet: nbclient ends those that it has a connection to."""
     started = []
