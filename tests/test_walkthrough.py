@@ -3,11 +3,11 @@
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from alexnet_lib import ALLOCATOR, cores, walkthrough
 from alexnet_lib.files import Damaged
@@ -342,14 +342,14 @@ def test_who_is_stopped_before_the_machine_is_named_finds_it_named_the_next_time
 
 
 def test_a_kernel_that_is_stopped_as_it_starts_is_gone(tmp_path, monkeypatch):
-    """It is nobody's yet: nbclient ends those that it has a connection to."""
-    started = []
+    """It is nobody's yet: nbclient ends those that it has a connection to, and knows of none within `Popen`."""
+    started, popen = [], subprocess.Popen
 
-    def stop(client, *_, **__):
-        started.append(client.km.provisioner.process)
+    def stop(*arguments, **options):
+        started.append(popen(*arguments, **options))
         raise SystemExit(130)
 
-    monkeypatch.setattr(NotebookClient, "start_new_kernel_client", stop)
+    monkeypatch.setattr("jupyter_client.launcher.Popen", stop)
     notebook = write_notebook(tmp_path / "a.ipynb", "print(6 * 7)")
     with pytest.raises(SystemExit):
         walkthrough.run_notebook(notebook, tmp_path / "out" / "a.ipynb", {})

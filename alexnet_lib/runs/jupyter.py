@@ -3,15 +3,15 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
-from jupyter_client import AsyncKernelManager
+import psutil
 from traitlets.config import Config
 
 from .. import ALLOCATOR
-from .processes import ENDS, end
+from .processes import ENDS
 
 # With pytest's variable a kernel would not record what subprocesses print; MPLBACKEND would hide figures.
 UNWANTED = {"PYTEST_CURRENT_TEST": None, "MPLBACKEND": None}
@@ -46,18 +46,24 @@ def one_kernel() -> Iterator[dict]:
     Papermill leaves a kernel alone that was starting when it was stopped. It would show a traceback, as it would not
     find the folder of its channels, which is removed here.
     """
-    begun = []
-
-    class Kernel(AsyncKernelManager):
-        """One that is noted before it starts."""
-
-        def __init__(self, **options):
-            super().__init__(**options)
-            begun.append(self)
-
+    before = _kernels()
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, kernel_environment(), clear=True):
         manager = kernel_channels(folder) | {"shutdown_wait_time": SHUTDOWN_SECONDS}
         try:
-            yield {"kernel_manager_class": Kernel, "config": Config(KernelManager=manager), "extra_arguments": [QUIET]}
+            yield {"config": Config(KernelManager=manager), "extra_arguments": [QUIET]}
         finally:
-            end([kernel.provisioner.process for kernel in begun if kernel.has_kernel])
+            left = [kernel for kernel in _kernels() if kernel not in before]
+            for kernel in left:
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    kernel.kill()
+            psutil.wait_procs(left, SHUTDOWN_SECONDS)
+
+
+def _kernels() -> list[psutil.Process]:
+    """Those that this process has started, of which Papermill may not know yet."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("ipykernel_launcher" in word for word in child.cmdline()):
+                found.append(child)
+    return found
