@@ -131,7 +131,7 @@ def _train_here(run, stores: dict[str, Store], job: Job, on_epoch) -> bool:
 
 
 def load_net(record: Record) -> nn.Module:
-    """The trained net of a finished run, on the CPU, in evaluation mode; a run that is none is Damaged."""
+    """The trained net of a finished run, on the CPU, in evaluation mode; Damaged where its files are no run's."""
     kind = kind_of(record.config)
     changes = {"device": "cpu"} | ({"speed": "repeatable"} if kind is TrainSettings else {})
     try:

@@ -133,14 +133,17 @@ class Desk:
             said += ["".join(kind) for kind in kinds if isinstance(kind, str | list)]
         return "\n".join(said)
 
-    def wait_for_text(self, cell: str, text: str) -> None:
-        """Until a cell has put a text out, whether or not it is in sight."""
-        put_out = f"{NOTEBOOK}.content.model.toJSON().cells[i].outputs"
-        given = [self.index(cell), text]
-        self.page.wait_for_function(f"([i, text]) => JSON.stringify({put_out}).includes(text)", arg=given)
-
     def show(self, cell: str) -> None:
         self.page.evaluate(f"i => {NOTEBOOK}.content.scrollToItem(i, 'start')", self.index(cell))
+
+    def see(self, cell: str, text: str) -> None:
+        """Until the page holds a text that a cell puts out; a busy page may scroll away from it meanwhile."""
+        for _ in range(STARTED_MS // 200):
+            self.show(cell)
+            if self.page.locator(f".jp-OutputArea :text('{text}')").count():
+                return
+            self.page.wait_for_timeout(200)
+        raise AssertionError(f"{text!r} is not shown: {self.text(cell)}")
 
     def picture(self, name: str) -> None:
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
@@ -260,11 +263,11 @@ def test_5_stop_says_what_is_kept_and_a_reopened_tab_finds_its_run(desk):
     kept, how = error["traceback"]
     assert kept.startswith("Stopped: the last whole checkpoint is of") and str(folder) in kept
     assert how == "Run it again, with the same settings, to go on."
-    desk.show("train-run")
+    desk.see("train-run", how)
     desk.picture("point5-stop")
 
     desk.run("train-run", wait=False)
-    desk.wait_for_text("train-run", "This run goes on from")
+    desk.see("train-run", "This run goes on from")
     desk.do("notebook:interrupt-kernel")
     stopped(desk)
 
@@ -282,7 +285,7 @@ def test_5_stop_says_what_is_kept_and_a_reopened_tab_finds_its_run(desk):
 
 
 def stopped(desk: Desk) -> dict:
-    """The error that a stopped run leaves, once it is there, in the notebook whether or not it is in sight."""
+    """The error that a stopped run leaves in its notebook, once it is there."""
     found = f"i => {NOTEBOOK}.content.model.toJSON().cells[i].outputs.filter(o => o.output_type === 'error')"
     index = desk.index("train-run")
     desk.page.wait_for_function(f"i => ({found})(i).length === 1", arg=index)

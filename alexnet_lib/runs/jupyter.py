@@ -43,8 +43,8 @@ def kernel_channels(folder: str | Path) -> dict:
 def one_kernel() -> Iterator[dict]:
     """Options of `papermill.execute_notebook` for a kernel that ends with the block, however that is left.
 
-    Papermill leaves a kernel alone that was starting when it was stopped. It would show a traceback, as it would not
-    find the folder of its channels, which is removed here.
+    When Papermill is stopped while a kernel starts, it leaves that kernel alone. The kernel would then look in vain for
+    the folder of its channels, which is removed here, and show a traceback.
     """
     before = _kernels()
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, kernel_environment(), clear=True):
