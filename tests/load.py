@@ -4,6 +4,7 @@ notebooks    eight of the walkthrough at a time, on whatever cores there are, al
 one seed     four of the notebook that trains, at once and with one seed: one trains, the others follow it
 pictures     1,000 classes of 130 pictures are prepared by a process that never has more than a gigabyte
 members      an archive of a million empty members is listed within a gigabyte, too
+opening      a store of as many pictures as ImageNet has opens within a second, raw or JPEG
 steps        as many steps as a run of the whole net takes in an hour, of a tiny one: memory does not grow
 
     python -m tests.load [PART ...] [--small] [--keep]      keep writes results/reference/load/
@@ -123,6 +124,51 @@ def members(folder: Path, small: bool) -> dict:
     return row | {"limit": "1 GiB"}
 
 
+def opening(folder: Path, small: bool) -> dict:
+    """All of them are one small picture; opened a second time, as the first loads modules and fills the cache."""
+    from PIL import Image
+
+    from alexnet_lib.dataset import open_store, prepare
+
+    count, seconds = 1000 if small else 1_281_167, {}
+    (folder / "pictures" / "class").mkdir(parents=True)
+    Image.new("RGB", (20, 20), "teal").save(folder / "pictures" / "class" / "0.png")
+    for form in ("raw", "jpeg"):
+        grow(prepare(folder / "pictures", folder / form, 16, 1, False, form=form).folder, count)
+        for _ in range(2):
+            began = time.perf_counter()
+            store = open_store(folder / form)
+            seconds[form] = time.perf_counter() - began
+        require(
+            len(store) == count and (store.images[count - 1] == store.images[0]).all(), f"{form}: not all are there"
+        )
+        require(small or seconds[form] < 1, f"{form}: opened in {seconds[form]:.2f} s")
+    what = ", ".join(f"{form} in {each:.2f} s" for form, each in seconds.items())
+    return {"what": f"stores of {count:,} pictures opened, {what}", "limit": "1 s"}
+
+
+def grow(store: Path, count: int) -> None:
+    """Have the one picture of a store there so many times."""
+    from alexnet_lib.data.store_files import samples
+    from alexnet_lib.files import read_json, sha256, write_json
+
+    images = next(path for path in store.iterdir() if path.name in ("images.npy", "images.jpegs"))
+    before = images.stat().st_size
+    np.save(store / "labels.npy", np.zeros(count, np.int64))
+    if images.suffix == ".npy":
+        np.save(images, np.repeat(np.load(images), count, 0))
+    else:
+        images.write_bytes(images.read_bytes() * count)
+    each = (images.stat().st_size - before) // (count - 1)
+    places = images.stat().st_size + np.arange(-count, 1) * each
+    if images.suffix == ".jpegs":
+        np.save(store / "offsets.npy", places)
+    meta = read_json(store / "meta.json")
+    digests = {name: sha256((store / name).read_bytes()) for name in meta["digests"].keys() - {images.name}}
+    digests |= {images.name: sha256(*samples(images, places))}
+    write_json(store / "meta.json", meta | {"images": count, "files": count, "digests": digests})
+
+
 def steps(folder: Path, small: bool) -> dict:
     """Training, validation, records and checkpoints, twelve steps an epoch."""
     from alexnet_lib import training
@@ -159,7 +205,14 @@ def resident() -> int:
     return 1024 * int(re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
-PARTS = {"notebooks": notebooks, "one seed": one_seed, "pictures": pictures, "members": members, "steps": steps}
+PARTS = {
+    "notebooks": notebooks,
+    "one seed": one_seed,
+    "pictures": pictures,
+    "members": members,
+    "opening": opening,
+    "steps": steps,
+}
 
 
 def main(arguments=None) -> None:
