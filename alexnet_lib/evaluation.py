@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import keep_memory
-from .augmentation import VIEWS, Views, centre_crops, every_view, is_tensor, ten_views, views_of
+from .augmentation import VIEWS, Views, centre_crops, every_view, is_tensor, views_of
 from .data.reading import whole_pictures
 from .data.store_files import RAW
 from .distortions import many_views
@@ -239,7 +239,7 @@ def crops_of(images, crop: int, views: int):
     """The views of images, (N, views, crop, crop, 3) uint8; `predict` says which numbers of views there are."""
     if views == 144:
         return np.stack([many_views(image, crop) for image in np.asarray(images)])
-    return ten_views(images, crop) if views == 10 else views_of(images, crop, VIEWS[views])
+    return views_of(images, crop, VIEWS[views])
 
 
 def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALONE) -> dict[str, float]:
@@ -268,6 +268,6 @@ def evaluate_views(
         loss = -probabilities.gather(1, labels[:, None]).double().clamp(min=1e-30).log().sum()
         wrong = [(1 - rank_credit(probabilities, labels, k)).double().sum() for k in (1, 5)]
         sums = job.sum(torch.stack([loss, *wrong])).tolist()  # on the CPU: float64, which not every device has
-        named = zip(("loss", "top1", "top5"), sums, strict=True)
-        found[count] = {name: total / len(store) for name, total in named}
+        loss, top1, top5 = (total / len(store) for total in sums)
+        found[count] = {"loss": loss, "top1": top1, "top5": top5}
     return found

@@ -129,7 +129,7 @@ def _within_maps(x, size: int, alpha: float, beta: float, k: float):
 
 def _formula(x: Tensor, window_sum, k: float, scale: float, beta: float) -> Tensor:
     """The response by operations that torch can differentiate, trace and map."""
-    wide = x.float() if x.dtype.itemsize < 4 else x
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # bfloat16's own squares would have eight bits
     return (wide * _power(k + scale * window_sum(wide * wide), beta)).to(x.dtype)
 
 

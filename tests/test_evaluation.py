@@ -1,13 +1,17 @@
 """§2 and §6: error rates by hand, ties as in 2012, one view and ten."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from alexnet_lib import top_k_error
-from alexnet_lib.evaluation import answers, evaluate, mean_of, predict, to_input, top_k_credit
+from alexnet_lib import evaluation, top_k_error
+from alexnet_lib.augmentation import Views
+from alexnet_lib.distortions import many_views
+from alexnet_lib.evaluation import answers, evaluate, input_at_once, mean_of, onto, predict, to_input, top_k_credit
 
 
 def test_top_1_and_top_5_by_hand():
@@ -207,3 +211,72 @@ def test_in_bfloat16_it_answers_a_little_differently():
     one, other = (answers(net, images, torch.zeros(3, 3, 3), (1,), bf16=bf16)[1] for bf16 in (False, True))
     assert other.dtype == torch.float32 and not torch.equal(one, other)
     torch.testing.assert_close(one, other, rtol=0.1, atol=0.02)
+
+
+def test_a_cpu_finishes_sixteen_images_at_a_time_while_they_are_in_its_cache():
+    """Here what finishes them writes down which they are."""
+    parts = []
+
+    def finish(pixels, part):
+        parts.append((part.start, part.stop, len(pixels)))
+        pixels += torch.arange(part.start, part.start + len(pixels))[:, None, None, None]
+
+    x = to_input(np.full((37, 2, 2, 3), 9, np.uint8), torch.full((3, 2, 2), 4.0), finish=finish)
+    assert parts == [(0, 16, 16), (16, 32, 16), (32, 48, 5)]
+    assert torch.equal(x, (5.0 + torch.arange(37))[:, None, None, None].expand(37, 3, 2, 2))
+
+
+def test_without_a_number_of_its_own_a_batch_has_128_views():
+    batches = []
+
+    class Counts(Brightest):
+        def forward(self, x):
+            batches.append(len(x))
+            return super().forward(x)
+
+    images, mean = np.zeros((140, 3, 3, 3), np.uint8), torch.zeros(3, 3, 3)
+    for ask in (lambda: predict(Counts(), images, mean), lambda: answers(Counts(), images, mean, (10,))):
+        ask()
+    assert batches == [128, 12] + [120] * 11 + [80]
+
+
+def test_the_144_views_of_an_image_are_averaged_too():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    found = predict(Brightest(), pixels, torch.zeros(3, 24, 24), 144)
+    with torch.no_grad():
+        each = [Brightest()(to_input(many_views(image, 24), torch.zeros(3, 24, 24))).softmax(1) for image in pixels]
+    torch.testing.assert_close(found, torch.stack([views.mean(0) for views in each]))
+
+
+def test_the_memory_of_one_batch_is_kept_for_the_next(monkeypatch):
+    """What `keep_memory` does is in test_launch.py."""
+    kept = []
+    monkeypatch.setattr(evaluation, "keep_memory", lambda: kept.append(True))
+    predict(Brightest(), np.zeros((1, 3, 3, 3), np.uint8), torch.zeros(3, 3, 3))
+    assert kept == [True]
+
+
+def test_a_copy_to_a_gpu_is_made_from_pinned_memory_and_another_is_not(monkeypatch):
+    """Only what lies there can be copied while the program goes on."""
+    told = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: told.append("pinned") or x)
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, device, non_blocking: told.append((device, non_blocking)) or x)
+    for device in ("cpu", "cuda:1", torch.device("cuda")):
+        onto(torch.zeros(1), device)
+    onto(torch.zeros(1, device="meta"), "cuda")
+    assert told == [("cpu", True), "pinned", ("cuda:1", True), "pinned", (torch.device("cuda"), True), ("cuda", True)]
+
+
+@pytest.mark.parametrize("shifts", [None, torch.arange(6.0).reshape(2, 3)])
+def test_the_one_pass_of_a_gpu_is_given_places_mean_and_colours(monkeypatch, shifts):
+    """Its kernel, which stands in test_fast.py, needs Triton."""
+    given = []
+    kernels = SimpleNamespace(cut=lambda *arguments: given.extend(arguments))
+    monkeypatch.setitem(sys.modules, "alexnet_lib.runs.kernels", kernels)
+    images, mean = torch.zeros(3, 9, 9, 3, dtype=torch.uint8), torch.ones(3, 4, 4)
+    views = Views(np.array([1, 2]), np.array([3, 4]), np.array([False, True]))
+    input_at_once(images, [2, 0], views, mean, shifts, **({} if shifts is None else {"noise": 5.0, "divisor": 6.0}))
+    assert given[0] is images and given[2] is mean
+    assert given[1].tolist() == [[2, 0], [1, 2], [3, 4], [0, 1]]
+    assert torch.equal(given[3], torch.zeros(2, 3) if shifts is None else shifts)
+    assert given[4:] == ([1.0, 1.0] if shifts is None else [5.0, 6.0])

@@ -1,10 +1,13 @@
 """§3.3 against the formula, written out in float64, and against torch's own operator."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from alexnet_lib import LocalResponseNorm, normalization
 from alexnet_lib.normalization import K_OF_CONVENTION, SpatialResponseNorm
@@ -30,7 +33,7 @@ def by_formula(x, convention, n, k, alpha, beta, columns=1):
     columns=st.integers(1, 3),
     width=st.integers(1, 7),
     alpha=st.floats(0, 2),
-    beta=st.sampled_from([0.5, 0.75, 1.0]),
+    beta=st.sampled_from([0.5, 0.75, 1.0, 1.75]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
@@ -235,3 +238,62 @@ def test_same_map_norm_has_the_gradient_of_its_formula():
 def test_impossible_same_map_norms_are_refused(changes):
     with pytest.raises(ValueError, match="accepted are odd|k above 0 and alpha not below 0"):
         SpatialResponseNorm(**{"size": 5, "alpha": 1e-3} | changes)
+
+
+class Asked(TorchDispatchMode):
+    """Counts what is asked of torch: operations by name, such as "mm" for the product of two matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.counts[operation.overloadpacket.__name__] += 1
+        return operation(*args, **(kwargs or {}))
+
+
+def asked(x, norm=None, gradient=False):
+    """What one pass over x asks of torch, or its gradient."""
+    norm = norm or LocalResponseNorm("code2012")
+    x = x.requires_grad_(gradient)
+    with torch.set_grad_enabled(gradient), Asked() as forward:
+        y = norm(x)
+    if not gradient:
+        return forward.counts
+    with Asked() as backward:
+        torch.autograd.grad(y, x, torch.ones_like(y))
+    return backward.counts
+
+
+@pytest.fixture
+def threads():
+    """Sets their number for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize(
+    ("images", "units", "count", "pieces"),
+    [(45, 729, 1, 3), (45, 729, 2, 2), (44, 729, 2, 1), (16, 4096, 1, 4), (2, 32768, 1, 2), (3, 9000, 1, 3)],
+)
+def test_a_cpu_is_given_as_many_images_at_a_time_as_stay_in_its_cache(images, units, count, pieces, gradient, threads):
+    """4 MiB for each thread. An image has 64 maps, of 4 bytes a unit; the sums of a piece are one product."""
+    threads(count)
+    assert asked(torch.ones(images, 64, units, 1), gradient=gradient)["mm"] == pieces
+    assert asked(torch.ones(images, 64, units, 1, dtype=torch.bfloat16), gradient=gradient)["mm"] == 1
+
+
+@pytest.mark.parametrize(("maps", "products"), [(64, 1), (65, 3), (96, 3), (97, 4)])
+def test_of_many_maps_each_32_are_summed_by_a_product(maps, products):
+    assert asked(torch.ones(1, maps, 2, 2))["mm"] == products
+
+
+def test_three_quarters_are_taken_by_roots_and_other_powers_by_pow():
+    """Which is many times slower. benchmarks/lrn.py has the times."""
+    x = torch.ones(1, 4, 2, 2)
+    for gradient in (False, True):
+        assert asked(x, gradient=gradient).keys() >= {"rsqrt", "sqrt"}
+        assert "pow" not in asked(x, gradient=gradient)
+        assert asked(x, LocalResponseNorm(beta=0.5), gradient)["pow"] == 1
