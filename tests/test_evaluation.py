@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alexnet_lib import evaluation, top_k_error
-from alexnet_lib.augmentation import Views
+from alexnet_lib.augmentation import Views, cut_views
 from alexnet_lib.distortions import many_views
 from alexnet_lib.evaluation import answers, evaluate, input_at_once, mean_of, onto, predict, to_input, top_k_credit
 
@@ -280,3 +280,23 @@ def test_the_one_pass_of_a_gpu_is_given_places_mean_and_colours(monkeypatch, shi
     assert given[1].tolist() == [[2, 0], [1, 2], [3, 4], [0, 1]]
     assert torch.equal(given[3], torch.zeros(2, 3) if shifts is None else shifts)
     assert given[4:] == ([1.0, 1.0] if shifts is None else [5.0, 6.0])
+
+
+@pytest.mark.parametrize("views", [1, 9, 10])
+def test_whole_pictures_that_lie_on_a_gpu_are_cut_there_in_one_pass(monkeypatch, views):
+    """With a kernel that does the same on the CPU, and pictures that are not square."""
+    given = []
+
+    def cut(images, places, mean, shifts, noise, divisor):
+        given.append(places.shape[1])
+        row, top, left, mirrored = places.numpy()
+        crops = cut_views(images.numpy(), Views(top, left, mirrored == 1), mean.shape[1], row)
+        return to_input(crops, mean) / divisor
+
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 14, 3), np.uint8))
+    arguments = Brightest(), images, torch.full((3, 4, 4), 90.0), views, 128, "logits", 16.0
+    expected = predict(*arguments)
+    monkeypatch.setattr(evaluation, "cuts_at_once", lambda device: True)
+    monkeypatch.setitem(sys.modules, "alexnet_lib.runs.kernels", SimpleNamespace(cut=cut))
+    torch.testing.assert_close(predict(*arguments), expected)
+    assert given == [3 * views]

@@ -297,3 +297,17 @@ def test_three_quarters_are_taken_by_roots_and_other_powers_by_pow():
         assert asked(x, gradient=gradient).keys() >= {"rsqrt", "sqrt"}
         assert "pow" not in asked(x, gradient=gradient)
         assert asked(x, LocalResponseNorm(beta=0.5), gradient)["pow"] == 1
+
+
+@pytest.mark.parametrize(("dtype", "products"), [(torch.float32, 0), (torch.bfloat16, 1), (torch.float64, 0)])
+def test_what_is_compiled_sums_by_shifted_copies_and_bfloat16_by_a_product(dtype, products, monkeypatch):
+    """Once forward, where there is a gradient to come, and once back."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    functions = normalization._compiled_functions.__wrapped__("cpu", dtype)
+    monkeypatch.setattr(normalization, "_compiled_functions", lambda *_: functions)
+    x = torch.ones(1, 80, 2, 2, dtype=dtype).requires_grad_()
+    with Asked() as forward:
+        y = LocalResponseNorm("code2012", compiled=True)(x)
+    with Asked() as backward:
+        torch.autograd.grad(y, x, torch.ones_like(y))
+    assert (forward.counts["mm"], backward.counts["mm"]) == (products, products)
