@@ -12,6 +12,8 @@ from alexnet_lib import evaluation, top_k_error
 from alexnet_lib.augmentation import Views, cut_views
 from alexnet_lib.distortions import many_views
 from alexnet_lib.evaluation import answers, evaluate, input_at_once, mean_of, onto, predict, to_input, top_k_credit
+from alexnet_lib.runs import stopping
+from alexnet_lib.runs.job import Job
 
 
 def test_top_1_and_top_5_by_hand():
@@ -300,3 +302,29 @@ def test_whole_pictures_that_lie_on_a_gpu_are_cut_there_in_one_pass(monkeypatch,
     monkeypatch.setitem(sys.modules, "alexnet_lib.runs.kernels", SimpleNamespace(cut=cut))
     torch.testing.assert_close(predict(*arguments), expected)
     assert given == [3 * views]
+
+
+@pytest.mark.parametrize(("replica", "images"), [(0, 128), (1, 129)])
+def test_processes_that_share_a_store_look_equally_often_whether_to_stop(replica, images):
+    """Who has an image more has a batch more, before which it must not wait for the others."""
+
+    class Counts(Job):
+        looks = 0
+
+        def as_leader_says(self, value):
+            Counts.looks += 1
+            return value
+
+        def sum(self, values):
+            return values
+
+    job, store = Counts(replicas=2, replica=replica), Few(np.arange(257) % 2)
+    assert len(range(257)[job.share(257)]) == images
+    evaluate(Brightest(), store, torch.zeros(3, 3, 3), job=job)
+    assert Counts.looks == 1
+
+
+def test_a_signal_ends_an_evaluation_before_its_next_batch(monkeypatch):
+    monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
+    with pytest.raises(stopping.Stopped, match="stopped by SIGTERM"):
+        evaluate(Brightest(), Few([0]), torch.zeros(3, 3, 3))
