@@ -5,6 +5,7 @@ PROFILE ?= embedded
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
+INSTALLER ?= $(RUN) -m pip install -qq
 
 # glibc: large pages, and no return of large blocks to the system. Page faults on fresh tensors otherwise cost
 # memory-bound layers several times over. Read before the first allocation, so it must stand here.
@@ -15,7 +16,7 @@ export MALLOC_TOP_PAD_ := 268435456
 
 # Idle OpenMP threads that spin cost several times the run time where tests share the cores.
 test baseline: export OMP_NUM_THREADS := 1
-PYTEST := $(RUN) -m pytest -q -n auto --maxprocesses 4
+PYTEST := $(RUN) -m pytest -q -rs -n auto --maxprocesses 4
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300
 
 .PHONY: walkthrough test lab book bench gpu-check evidence baseline kill-matrix fuzz clean
@@ -27,10 +28,9 @@ walkthrough: $(INSTALLED)
 test: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(PYTEST) --dist loadfile --no-loadscope-reorder --ignore-glob 'tests/test_lab*' tests
 	rm -rf build/checked
 	ALEXNET_CHECKED=build/checked $(NBVAL) notebooks
-	ALEXNET_CHECKED=build/checked $(RUN) -m pytest -q -rs -n 2 --dist loadgroup tests/test_lab*.py
+	ALEXNET_CHECKED=build/checked $(PYTEST) --dist loadfile --no-loadscope-reorder tests
 
 # On copies, in lab/. LAB="--port 9999" goes to JupyterLab.
 lab: $(INSTALLED)
@@ -75,6 +75,6 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py
 	rm -f $@
 	@echo "Installing into $(VENV): some minutes and gigabytes, once."
 	"$(PYTHON)" -m venv $(VENV)
-	$(RUN) -m pip install -qq --require-hashes -r requirements.lock
+	$(INSTALLER) --require-hashes -r requirements.lock
 	$(RUN) -m pip install -qq --no-deps --no-build-isolation -e .
 	touch $@

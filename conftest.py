@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_lib import cores
 from alexnet_lib.runs.jupyter import kernel_channels, kernel_environment
 from tests.baseline import CHECKED_ENVIRONMENT, chain_of, private_folders
 
@@ -35,6 +36,12 @@ def pytest_configure(config):
             config.add_cleanup(folder.cleanup)
             config.stash[FOLDER] = folder.name
         change_nbval(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """For `-n auto`: one more than there are cores, since many tests wait, for a browser or for other processes."""
+    return cores() + 1
 
 
 @pytest.hookimpl(optionalhook=True)

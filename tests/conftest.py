@@ -4,11 +4,12 @@ import pytest
 
 from tests.small_runs import prepare_place
 
-LONGEST = ("test_profiles.py", "test_book.py")  # begun first, so that no process waits for the last one at the end
+# begun first, so that no process waits for the last one at the end
+LONGEST = ("test_lab_first_hour.py", "test_profiles.py", "test_lab.py", "test_book.py")
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture

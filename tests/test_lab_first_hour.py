@@ -150,10 +150,7 @@ class Desk:
         self.page.screenshot(path=ARTEFACTS / f"lab-{name}-{self.width}.png")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(width, marks=pytest.mark.xdist_group(f"{width} pixels")) for width in (1280, 390)],
-)
+@pytest.fixture(scope="module", params=[1280, 390])
 def desk(address, browser, home, request):  # noqa: F811
     desk = Desk(browser, address, home, request.param)
     yield desk
