@@ -30,6 +30,7 @@ CODE = {name: (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8") for name
 WITH_CONTROLS = [next(n for n in NAMES if re.search(rf"\b{control}\(", CODE[n])) for control in CONTROLS]
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 STARTED_MS, LONGEST_MS = 120_000, 900_000
+LOOK_MS = 200  # between two looks; a look at every frame takes the time from the page
 KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 CELLS = """() =>
   [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code').map(c => {
@@ -111,7 +112,7 @@ def test_a_notebook_runs_in_jupyterlab(address, browser, name):
     page.on("request", lambda request: away.append(request.url) if outside(request.url, address) else None)
     page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=STARTED_MS)
-    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=STARTED_MS)
+    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=STARTED_MS, polling=LOOK_MS)
     page.set_default_timeout(LONGEST_MS)
     finished = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     cells = page.evaluate(CELLS)
@@ -134,12 +135,13 @@ def test_the_start_page_is_set_and_leads_to_the_notebooks(address, browser):
     page.goto(f"{address}/lab/tree/START_HERE.md?reset", wait_until="domcontentloaded")
     page.wait_for_selector(".jp-RenderedMarkdown h1:has-text('Start here')", timeout=STARTED_MS)
     pictures = "[...document.querySelectorAll('.jp-RenderedMarkdown img')]"
-    page.wait_for_function(f"() => {pictures}.length > 2 && {pictures}.every(image => image.naturalWidth > 0)")
+    seen = f"() => {pictures}.length > 2 && {pictures}.every(image => image.naturalWidth > 0)"
+    page.wait_for_function(seen, polling=LOOK_MS)
     page.screenshot(path=ARTEFACTS / "lab-start.png")
     page.locator(".jp-RenderedMarkdown a", has_text="07").first.click()
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=STARTED_MS)
     assert page.url.endswith("07_train.ipynb")
-    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=STARTED_MS)
+    page.wait_for_function(f"() => {KERNEL} === 'idle'", timeout=STARTED_MS, polling=LOOK_MS)
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.close()
 
@@ -185,6 +187,6 @@ def move_a_slider(page, index: int) -> None:
     handle.focus()
     handle.press("ArrowRight")
     moved = f"before => document.querySelector(\"[data-windowed-list-index='{index}'] img\")?.src !== before"
-    page.wait_for_function(moved, arg=before)
+    page.wait_for_function(moved, arg=before, polling=LOOK_MS)
     saved = page.evaluate(SAVED, index)
     assert any(kind.startswith("image/") for output in saved for kind in output.get("data", {}))

@@ -20,7 +20,7 @@ from alexnet_lib.runs.jupyter import kernel_environment
 from tests.baseline import normal, text_of
 from tests.small_runs import prepare_place
 from tests.test_book import ARTEFACTS, BROWSER, script
-from tests.test_lab import KERNEL, STARTED_MS, browser, jupyter_folders, served  # noqa: F401
+from tests.test_lab import KERNEL, LOOK_MS, STARTED_MS, browser, jupyter_folders, served  # noqa: F401
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
 KEPT = ("parameters", "settings", "train-run", "errors", "effective-table", "reference")
@@ -85,7 +85,7 @@ class Desk:
         self.name = name
         self.page.goto(f"{self.address}/lab/tree/lab/{name}.ipynb?reset", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-        self.page.wait_for_function(f"() => ['idle', 'busy'].includes({KERNEL})")
+        self.page.wait_for_function(f"() => ['idle', 'busy'].includes({KERNEL})", polling=LOOK_MS)
         self.make_room()
 
     def make_room(self) -> None:
@@ -138,11 +138,11 @@ class Desk:
 
     def see(self, cell: str, text: str) -> None:
         """Until the page holds a text that a cell puts out; a busy page may scroll away from it meanwhile."""
-        for _ in range(STARTED_MS // 200):
+        for _ in range(STARTED_MS // LOOK_MS):
             self.show(cell)
             if self.page.locator(f".jp-OutputArea :text('{text}')").count():
                 return
-            self.page.wait_for_timeout(200)
+            self.page.wait_for_timeout(LOOK_MS)
         raise AssertionError(f"{text!r} is not shown: {self.text(cell)}")
 
     def picture(self, name: str) -> None:
@@ -201,7 +201,7 @@ def test_3_saving_keeps_the_figures_and_changes_nothing_else(desk):
     committed = (NOTEBOOKS / "04_pooling.ipynb").read_text(encoding="utf-8")
     shutil.copy(desk.home / "notebooks" / "04_pooling.ipynb", desk.home / "lab")
     desk.open("04_pooling")
-    desk.page.wait_for_function(f"() => {KERNEL} === 'idle'")
+    desk.page.wait_for_function(f"() => {KERNEL} === 'idle'", polling=LOOK_MS)
     desk.save()
     assert text_of(nbformat.read(desk.file(), 4)) == committed
     lab = script("lab")
@@ -253,7 +253,7 @@ def test_5_stop_says_what_is_kept_and_a_reopened_tab_finds_its_run(desk):
     desk.run("train-run", wait=False)
     folder = wait_for(desk, epochs, 2)
     desk.show("train-run")
-    desk.page.wait_for_function(f"() => {WIDEST} > 100")
+    desk.page.wait_for_function(f"() => {WIDEST} > 100", polling=LOOK_MS)
     desk.picture("point5-bar")
     desk.page.locator("[data-jp-item-name='interrupt'] jp-button:visible").click()
     error = stopped(desk)
@@ -285,7 +285,7 @@ def stopped(desk: Desk) -> dict:
     """The error that a stopped run leaves in its notebook, once it is there."""
     found = f"i => {NOTEBOOK}.content.model.toJSON().cells[i].outputs.filter(o => o.output_type === 'error')"
     index = desk.index("train-run")
-    desk.page.wait_for_function(f"i => ({found})(i).length === 1", arg=index)
+    desk.page.wait_for_function(f"i => ({found})(i).length === 1", arg=index, polling=LOOK_MS)
     (error,) = desk.page.evaluate(found, index)
     return error
 

@@ -240,6 +240,24 @@ def test_impossible_same_map_norms_are_refused(changes):
         SpatialResponseNorm(**{"size": 5, "alpha": 1e-3} | changes)
 
 
+@pytest.mark.parametrize(
+    ("convention", "n", "reach"), [("paper", 4, (2, 2)), ("code2012", 4, (2, 1)), ("caffe", 5, (2, 2))]
+)
+def test_what_a_kernel_is_told_is_what_the_formula_takes(convention, n, reach):
+    """The window around a map in the middle, and the factor on its energy, read from an output."""
+    norm = LocalResponseNorm(convention, n=n, alpha=0.8, beta=1.0)
+    *found, k, scale = normalization.reach_and_scale(norm)
+    assert tuple(found) == reach and k == K_OF_CONVENTION[convention]
+    y = norm(torch.ones(1, 11, 1, 1, dtype=torch.float64))[0, 5]
+    assert 1 / y.item() == pytest.approx(k + scale * (1 + sum(reach)), rel=1e-12)
+
+
+def test_a_printed_net_names_its_columns_where_it_has_some():
+    assert repr(LocalResponseNorm("paper")) == "LocalResponseNorm(paper, n=5, k=2, alpha=0.0001, beta=0.75)"
+    assert repr(LocalResponseNorm("caffe", columns=2)).endswith("k=1, alpha=0.0001, beta=0.75, columns=2)")
+    assert repr(SpatialResponseNorm(5, 1e-3)) == "SpatialResponseNorm(5 × 5, alpha=0.001, beta=0.75, k=1)"
+
+
 class Asked(TorchDispatchMode):
     """Counts what is asked of torch: operations by name, such as "mm" for the product of two matrices."""
 
