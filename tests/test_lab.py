@@ -24,8 +24,9 @@ from tests.test_book import ARTEFACTS, BROWSER, script
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-# the first notebook with each kind of control; ALEXNET_WHOLE_LAB=1 runs all of them here, which nbval runs anyway
-CONTROLS = ("slider", "live_curves", "browse")
+# the first notebook with each kind of control; ALEXNET_WHOLE_LAB=1 runs all of them here, which nbval runs anyway.
+# The third kind, live_curves, is run again and again in test_lab_first_hour.py
+CONTROLS = ("slider", "browse")
 CODE = {name: (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8") for name in NAMES}
 WITH_CONTROLS = [next(n for n in NAMES if re.search(rf"\b{control}\(", CODE[n])) for control in CONTROLS]
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
