@@ -237,9 +237,10 @@ def test_without_a_number_of_its_own_a_batch_has_128_views():
             return super().forward(x)
 
     images, mean = np.zeros((140, 3, 3, 3), np.uint8), torch.zeros(3, 3, 3)
-    for ask in (lambda: predict(Counts(), images, mean), lambda: answers(Counts(), images, mean, (10,))):
-        ask()
-    assert batches == [128, 12] + [120] * 11 + [80]
+    predict(Counts(), images, mean)
+    for views in (1, 10):
+        answers(Counts(), images, mean, (views,))
+    assert batches == [128, 12, 128, 12] + [120] * 11 + [80]
 
 
 def test_the_144_views_of_an_image_are_averaged_too():
