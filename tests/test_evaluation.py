@@ -99,10 +99,11 @@ def test_the_mean_of_logits_is_that_of_the_views_before_the_softmax():
         predict(Brightest(), images, torch.zeros(3, 3, 3), average="votes")
 
 
-def test_pixels_are_divided_once_the_mean_is_taken_off():
+@pytest.mark.parametrize("divisor", [1.0, 2.0, 50.0])
+def test_pixels_are_divided_once_the_mean_is_taken_off(divisor):
     images, mean = np.full((1, 3, 3, 3), 110, np.uint8), torch.full((3, 3, 3), 10.0)
-    found = predict(Brightest(), images, mean, divisor=50.0)[0, 0]
-    assert found.item() == pytest.approx(torch.tensor(2 * (110 - 10) / 50 * 0.01).sigmoid().item(), abs=1e-6)
+    found = predict(Brightest(), images, mean, divisor=divisor)[0, 0]
+    assert found.item() == pytest.approx(torch.tensor(2 * (110 - 10) / divisor * 0.01).sigmoid().item(), abs=1e-6)
 
 
 def test_no_images_have_no_answers():
