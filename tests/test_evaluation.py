@@ -76,6 +76,18 @@ class Brightest(torch.nn.Module):
         return torch.stack([light, -light], 1)
 
 
+class Counts(Brightest):
+    """Notes how many views are in each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        return super().forward(x)
+
+
 def test_ten_views_average_probabilities_not_logits():
     images = np.zeros((1, 6, 6, 3), np.uint8)
     images[0, :3, :3] = 255  # one corner is bright, and four of the nine pixels in the centre
@@ -111,16 +123,9 @@ def test_no_images_have_no_answers():
 
 
 def test_a_batch_counts_views_and_the_images_that_are_done_are_told():
-    batches, done = [], []
-
-    class Counts(Brightest):
-        def forward(self, x):
-            batches.append(len(x))
-            return super().forward(x)
-
-    images = np.zeros((5, 6, 6, 3), np.uint8)
-    answers(Counts(), images, torch.zeros(3, 3, 3), (10,), batch_size=20, look=done.append)
-    assert batches == [20, 20, 10] and done == [0, 2, 4]
+    net, done = Counts(), []
+    answers(net, np.zeros((5, 6, 6, 3), np.uint8), torch.zeros(3, 3, 3), (10,), batch_size=20, look=done.append)
+    assert net.batches == [20, 20, 10] and done == [0, 2, 4]
 
 
 @pytest.mark.parametrize("labels", [[0, 2], [-1, 0], [0.0, 1.0]])
@@ -230,18 +235,11 @@ def test_a_cpu_finishes_sixteen_images_at_a_time_while_they_are_in_its_cache():
 
 
 def test_without_a_number_of_its_own_a_batch_has_128_views():
-    batches = []
-
-    class Counts(Brightest):
-        def forward(self, x):
-            batches.append(len(x))
-            return super().forward(x)
-
-    images, mean = np.zeros((140, 3, 3, 3), np.uint8), torch.zeros(3, 3, 3)
-    predict(Counts(), images, mean)
+    net, images, mean = Counts(), np.zeros((140, 3, 3, 3), np.uint8), torch.zeros(3, 3, 3)
+    predict(net, images, mean)
     for views in (1, 10):
-        answers(Counts(), images, mean, (views,))
-    assert batches == [128, 12, 128, 12] + [120] * 11 + [80]
+        answers(net, images, mean, (views,))
+    assert net.batches == [128, 12, 128, 12] + [120] * 11 + [80]
 
 
 def test_the_144_views_of_an_image_are_averaged_too():
@@ -310,20 +308,20 @@ def test_whole_pictures_that_lie_on_a_gpu_are_cut_there_in_one_pass(monkeypatch,
 def test_processes_that_share_a_store_look_equally_often_whether_to_stop(replica, images):
     """Who has an image more has a batch more, before which it must not wait for the others."""
 
-    class Counts(Job):
-        looks = 0
+    class Looks(Job):
+        count = 0
 
         def as_leader_says(self, value):
-            Counts.looks += 1
+            Looks.count += 1
             return value
 
         def sum(self, values):
             return values
 
-    job, store = Counts(replicas=2, replica=replica), Few(np.arange(257) % 2)
+    job, store = Looks(replicas=2, replica=replica), Few(np.arange(257) % 2)
     assert len(range(257)[job.share(257)]) == images
     evaluate(Brightest(), store, torch.zeros(3, 3, 3), job=job)
-    assert Counts.looks == 1
+    assert Looks.count == 1
 
 
 def test_a_signal_ends_an_evaluation_before_its_next_batch(monkeypatch):

@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser: every notebook opens, runs to its end without an error, and its sliders move a figure.
+"""JupyterLab in a real browser: notebooks open, run to their end without an error, and their sliders move a figure.
 
 `make test` runs this after the comparison of the outputs and hands over what that has trained (ALEXNET_CHECKED), which
 the notebooks pick up. Without it they train anew, which takes minutes.
