@@ -6,7 +6,7 @@ its way may stay behind; no process may outlive its starter for ENDED seconds; n
 traceback.
 
     python -m tests.kill_matrix                 a handful of moments, within a minute
-    make kill-matrix                            50 moments of each part that takes seconds, 10 of those that take more
+    make kill-matrix                            50 moments of each part: an hour or two
     ... --keep                                  also writes results/reference/kill-matrix/
 """
 
@@ -43,7 +43,7 @@ class Part:
     make: Callable[[Path], None]
     work: Callable[[Path], None]
     kills: int = 1  # one after another, before it may end
-    several: bool = False  # of processes, and so of many seconds
+    several: bool = False  # of processes, and so of many seconds: only where --moments or --parts asks for it
     between: Callable[[Path], None] = lambda place: None  # what must be so after each kill
 
 
@@ -352,7 +352,7 @@ def require(holds: bool, what: str) -> None:
         raise AssertionError(what)
 
 
-def run(parts, moments: Callable[[Part], int], seed: int, folder: Path, report=print, ended=BUSY) -> list[dict]:
+def run(parts, moments: int, seed: int, folder: Path, report=print, ended=BUSY) -> list[dict]:
     """The rows of every moment of these parts; a line of each part is reported. ended: seconds, as ENDED."""
     rows = []
     for name in parts:
@@ -360,7 +360,7 @@ def run(parts, moments: Callable[[Part], int], seed: int, folder: Path, report=p
         (folder / name).mkdir()
         with environment(folder / name):
             matrix = Matrix(name, folder / name, ended)
-            own = [matrix.moment(random, SIGNALS[i % 2]) for i in range(moments(PARTS[name]))]
+            own = [matrix.moment(random, SIGNALS[i % 2]) for i in range(moments)]
         rows += own
         slowest = max(row["seconds to end"] for row in own)
         kills = sum(row["kills"] for row in own)
@@ -416,7 +416,7 @@ def keep(rows: list[dict], arguments: str) -> None:
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.kill_matrix", description=(__doc__ or " ").splitlines()[0])
-    parser.add_argument("--moments", type=int, help="of each part; of one that takes many seconds, a fifth")
+    parser.add_argument("--moments", type=int, help=f"of each part; {FEW} where it isn't given")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--keep", action="store_true", help="write the reference")
@@ -431,7 +431,7 @@ def main(arguments=None) -> None:
         claims.claims = lambda notebook: table
     count, ended = given.moments or FEW, ENDED if given.moments else BUSY
     with tempfile.TemporaryDirectory(prefix="kill-matrix-") as folder:
-        rows = run(parts, lambda part: -(-count // 5) if part.several else count, given.seed, Path(folder), ended=ended)
+        rows = run(parts, count, given.seed, Path(folder), ended=ended)
     if given.keep:
         chosen = "" if not given.parts else f" --parts {' '.join(map(repr, given.parts))}"
         keep(rows, f"--moments {count} --seed {given.seed}{chosen} --keep")
