@@ -1,11 +1,15 @@
 """Fixtures that more than one test file uses."""
 
 import pytest
+from hypothesis import settings
 
 from tests.small_runs import prepare_place
 
 # begun first, so that no process waits for the last one at the end
 LONGEST = ("test_lab_first_hour.py", "test_profiles.py", "test_lab.py", "test_book.py")
+
+settings.register_profile("own", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("own")
 
 
 def pytest_collection_modifyitems(items):

@@ -311,10 +311,11 @@ class Matrix:
     def kill(self, share: float, number: int) -> float | None:
         """End it after this share of its time; how long that took, or None if it was done before."""
         worker = begin(self.part.work, self.place, self.said)
-        time.sleep(share * self.seconds)
-        if worker.poll() is not None:
-            return None
-        began = time.perf_counter()
+        due = time.perf_counter() + share * self.seconds
+        while (began := time.perf_counter()) < due:
+            if worker.poll() is not None:
+                return None
+            time.sleep(0.002)
         os.kill(worker.pid, number)
         while worker.poll() is None or alive():
             time.sleep(0.01 if worker.code is None else 0.1)
@@ -327,13 +328,15 @@ class Matrix:
     def moment(self, random: np.random.Generator, number: int) -> dict:
         """Kill it, as often as its part says, have it end, and compare; a row of the record."""
         took, places = [], []
-        while not took:  # a busy machine may have been quicker than the kill
+        while not took:  # it may be quicker than the kill
             self.renew()
             left = 1.0
             for _ in range(self.part.kills):
                 share = float(random.uniform(0, left))
                 if (seconds := self.kill(share, number)) is not None:
                     took, places, left = [*took, seconds], [*places, round(share, 3)], left - share
+                elif left == 1.0:  # begun anew, it ended first: the machine was busier when it was timed
+                    self.seconds *= share
         self.end()
         found = lasting(self.place)
         unlike = sorted(n for n in {**found, **self.whole} if found.get(n) != self.whole.get(n))

@@ -78,7 +78,7 @@ def test_views_of_arrays_that_torch_cannot_share():
     width=st.integers(9, 12),
     offsets=st.sampled_from(["code2012", "printed"]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_crop_is_a_window_or_its_mirror_image(seed, size, height, width, offsets):
     images = numbered(4, height, width)
     crops = random_crops(images, size, offsets, np.random.default_rng(seed))

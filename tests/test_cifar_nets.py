@@ -92,7 +92,7 @@ def test_the_gradient_of_the_last_maps_has_their_layout(layout):
     maps=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     channels_last=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_each_position_has_a_kernel_of_its_own(kernel, padding, size, maps, channels_last):
     local = LocallyConnected2d(*maps, kernel, size, padding).double()
     generator = np.random.default_rng(kernel)

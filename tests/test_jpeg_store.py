@@ -62,7 +62,7 @@ ROWS = st.one_of(
 
 
 @given(rows=ROWS, rest=st.sampled_from([(), (slice(2, 9),), (slice(None), slice(1, 4), 2), (3, 5)]))
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_indices_are_those_of_an_array(stores, rows, rest):
     images, array = stores[1].images, np.asarray(stores[1].images)
     found = images[(rows, *rest)] if rest else images[rows]

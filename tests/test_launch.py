@@ -41,8 +41,8 @@ def wait_for(condition, seconds=120):
     raise AssertionError("waited in vain")
 
 
-def start(place, seconds=0.02, errors=None, **changes):
-    """The folder of a run, and another process that is training it."""
+def start(place, seconds, errors=None, **changes):
+    """The folder of a run, and another process that is training it: slowly, if it is to be ended on the way."""
     given = settings(epochs=6, name="shared", **changes)
     config = place / "config.json"
     config.write_text(
@@ -54,7 +54,7 @@ def start(place, seconds=0.02, errors=None, **changes):
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(place):
-    given, folder, process = start(place, 0.2, errors=subprocess.PIPE)
+    given, folder, process = start(place, 0.5, errors=subprocess.PIPE)
     wait_for(lambda: done_epochs(folder) >= 1)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[1].decode()
@@ -64,7 +64,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(place):
 
 
 def test_a_run_that_another_process_trains_is_followed(place, monkeypatch):
-    given, folder, process = start(place)
+    given, folder, process = start(place, 0.1)
     wait_for(lambda: done_epochs(folder) >= 1)
     monkeypatch.setattr(training, "_train_here", lambda *_: pytest.fail("trained twice"))
     seen = []
@@ -74,7 +74,7 @@ def test_a_run_that_another_process_trains_is_followed(place, monkeypatch):
 
 
 def test_when_the_other_process_is_killed_the_same_call_goes_on(place):
-    given, folder, process = start(place, seconds=0.05)
+    given, folder, process = start(place, seconds=0.5)
     wait_for(lambda: done_epochs(folder) >= 1)
     process.kill()
     process.wait()
@@ -84,7 +84,7 @@ def test_when_the_other_process_is_killed_the_same_call_goes_on(place):
 
 
 def test_one_who_follows_is_told_of_the_end(place):
-    given, folder, process = start(place, seconds=0.05)
+    given, folder, process = start(place, seconds=0.5)
     wait_for(lambda: done_epochs(folder) >= 1)
 
     def kill(history):
@@ -115,7 +115,7 @@ def test_a_closed_tab_stops_nothing_and_another_notebook_picks_the_history_up(pl
     try:
         values = {name: getattr(given, name) for name in ("dataset", "width", "epochs", "batch_size", "name")}
         cell = f"from alexnet_lib.runs.settings import TrainSettings\ntraining.train(TrainSettings(**{values!r}))"
-        tab.execute(SLOWLY.format(seconds=0.05) + cell)
+        tab.execute(SLOWLY.format(seconds=0.2) + cell)
         wait_for(lambda: done_epochs(folder) >= 1)
         tab.stop_channels()  # what closing a tab does
         seen = []

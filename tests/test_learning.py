@@ -41,7 +41,7 @@ def printed_rule(w, gradients, rates, momentum=0.9, decay=5e-4):
     decay=st.floats(0, 0.01),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_update_is_the_printed_rule_also_when_the_rate_changes(rates, momentum, decay, seed):
     generator = np.random.default_rng(seed)
     start, gradients = generator.normal(size=7), generator.normal(size=(len(rates), 7))

@@ -36,7 +36,7 @@ def by_formula(x, convention, n, k, alpha, beta, columns=1):
     beta=st.sampled_from([0.5, 0.75, 1.0, 1.75]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_output_is_the_formula(convention, n, columns, width, alpha, beta, seed):
     x = torch.from_numpy(np.random.default_rng(seed).normal(0, 3, (2, columns * width, 2, 3)))
     norm = LocalResponseNorm(convention, n=n, alpha=alpha, beta=beta, columns=columns)
@@ -208,7 +208,7 @@ def test_constants_are_finite(constant, value):
 
 
 @given(size=st.sampled_from([1, 3, 5]), alpha=st.floats(0, 2), k=st.sampled_from([1.0, 2.0]), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_same_map_norm_is_its_formula(size, alpha, k, seed):
     """One unit at a time; the sum over the part of the square inside the map is divided by all of the square."""
     x = np.random.default_rng(seed).normal(0, 3, (1, 2, 4, 6))

@@ -95,7 +95,7 @@ def test_kernels_that_float16_cannot_hold_are_not_kept(finished, tmp_path, weigh
 
 
 @given(at=st.integers(0, 4 * 300 - 1), bit=st.integers(0, 7), tensor=st.sampled_from(["net", "velocity"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_bit_that_flips_in_a_tensor_is_noticed(at, bit, tensor):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

@@ -256,7 +256,7 @@ def by_hash(names):
     return {name for name in names if hashlib.sha256(name.encode()).digest()[0] < 26}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     some.dictionaries(some.sampled_from("abc"), some.sets(some.integers(0, 999), min_size=2, max_size=30), min_size=1)
 )

@@ -74,7 +74,7 @@ def test_geometric_mean_is_the_root_of_the_product():
     torch.testing.assert_close(geometric_mean(p.log()), root / root.sum(-1, keepdim=True))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.1, 4), st.integers(1, 8))
 def test_halving_is_the_geometric_mean_for_one_layer(seed, strength, units):
     whole, x = small_net(5, [units], 3, strength, seed), inputs(seed=seed)

@@ -156,7 +156,7 @@ def test_the_time_left_is_said_for_people(seconds, said):
 
 
 def test_a_signal_writes_a_checkpoint_and_ends_with_go_on(place, name="SIGUSR1"):
-    given, folder, process = start(place, 0.2, errors=subprocess.PIPE)
+    given, folder, process = start(place, 0.5, errors=subprocess.PIPE)
     wait_for(lambda: done_epochs(folder) >= 1)
     process.send_signal(getattr(signal, name))
     said = process.communicate(timeout=60)[1].decode()
@@ -249,7 +249,7 @@ def test_a_command_that_ends_while_it_prepares_has_two_lines_too(place, monkeypa
 
 def test_one_who_follows_is_stopped_too(place, monkeypatch):
     monkeypatch.setattr(stopping, "asked", ["SIGTERM"])
-    given, folder, process = start(place, 0.2)
+    given, folder, process = start(place, 0.5)
     wait_for(lambda: done_epochs(folder) >= 1)
     with pytest.raises(Stopped, match="Stopped by SIGTERM: another process trains this run, and goes on"):
         train(given)
@@ -397,7 +397,7 @@ def test_a_kernel_without_jupyterlab_shows_the_same(place, monkeypatch):
         return reply["status"], "".join(content.get("text", "") for _, content in outputs)
 
     try:
-        run(SLOWLY.format(seconds=0.05))
+        run(SLOWLY.format(seconds=0.3))
         run(f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})")
         run("from tests import small_runs\nfrom alexnet_lib import train\ngiven = small_runs.settings(epochs=5)")
         status, said = run("record = train(given)", stop_after="epoch 2 of 5")

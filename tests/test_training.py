@@ -107,7 +107,7 @@ torch.set_num_threads(1)
 from alexnet_lib import loader, progress, training
 before = training.train_step
 def slowly(*arguments):
-    time.sleep(0.02)
+    time.sleep(float(sys.argv[3]))
     return before(*arguments)
 training.train_step = slowly
 training.CHECK_EVERY = 1
@@ -123,15 +123,15 @@ def test_killed_training_goes_on_and_ends_with_the_same_bits(place):
     command = [sys.executable, "-c", SLOW_TRAINING, str(config)]
     run = {name: place / name / "train" / "killed" for name in ("whole", "broken")}
     whole, broken = (os.environ | {"ALEXNET_RUNS": str(place / name)} for name in run)
-    subprocess.run([*command, "1e9"], env=whole, check=True, capture_output=True)
+    subprocess.run([*command, "1e9", "0"], env=whole, check=True, capture_output=True)
     for wanted, between in ((1, "1e9"), (3, "0.0")):
-        process = subprocess.Popen([*command, between], env=broken)
+        process = subprocess.Popen([*command, between, "0.2"], env=broken)
         while process.poll() is None and done_epochs(run["broken"]) < wanted:
             time.sleep(0.01)
         assert process.poll() is None, "the run ended before it could be killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run([*command, "0.0"], env=broken, check=True, capture_output=True)
+    subprocess.run([*command, "0.0", "0"], env=broken, check=True, capture_output=True)
     assert lasting_files(run["whole"]) == lasting_files(run["broken"])
     assert len(Record.open(run["broken"]).timing) == 6
 

@@ -59,7 +59,7 @@ class Kernel:
         if self.in_vscode:
             began = self.client.execute_interactive(BEGINS.format(folder=folder), silent=True, timeout=60)
             assert began["content"]["status"] == "ok"
-        self.run(SLOWLY.format(seconds=0.05))
+        self.run(SLOWLY.format(seconds=0.3))
 
     def stop(self) -> None:
         if self.in_vscode:
