@@ -2,8 +2,8 @@
 
 python docs/start.py            after a change of start.md, of the ledger, or of a notebook whose picture it shows
 
-In start.md, {{views-of-an-image.measured}} is a number of the ledger, and ![what it shows](03_lrn.ipynb#headline) the
-picture that the cell `headline` of the notebook holds.
+In start.md, {{views-of-an-image.measured}} is a number of the ledger, {{relu-six-times.measured:.1f}} one with fewer
+digits, and ![what it shows](03_lrn.ipynb#headline) the picture that the cell `headline` of the notebook holds.
 """
 
 import base64
@@ -18,7 +18,7 @@ from alexnet_lib.paths import NOTEBOOKS
 
 HERE = Path(__file__).parent
 KINDS = {"image/jpeg": "jpg", "image/png": "png"}
-NUMBER = re.compile(r"\{\{([\w-]+)\.(paper|log2012|measured)\}\}")
+NUMBER = re.compile(r"\{\{([\w-]+)\.(paper|log2012|measured)(?::([\w.]+))?\}\}")
 PICTURE = re.compile(r"(!\[[^\]]+\])\((\w+)\.ipynb#([\w-]+)\)")
 
 
@@ -37,7 +37,12 @@ def page(template: str) -> tuple[str, dict[str, bytes]]:
         pictures[name] = data
         return f"{alt}(start/{name})"
 
-    text = NUMBER.sub(lambda found: number(rows.loc[found[1], found[2]]), template)
+    def number_of(found: re.Match) -> str:
+        claim, column, digits = found.groups()
+        value = rows.loc[claim, column]
+        return format(value, digits) if digits else number(value)
+
+    text = NUMBER.sub(number_of, template)
     return PICTURE.sub(picture, text), pictures
 
 

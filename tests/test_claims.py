@@ -179,7 +179,7 @@ def test_the_strongest_data_are_taken():
     checked = 0
     for row in read_claims():
         named = [value for value in row.arguments if value in STRENGTH]
-        if row.measure in ("less_harm", "out_of_order") or (row.measure or "").startswith("experiments.ablations."):
+        if row.measure in ("less_harm", "worst_placed") or (row.measure or "").startswith("experiments.ablations."):
             others = [value for value in row.arguments if value in ablations.VARIANTS]
             strongest = next(data for data in STRENGTH if seeds(data, "baseline", *others) >= 3)
             assert named == [strongest], row.id

@@ -1,6 +1,7 @@
 """What the ledger computes: the counts against numbers known otherwise, the rules against torch."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -147,6 +148,13 @@ def test_the_input_and_the_objective():
 def test_logs_are_counted():
     assert measured("share_on_2010") == pytest.approx(1 / 3) and measured("pretrained_on_2011") == 1
     assert measured("out_of_order_logged") == 0
+
+
+def test_the_neighbours_that_stand_worst_are_compared_seed_by_seed(monkeypatch):
+    lost = {"a": [3.0, 5.0, 4.0], "b": [1.0, 1.0, 1.0], "c": [2.0, 1.5, 0.5, 9.0]}  # the last has a seed more
+    monkeypatch.setattr(measures.ablations, "gains", lambda dataset, variant: pd.DataFrame({"top-1": lost[variant]}))
+    assert measures.worst_placed("imagenette73", "top-1", *"abc") == pytest.approx((-1 / 3, 0.7638, 3), abs=1e-3)
+    assert measures.worst_placed("imagenette73", "top-1", *"ab") == pytest.approx((3.0, 1.0, 3))
 
 
 def test_kernels_are_selective_where_random_ones_are_not(monkeypatch):

@@ -95,15 +95,18 @@ def endless_batches(run: TrainSettings, store: Store) -> Iterator:
         yield from make_batches(run, store, mean_of(store, run.image_size), epoch)
 
 
-def batch_seconds(run: TrainSettings, store: Store, augmentation: str, count: int = 5) -> float:
-    """Seconds to make a batch of a run with this augmentation: the median of `count` batches after the first."""
+def batch_seconds(run: TrainSettings, store: Store, augmentation: str, count: int = 10) -> float:
+    """Seconds to make a batch of a run with this augmentation: the median of `count`, after as many that are not timed.
+
+    The first ones of a process take several times as long, whatever they do.
+    """
     run, times = dataclasses.replace(run, augmentation=augmentation), []
     data = endless_batches(run, store)
-    for _ in range(count + 1):
+    for _ in range(2 * count):
         began = time.perf_counter()
         next(data)[0][0, 0, 0, 0].item()  # waits for the device
         times.append(time.perf_counter() - began)
-    return float(np.median(times[1:]))
+    return float(np.median(times[count:]))
 
 
 def hidden_share(spans: pd.DataFrame) -> float:
