@@ -44,8 +44,8 @@ def own_column(net: nn.Module, job: Job) -> nn.Module:
     net = _divided(net, job) if job.columns > 1 else deepcopy(net)
     for parent in list(net.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, Dropout):
-                setattr(parent, name, ColumnDropout(layer.p, job))
+            if isinstance(layer, Dropout | nn.Dropout):
+                setattr(parent, name, ColumnDropout(layer.p, job, inverted=isinstance(layer, nn.Dropout)))
     return net
 
 
@@ -184,17 +184,21 @@ class GatherLogits(nn.Module):
 
 
 class ColumnDropout(nn.Module):
-    """Dropout (§4.2) that draws the one-device net's mask and takes the part for its own column and images."""
+    """Dropout (§4.2) that draws the one-device net's mask and takes the part for its own column and images.
 
-    def __init__(self, p: float, job: Job):
+    inverted: of `nn.Dropout`, which enlarges what is left in training in place of halving all in tests.
+    """
+
+    def __init__(self, p: float, job: Job, inverted: bool = False):
         super().__init__()
-        self.p, self.job = p, job
+        self.p, self.job, self.inverted = p, job, inverted
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return x * (1 - self.p)
+            return x if self.inverted else x * (1 - self.p)
         images, column, units = self.job.images_of_batch, self.job.column, x.shape[1]
-        mask = torch.rand(self.job.batch, units * self.job.columns, device=x.device) >= self.p
+        shape = self.job.batch, units * self.job.columns
+        mask = F.dropout(x.new_ones(shape), self.p) if self.inverted else torch.rand(shape, device=x.device) >= self.p
         return x * mask[images, column * units : (column + 1) * units]
 
 

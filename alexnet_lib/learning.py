@@ -50,12 +50,17 @@ class PaperSGD(SGD):
         """Keep v when ε has changed since the last step: b is multiplied by old ε / new ε."""
         for group in self.param_groups:
             rate = float(group["lr"])  # a copy: a tensor may be changed in place
-            if rate and rate != group.setdefault("buffer_lr", rate):  # a state of torch.optim.SGD comes without it
+            if rate and rate != group["buffer_lr"]:
                 for p in group["params"]:
                     buffer = self.state.get(p, {}).get("momentum_buffer")
                     if buffer is not None:
                         buffer.mul_(group["buffer_lr"] / rate)
                 group["buffer_lr"] = rate
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group.setdefault("buffer_lr", float(group["lr"]))  # a state of torch.optim.SGD comes without it
 
     @contextmanager
     def fixed_rates(self) -> Iterator[None]:
@@ -339,6 +344,11 @@ def set_rates(optimizer: PaperSGD, recipe: Recipe, rate: float, done: float) -> 
         group["lr"] = rate * group_factor(recipe, group["name"], done)
 
 
+def group_of(name: str) -> str:
+    """The group of a parameter where a recipe treats biases or the first layer in its own way."""
+    return ("conv1 " if name.startswith("conv1.") else "") + ("biases" if name.endswith("bias") else "weights")
+
+
 def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict]:
     """A net's parameters for PaperSGD, in groups that the recipe treats alike, by the names that `group_factor` takes.
 
@@ -347,10 +357,6 @@ def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict]:
     decay, of_biases = recipe.weight_decay, recipe.weight_decay * recipe.bias_decay
     if recipe.bias_rate == 1 and recipe.bias_decay and not recipe.conv1_drops_at and recipe.conv1_frozen_at == inf:
         return grouped(net, lambda name: "weights", {"weights": decay})
-
-    def group_of(name: str) -> str:
-        return ("conv1 " if name.startswith("conv1.") else "") + ("biases" if name.endswith("bias") else "weights")
-
     decays = {"weights": decay, "conv1 weights": decay, "conv1 biases": of_biases, "biases": of_biases}
     return grouped(net, group_of, decays)
 

@@ -38,8 +38,14 @@ def column_difference(values: np.ndarray, draws: int = 10_000, seed: int = 0) ->
 
     The likelihood is from a permutation test: the share of `draws` random divisions into halves whose difference is at
     least as large in size, and at least 1 / (draws + 1).
+
+    Raises:
+        ValueError: fewer than two values, or some that aren't finite: a kernel of zeros has no colourfulness.
     """
     values, half = np.asarray(values, float), len(values) // 2
+    if not half or not np.isfinite(values).all():
+        unlike = (~np.isfinite(values)).sum()
+        raise ValueError(f"{len(values)} values, {unlike} of them not finite; accepted are two finite ones or more")
     difference = values[half:].mean() - values[:half].mean()
     generator = np.random.default_rng(seed)
     shuffled = generator.permuted(np.tile(values, (draws, 1)), axis=1)
@@ -103,9 +109,11 @@ def neighbours(queries, known, count: int = 6, features: Callable | None = None)
     """
     nearest = np.empty((len(queries), count), np.int64)
     for rows, asked in _parts(queries, features, AT_ONCE):
-        distances = torch.empty(len(asked), len(known))
+        asked, distances = asked.double(), torch.empty(len(asked), len(known))
+        own = (asked**2).sum(1, keepdim=True)
         for columns, part in _parts(known, features, AT_ONCE // 4):
-            distances[:, columns] = (part**2).sum(1) - 2 * asked @ part.T
+            part = part.double()  # the terms cancel, and in float32 that's all that would be left of large features
+            distances[:, columns] = (own + (part**2).sum(1) - 2 * asked @ part.T).float()
         nearest[rows] = distances.topk(count, largest=False).indices
     return nearest
 

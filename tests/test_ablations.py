@@ -87,6 +87,36 @@ def test_training_images_are_tested_as_they_are(kept):
     assert ablations.final_errors(record)["training"] == pytest.approx(100 * expected["top1"])
 
 
+def test_an_epoch_whose_test_was_stopped_is_tested_when_the_run_is_asked_for_again(kept, monkeypatch):
+    asked, calls, real = settings(epochs=3, experiment="ablations", seed=7), [], ablations.evaluate
+    whole = ablations.run_variant(dataclasses.replace(asked, seed=8), "baseline")
+
+    def stopped_at_the_last(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(ablations, "evaluate", stopped_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        ablations.run_variant(asked, "baseline")
+    record = ablations.run_variant(asked, "baseline")
+    for each in (whole, record):
+        rows = pd.read_csv(each.folder / ablations.AS_THEY_ARE)
+        assert rows["epoch"].tolist() == [1, 2, 3]
+        expected = real(load_net(each), (store := load_dataset(NAME)["train"]), mean_of(store, 64))
+        assert rows["loss"].iloc[-1] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def test_what_is_tested_bears_the_epoch_of_its_checkpoint(kept):
+    """The history is written first, and another process may read it before there is a checkpoint."""
+    record = ablations.run_variant(settings(epochs=2, experiment="ablations"), "baseline")
+    before = (record.folder / ablations.AS_THEY_ARE).read_bytes()
+    early = pd.concat([record.history, record.history.assign(epoch=record.history["epoch"] + 1)])
+    ablations.tester(TrainSettings(**record.config), load_dataset(NAME)["train"])(early)
+    assert (record.folder / ablations.AS_THEY_ARE).read_bytes() == before
+
+
 def test_a_row_of_an_epoch_that_is_repeated_is_written_once(kept):
     record = ablations.run_variant(settings(epochs=2, experiment="ablations"), "baseline")
     run = TrainSettings(**record.config)

@@ -18,6 +18,7 @@ from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.columns import ColumnDropout, crossings, memory, own_column, own_part
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import mean_of
+from alexnet_lib.inception import googlenet
 from alexnet_lib.loader import make_batches
 from alexnet_lib.runs.job import ALONE, Job, JobFailed
 from alexnet_lib.runs.launch import torchrun
@@ -106,11 +107,17 @@ def test_layouts_that_cannot_be_are_refused(place):
     assert len({run.name for run in layouts}) == 1  # one run, wherever it is computed
 
 
-@given(batch=st.integers(1, 9), replicas=st.integers(1, 3), columns=st.integers(1, 2), units=st.integers(1, 5))
-def test_masks_are_those_of_the_net_on_one_device(batch, replicas, columns, units):
+@given(
+    batch=st.integers(1, 9),
+    replicas=st.integers(1, 3),
+    columns=st.integers(1, 2),
+    units=st.integers(1, 5),
+    kind=st.sampled_from([Dropout, torch.nn.Dropout]),
+)
+def test_masks_are_those_of_the_net_on_one_device(batch, replicas, columns, units, kind):
     x = torch.ones(batch, columns * units)
     torch.manual_seed(3)
-    whole = Dropout(0.5)(x)
+    whole = kind(0.4)(x)
     rows = []
     for replica in range(replicas):
         parts = []
@@ -118,9 +125,20 @@ def test_masks_are_those_of_the_net_on_one_device(batch, replicas, columns, unit
             job = Job(replica, replicas, column, columns, batch=batch)
             own = x[job.images_of_batch, column * units : (column + 1) * units]
             torch.manual_seed(3)
-            parts.append(ColumnDropout(0.5, job)(own))
+            layer = ColumnDropout(0.4, job, inverted=kind is torch.nn.Dropout)
+            parts.append(layer(own))
+            assert torch.equal(layer.eval()(own), kind(0.4).eval()(own))
         rows.append(torch.cat(parts, 1))
     assert torch.equal(torch.cat(rows), whole)
+
+
+@pytest.mark.parametrize("name", ["paper", "owt2014", "googlenet"])
+def test_no_layer_of_a_replica_draws_for_itself(name):
+    net = googlenet(3, width=0.1, seed=0) if name == "googlenet" else alexnet(name, 3, width=0.05, seed=0)
+    drawing = (Dropout, torch.nn.modules.dropout._DropoutNd)
+    own = own_column(net, Job(replica=1, replicas=2))
+    assert any(isinstance(layer, drawing) for layer in net.modules())
+    assert not any(isinstance(layer, drawing) for layer in own.modules())
 
 
 @given(count=st.integers(0, 50), replicas=st.integers(1, 7))

@@ -30,6 +30,8 @@ def test_what_is_kept_is_not_missing(tmp_path):
     first = wanted()[0]
     (tmp_path / first.record).mkdir()
     (tmp_path / first.record / "summary.json").write_text("{}")
+    assert first in missing(tmp_path)  # its command was stopped before the last of its tables
+    (tmp_path / first.record / "silenced.csv").touch()
     assert first not in missing(tmp_path) and len(missing(tmp_path)) == len(wanted()) - 1
     row = overview(tmp_path).loc[first.about]
     assert (row["kept"], row["wanted"], row["minutes"]) == (1, 3, 90)

@@ -323,6 +323,21 @@ print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
     assert done.stdout.strip() == "[]"
 
 
+def test_a_state_of_torchs_rule_keeps_its_velocity_when_the_rate_falls_at_once():
+    ours, theirs = (torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2))
+    whole, before = PaperSGD([ours], lr=0.01), torch.optim.SGD([theirs], lr=0.01, momentum=0.9, weight_decay=5e-4)
+    for _ in range(20):
+        ours.grad, theirs.grad = torch.ones_like(ours), torch.ones_like(theirs)
+        whole.step()
+        before.step()
+    taken_up = PaperSGD([theirs], lr=0.5)
+    taken_up.load_state_dict(copy.deepcopy(before.state_dict()))
+    for optimizer in (whole, taken_up):
+        optimizer.param_groups[0]["lr"] = 0.001
+        optimizer.step()
+    torch.testing.assert_close(theirs, ours, rtol=1e-12, atol=0)
+
+
 def test_a_state_of_torchs_rule_is_taken_up():
     """While the learning rate stays, both take the same path."""
     p = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_runs import prepare_place, settings
+from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib.dataset import load_dataset
-from alexnet_lib.evaluation import evaluate, mean_of, top_k_error
+from alexnet_lib.evaluation import evaluate, mean_of, predict, top_k_error
+from alexnet_lib.runs.cifar_settings import CifarSettings
 from alexnet_lib.study import log2012 as results
 from alexnet_lib.training import load_net, train
 
@@ -77,6 +78,19 @@ def test_probabilities_of_a_run_give_its_errors(run):
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
     with pytest.raises(ValueError, match="split = 'test'; embedded has train, val"):
         results.probabilities(run, "test")
+
+
+def test_probabilities_are_of_pixels_divided_as_in_training(run):
+    usual = {"net": "19pct", "stages": ((1, 1.0),), "image_size": 12, "batch_size": 16, "learning_rate": 0.001}
+    divided = {"input_divisor": 64.0, "initialisation": "fan_in", "weight_decay": 0.0, "device": "cpu"}
+    record = train(CifarSettings(dataset=NAME, **usual, **divided))
+    labels = load_dataset(NAME)["val"].labels
+    for views, said in ((1, "1 view"), (10, "10 views")):
+        found = top_k_error(results.probabilities(record, views=views), labels)
+        assert found[1] == pytest.approx(record.summary["metrics"]["val"][said]["top1"], abs=1e-6)
+    stores = load_dataset(NAME)
+    undivided = predict(load_net(record), stores["val"].images, mean_of(stores["train"], 12)).numpy()
+    assert np.abs(results.probabilities(record, views=1) - undivided).max() > 0.01
 
 
 def test_nets_that_answer_no_numbers_are_not_averaged():

@@ -52,6 +52,25 @@ def test_the_first_layer_learns_at_its_own_rate(place):
     assert moved[0] == 0 < moved[1] < moved[2]
 
 
+def test_biases_and_the_first_layer_learn_as_the_recipe_says(place, monkeypatch):
+    """Of the program of 2012: at the end biases are 200 times as fast as weights and never decay, conv1 is frozen."""
+    stores, run = place
+    run = dataclasses.replace(run, recipe="code2012")
+    optimizers, real = [], pretraining.update
+    monkeypatch.setattr(pretraining, "update", lambda net, sgd, *rest: (optimizers.append(sgd), real(net, sgd, *rest)))
+    pretraining.fit(build_net(run, 3), run, stores["train"], 8, 0.1)
+    last = {group["name"]: (group["lr"], group["weight_decay"]) for group in optimizers[-1].param_groups}
+    rate = run.learning_rate / 1000
+    assert last["weights"] == pytest.approx((rate, 5e-4)) and last["biases"] == pytest.approx((200 * rate, 0))
+    assert last["conv1 weights"][0] == last["conv1 biases"][0] == 0
+
+
+def test_a_schedule_that_needs_validation_errors_is_refused(place):
+    stores, run = place
+    with pytest.raises(ValueError, match="recipe = 'paper'; its schedule, 'plateau', is neither"):
+        pretraining.fit(build_net(run, 3), dataclasses.replace(run, recipe="paper"), stores["train"], 1)
+
+
 def test_a_chain_learns_and_is_repeated_with_the_same_bits(place):
     stores, run = place
     many, few = pretraining.divided(stores, few=2, images=6)

@@ -49,6 +49,12 @@ def test_the_permutation_test_is_exact_where_all_can_be_counted():
     assert qualitative.column_difference(values, draws=20_000)[1] == pytest.approx(2 / 20, abs=0.01)
 
 
+@pytest.mark.parametrize("values", [[0.1, np.nan], [0.3], []])
+def test_columns_are_not_told_apart_by_what_is_no_number(values):
+    with pytest.raises(ValueError, match=f"{len(values)} values, {int(np.isnan(values).sum())} of them not finite"):
+        qualitative.column_difference(values)
+
+
 def test_best_labels_are_in_order():
     p = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]])
     assert qualitative.best_labels(p, 2).tolist() == [[1, 2], [0, 2]]
@@ -74,6 +80,14 @@ def test_neighbours_are_those_that_another_library_finds():
     asked, _ = clusters(50, noise=1.0, seed=1)
     theirs = NearestNeighbors(n_neighbors=6).fit(known).kneighbors(asked, return_distance=False)
     np.testing.assert_array_equal(qualitative.neighbours(asked, known), theirs)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_neighbours_are_found_where_numbers_are_large_and_alike(offset):
+    known = (offset + np.random.default_rng(0).standard_normal((200, 64))).astype(np.float32)
+    found = qualitative.neighbours(known, known, 6)
+    apart = ((known[:, None].astype(float) - known) ** 2).sum(2)
+    assert (found[:, 0] == np.arange(200)).all() and (found == np.argsort(apart, 1)[:, :6]).mean() > 0.99
 
 
 def test_neighbours_of_pictures_are_found_in_pieces(monkeypatch):

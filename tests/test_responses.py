@@ -87,6 +87,15 @@ def test_what_is_kept_is_the_response_over_that_in_silence():
     torch.testing.assert_close(x * kept(x, norm) * 3.0**-0.75, norm(x), rtol=1e-12, atol=0)
 
 
+def test_what_is_kept_and_who_is_a_rival_stay_in_a_column():
+    x, norm = torch.full((1, 96, 1, 1), 100.0, dtype=torch.float64), LocalResponseNorm("code2012", columns=2)
+    torch.testing.assert_close(x * kept(x, norm) * 2**-0.75, norm(x), rtol=1e-12, atol=0)
+    assert kept(x, norm)[0, 47] > kept(x, norm)[0, 40]  # two of its four neighbours are on the other GPU
+    x[0, 47] = 5000
+    table = competition(x[0, :, 0, 0], norm)
+    assert list(table["rival"][45:48]) == [47] * 3 and (table["rival"][48:] != 47).all()
+
+
 def test_in_a_silent_window_nobody_is_a_rival():
     table = competition(torch.tensor([5.0, 0, 0, 0, 0, 0, 0, 0]), LocalResponseNorm("code2012"))
     assert table["rival"].tolist() == [0, 0, 0, 3, 4, 5, 6, 7] and table["share"].notna().sum() == 3

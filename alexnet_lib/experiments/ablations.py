@@ -22,6 +22,7 @@ adds `averaged.csv`, the errors with one view and with ten, and `tinted.csv`, th
 """
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,7 +99,11 @@ def run_variant(settings: TrainSettings, variant: str) -> Record:
     """Train one variant, test it on training images after every epoch, and return its record."""
     store = load_dataset(settings.dataset)["train"]
     run = variant_of(settings, variant, store)
-    return train(run, on_epoch=tester(run, store))
+    test = tester(run, store)
+    test()  # an earlier call may have been stopped between an epoch and its test
+    record = train(run, on_epoch=test)
+    test()  # where another process trains, its last epochs may follow each other unseen
+    return record
 
 
 def variant_of(settings: TrainSettings, variant: str, store: Store) -> TrainSettings:
@@ -114,15 +119,22 @@ def changes(variant: str, epochs: int) -> dict:
     return VARIANTS[variant]
 
 
-def tester(run: TrainSettings, store: Store) -> Callable[[pd.DataFrame], None]:
-    """A callback that tests a run's last checkpoint on TESTED training images, and adds a row to its table."""
+def tester(run: TrainSettings, store: Store) -> Callable[..., None]:
+    """A callback that tests a run's last checkpoint on TESTED training images, and adds a row to its table.
+
+    The epoch is the checkpoint's own: the history is written before it, and may be of an epoch more. A checkpoint of
+    the middle of an epoch is not tested.
+    """
     part = store.spread(TESTED)
     mean, path = mean_of(store, run.image_size), run.folder / AS_THEY_ARE
     net = build_net(run, len(store.classes))
 
-    def test(history: pd.DataFrame) -> None:
-        net.load_state_dict(load_checkpoint(run.folder)["net"])
-        epoch = int(history["epoch"].max())
+    def test(history: pd.DataFrame | None = None) -> None:
+        state = load_checkpoint(run.folder)
+        reached = json.loads(state["progress"]) if state else {"epoch": 0, "step": 0}
+        if reached["step"] or not (epoch := reached["epoch"]):
+            return
+        net.load_state_dict(state["net"])
         rows = read_table(path).to_dict("records") if path.is_file() and epoch > 1 else []
         rows = [row for row in rows if row["epoch"] < epoch]
         write_table(path, [*rows, {"epoch": epoch, **evaluate(net, part, mean)}])

@@ -19,7 +19,7 @@ from scipy import stats
 
 from ..paths import REFERENCE
 from ..study.log2012 import logged_gain
-from .ablations import WORTH, gains, name_of
+from .ablations import SILENCED, WORTH, gains, name_of
 from .common import command, command_line, holm
 from .lrn_records import LRN_NETS, LRN_PAIRS
 from .sequel import SHORT_NAMES, folder_of
@@ -97,8 +97,9 @@ def wanted() -> list[Wanted]:
 
 
 def missing(folder: Path = REFERENCE) -> list[Wanted]:
-    """The runs that are not kept yet."""
-    return [run for run in wanted() if not (folder / run.record / "summary.json").is_file()]
+    """The runs that are not kept yet, or not with the table that their command writes last."""
+    last = {"ablations": SILENCED}
+    return [run for run in wanted() if not (folder / run.record / last.get(run.experiment, "summary.json")).is_file()]
 
 
 def overview(folder: Path = REFERENCE) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from torch import nn
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of
 from ..files import write_json
-from ..learning import PaperSGD, rate_factor, recipe
+from ..learning import PaperSGD, group_of, grouped, rate_factor, recipe, set_rates
 from ..loader import batches
 from ..paths import REFERENCE
 from ..run_state import has_finite_weights
@@ -58,22 +58,26 @@ def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rat
     """Train a net in place by the recipe of a run, with the learning rate of the first layer times `first_rate`.
 
     Raises:
+        ValueError: a recipe whose schedule is not by the epoch alone.
         NonFiniteLoss: names the epoch after which the weights are no longer finite.
     """
     named, mean = recipe(run.recipe), mean_of(store, run.image_size)
     steps = math.ceil(len(store) / run.batch_size)
-    rest = [p for name, p in net.named_parameters() if not name.startswith("conv1.")]
-    groups = [{"params": rest, "factor": 1.0}, {"params": list(net.conv1.parameters()), "factor": first_rate}]
-    optimizer = PaperSGD(groups, run.learning_rate, named.momentum, named.weight_decay)
+    if named.schedule not in ("steps", "linear"):
+        raise ValueError(f"recipe = {run.recipe!r}; its schedule, {named.schedule!r}, is neither 'steps' nor 'linear'")
+    decays = {group_of(name): named.weight_decay for name, _ in net.named_parameters()}
+    decays |= {group: decay * named.bias_decay for group, decay in decays.items() if group.endswith("biases")}
+    optimizer = PaperSGD(grouped(net, group_of, decays), run.learning_rate, named.momentum)
     run = dataclasses.replace(run, epochs=epochs)
     with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
         torch.manual_seed(run.seed)
         for epoch in range(epochs):
             net.train()
             for step, (images, labels) in enumerate(batches(run, store, mean, epoch, 0)):
+                done = (epoch + step / steps) / epochs
+                set_rates(optimizer, named, run.learning_rate * rate_factor(named, done), done)
                 for group in optimizer.param_groups:
-                    rate = rate_factor(named, (epoch + step / steps) / epochs)
-                    group["lr"] = run.learning_rate * rate * group["factor"]
+                    group["lr"] *= first_rate if group["name"].startswith("conv1") else 1.0
                 update(net, optimizer, images, labels)
             if not has_finite_weights(net):
                 raise NonFiniteLoss(f"the weights are no longer finite after epoch {epoch + 1} of {epochs}")
@@ -146,6 +150,8 @@ def main(arguments=None) -> None:
             else:
                 few = load_dataset(given.few)
                 run = resolve(settings_of(given.few, seed), few["train"])
+                if recipe(run.recipe).schedule == "plateau":  # the program's own divides the rate at fixed epochs
+                    run = resolve(settings_of(given.few, seed, recipe="code2012"), few["train"])
                 rows += chains(run, load_dataset(given.many), few, tuple(given.epochs))
             print(pd.DataFrame(rows[-len(CHAINS) :]).to_string(index=False))
         if given.keep:

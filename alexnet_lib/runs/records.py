@@ -3,6 +3,7 @@
 config.json     the settings, every one of them; a run can be repeated from it
 history.csv     loss, top-1 and top-5 error of every epoch and split; the same bytes when a run is repeated
 timing.csv      seconds, images per second and the share of time spent waiting for data, of every epoch
+                (of one that was interrupted, since it was taken up again)
 losses.csv      the mean loss of every few steps; events/ the same for TensorBoard, where that is installed
 summary.json    the final errors by split and views, and where they come from: versions, device, data, commit
 checkpoint.pt   tensors and plain values; checkpoint.previous.pt is the one before, and checkpoint.epochN.pt the one of

@@ -169,8 +169,8 @@ def probabilities(record: Record, split: str = "val", views: int = 10) -> np.nda
     stores = data_of(record)
     if split not in stores:
         raise ValueError(f"split = {split!r}; {record.config['dataset']} has {', '.join(stores)}")
-    mean = mean_of(stores["train"], record.config["image_size"])
-    return predict(load_net(record), stores[split].images, mean, views).numpy()
+    mean, divisor = mean_of(stores["train"], record.config["image_size"]), record.config.get("input_divisor", 1.0)
+    return predict(load_net(record), stores[split].images, mean, views, divisor=divisor).numpy()
 
 
 def averaged(nets: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:

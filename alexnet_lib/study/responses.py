@@ -81,12 +81,17 @@ def gaussian_gain(norm: nn.Module, deviation: float, before_relu: bool = False) 
     return (responses.sum() / x.relu().sum()).item()
 
 
+def window_of(maps: int, norm: LocalResponseNorm) -> Tensor:
+    """Which of a layer's maps another one sees, as in `normalization.window_band`, cut between the columns."""
+    return torch.block_diag(*[window_band(maps // norm.columns, norm.n, norm.convention)] * norm.columns)
+
+
 def kept(x: Tensor, norm: LocalResponseNorm, own: bool = True) -> Tensor:
     """The response of each unit of x (N, C, ...) over its response in a silent window, from 0 to 1.
 
     own: count the unit's own energy too, and not only its neighbours'.
     """
-    band = window_band(x.shape[1], norm.n, norm.convention).to(x.dtype)
+    band = window_of(x.shape[1], norm).to(x.dtype)
     energy = torch.einsum("nc...,cd->nd...", x * x, band if own else band.fill_diagonal_(0))
     return (1 + square_weight(norm.convention, norm.n, norm.alpha) / norm.k * energy) ** -norm.beta
 
@@ -98,7 +103,7 @@ def competition(x: Tensor, norm: LocalResponseNorm) -> pd.DataFrame:
     share, the rival's part of that energy (NaN in a silent window).
     """
     x = x.double()
-    energy = (x * x)[:, None] * window_band(len(x), norm.n, norm.convention)  # (of, on)
+    energy = (x * x)[:, None] * window_of(len(x), norm)  # (of, on)
     table = pd.DataFrame({"before": x.numpy(), "after": norm(x[None])[0].numpy()}).rename_axis("map")
     loudest = torch.where(energy.sum(0) > 0, energy.argmax(0), torch.arange(len(x)))
     table["kept"], table["rival"] = kept(x[None], norm)[0].numpy(), loudest.numpy()
