@@ -272,9 +272,8 @@ def tinted_errors(dataset: str = "embedded", variant: str = "baseline", folder: 
 
 def ten_views_gain(dataset: str = "embedded", column: str = "top1", folder: Path = REFERENCE):
     """How many points ten views, averaged as in 2012, lower an error: mean, standard deviation, number of seeds."""
-    table = averaged_errors(dataset, folder=folder).query("average == 'probabilities'")
-    errors = table.pivot(index="seed", columns="views", values=column)
-    return spread_of(errors[1] - errors[10])
+    tested = [record.summary["metrics"]["val"] for record in kept_runs(dataset, "baseline", folder).values()]
+    return spread_of(pd.Series([100 * (each["1 view"][column] - each["10 views"][column]) for each in tested]))
 
 
 def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
