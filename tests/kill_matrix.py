@@ -266,6 +266,14 @@ def alive() -> list[int]:
     return [pid for pid in alive(os.environ["MARK"]) if pid != os.getpid()]
 
 
+def shown(pid: int) -> str:
+    """A process for people: its number, state and command."""
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return f"{pid} ({state}) {Path(f'/proc/{pid}/cmdline').read_bytes().replace(bytes(1), b' ').decode()[:300]}"
+    return f"{pid} (gone)"
+
+
 def lasting(place: Path) -> dict[str, bytes]:
     """Everything that must be the same, by its path: all but clocks."""
     found = {}
@@ -319,7 +327,8 @@ class Matrix:
         os.kill(worker.pid, number)
         while worker.poll() is None or alive():
             time.sleep(0.01 if worker.code is None else 0.1)
-            require(time.perf_counter() - began < self.ended, f"{self.name}: {alive()} outlive their starter")
+            if time.perf_counter() - began > self.ended:
+                raise AssertionError(f"{self.name}: {', '.join(map(shown, alive()))} outlive their starter")
         said = self.said.read_text(errors="replace")
         require("Traceback" not in said or number == signal.SIGKILL, f"{self.name}: ended with a traceback: {said}")
         self.part.between(self.place)
