@@ -186,7 +186,7 @@ class GatherLogits(nn.Module):
 class ColumnDropout(nn.Module):
     """Dropout (§4.2) that draws the one-device net's mask and takes the part for its own column and images.
 
-    inverted: of `nn.Dropout`, which enlarges what is left in training in place of halving all in tests.
+    inverted: as in `nn.Dropout`, which multiplies what is left by 1/(1 − p) in training and changes nothing in tests.
     """
 
     def __init__(self, p: float, job: Job, inverted: bool = False):

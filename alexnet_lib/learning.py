@@ -344,19 +344,19 @@ def set_rates(optimizer: PaperSGD, recipe: Recipe, rate: float, done: float) -> 
         group["lr"] = rate * group_factor(recipe, group["name"], done)
 
 
-def group_of(name: str) -> str:
-    """The group of a parameter where a recipe treats biases or the first layer in its own way."""
-    return ("conv1 " if name.startswith("conv1.") else "") + ("biases" if name.endswith("bias") else "weights")
-
-
-def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict]:
+def parameter_groups(net: nn.Module, recipe: Recipe, apart: bool = False) -> list[dict]:
     """A net's parameters for PaperSGD, in groups that the recipe treats alike, by the names that `group_factor` takes.
 
-    One group, "weights", where the recipe treats all alike.
+    One group, "weights", where the recipe treats all alike, unless they are wanted `apart`.
     """
     decay, of_biases = recipe.weight_decay, recipe.weight_decay * recipe.bias_decay
-    if recipe.bias_rate == 1 and recipe.bias_decay and not recipe.conv1_drops_at and recipe.conv1_frozen_at == inf:
+    alike = recipe.bias_rate == 1 and recipe.bias_decay and not recipe.conv1_drops_at and recipe.conv1_frozen_at == inf
+    if alike and not apart:
         return grouped(net, lambda name: "weights", {"weights": decay})
+
+    def group_of(name: str) -> str:
+        return ("conv1 " if name.startswith("conv1.") else "") + ("biases" if name.endswith("bias") else "weights")
+
     decays = {"weights": decay, "conv1 weights": decay, "conv1 biases": of_biases, "biases": of_biases}
     return grouped(net, group_of, decays)
 

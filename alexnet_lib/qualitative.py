@@ -108,12 +108,13 @@ def neighbours(queries, known, count: int = 6, features: Callable | None = None)
     features: makes features of a part of either, where all of them would be too large, as pixels are.
     """
     nearest = np.empty((len(queries), count), np.int64)
+    # or of large, similar features only roundings would be left
+    centre = next(_parts(known, features, AT_ONCE // 4))[1].mean(0)
     for rows, asked in _parts(queries, features, AT_ONCE):
-        asked, distances = asked.double(), torch.empty(len(asked), len(known))
-        own = (asked**2).sum(1, keepdim=True)
+        asked, distances = asked - centre, torch.empty(len(asked), len(known))
         for columns, part in _parts(known, features, AT_ONCE // 4):
-            part = part.double()  # the terms cancel, and in float32 that's all that would be left of large features
-            distances[:, columns] = (own + (part**2).sum(1) - 2 * asked @ part.T).float()
+            part = part - centre
+            distances[:, columns] = (part**2).sum(1) - 2 * asked @ part.T
         nearest[rows] = distances.topk(count, largest=False).indices
     return nearest
 

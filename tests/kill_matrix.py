@@ -346,6 +346,7 @@ class Matrix:
                     took, places, left = [*took, seconds], [*places, round(share, 3)], left - share
                 elif left == 1.0:  # begun anew, it ended first: the machine was busier when it was timed
                     self.seconds *= share
+                    break  # what is finished has nothing left to kill
         self.end()
         found = lasting(self.place)
         unlike = sorted(n for n in {**found, **self.whole} if found.get(n) != self.whole.get(n))

@@ -117,6 +117,16 @@ def test_what_is_tested_bears_the_epoch_of_its_checkpoint(kept):
     assert (record.folder / ablations.AS_THEY_ARE).read_bytes() == before
 
 
+def test_another_runs_table_is_left_alone(kept):
+    asked = settings(epochs=2, experiment="ablations", name="mine")
+    table = ablations.run_variant(asked, "baseline").folder / ablations.AS_THEY_ARE
+    before = table.read_bytes()
+    for variant in ("no-dropout", "one-gpu"):
+        with pytest.raises(ValueError, match="another run"):
+            ablations.run_variant(asked, variant)
+    assert table.read_bytes() == before
+
+
 def test_a_row_of_an_epoch_that_is_repeated_is_written_once(kept):
     record = ablations.run_variant(settings(epochs=2, experiment="ablations"), "baseline")
     run = TrainSettings(**record.config)

@@ -87,3 +87,15 @@ def test_gains_are_read_from_what_is_kept(tmp_path):
     pd.DataFrame(rows).to_csv(tmp_path / "chains.csv", index=False)
     assert pretraining.gain(folder=tmp_path) == (pytest.approx(20), pytest.approx(0), 2)
     assert pretraining.gain(pretraining.CHAINS[2], tmp_path)[0] == pytest.approx(-10)
+
+
+def test_what_waits_for_validation_errors_gives_way_to_the_programs_recipe(place, monkeypatch):
+    """ILSVRC's own recipe is the paper's; the chain of run 146 divides the rate at fixed epochs."""
+    seen = []
+    monkeypatch.setattr(
+        pretraining, "chains", lambda run, *_: seen.append(run) or [{"chain": "pre-trained", "seed": 0}]
+    )
+    real = pretraining.settings_of
+    monkeypatch.setattr(pretraining, "settings_of", lambda *a, **changes: real(*a, **{"recipe": "paper"} | changes))
+    pretraining.main(["--many", NAME, "--few", NAME, "--seeds", "0"])
+    assert [run.recipe for run in seen] == ["code2012"]

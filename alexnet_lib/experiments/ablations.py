@@ -96,10 +96,15 @@ def name_of(variant: str, dataset: str, seed: int | str) -> str:
 
 
 def run_variant(settings: TrainSettings, variant: str) -> Record:
-    """Train one variant, test it on training images after every epoch, and return its record."""
-    store = load_dataset(settings.dataset)["train"]
-    run = variant_of(settings, variant, store)
-    test = tester(run, store)
+    """Train one variant, test it on training images after every epoch, and return its record.
+
+    Raises:
+        ValueError: its folder holds another run.
+    """
+    stores = load_dataset(settings.dataset)
+    run = variant_of(settings, variant, stores["train"])
+    require_same(run, stores)  # before the table of another run is touched
+    test = tester(run, stores["train"])
     test()  # an earlier call may have been stopped between an epoch and its test
     record = train(run, on_epoch=test)
     test()  # where another process trains, its last epochs may follow each other unseen

@@ -2,7 +2,8 @@
 
 The chain of run 146: train on many classes; keep all weights but those of the last layer; train on a few others, with
 a tenth of the learning rate for the first layer. It is compared with the same net trained on the few classes from
-scratch, for as many epochs as the fine-tuning (the paper's comparison), and for as many steps as both together.
+scratch, for as many epochs as the fine-tuning (the paper's comparison), and for as many steps as both together. The
+recipe is that of the pictures; in place of "paper", whose schedule needs validation errors, it is "code2012".
 
     python -m alexnet_lib.experiments.pretraining --keep
     python -m alexnet_lib.experiments.pretraining --many FOLDER_OF_FALL_2011 --few ilsvrc2012 --epochs 8 54
@@ -21,7 +22,7 @@ from torch import nn
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of
 from ..files import write_json
-from ..learning import PaperSGD, group_of, grouped, rate_factor, recipe, set_rates
+from ..learning import PaperSGD, parameter_groups, rate_factor, recipe, set_rates
 from ..loader import batches
 from ..paths import REFERENCE
 from ..run_state import has_finite_weights
@@ -65,9 +66,7 @@ def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rat
     steps = math.ceil(len(store) / run.batch_size)
     if named.schedule not in ("steps", "linear"):
         raise ValueError(f"recipe = {run.recipe!r}; its schedule, {named.schedule!r}, is neither 'steps' nor 'linear'")
-    decays = {group_of(name): named.weight_decay for name, _ in net.named_parameters()}
-    decays |= {group: decay * named.bias_decay for group, decay in decays.items() if group.endswith("biases")}
-    optimizer = PaperSGD(grouped(net, group_of, decays), run.learning_rate, named.momentum)
+    optimizer = PaperSGD(parameter_groups(net, named, apart=True), run.learning_rate, named.momentum)
     run = dataclasses.replace(run, epochs=epochs)
     with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
         torch.manual_seed(run.seed)

@@ -82,7 +82,7 @@ def gaussian_gain(norm: nn.Module, deviation: float, before_relu: bool = False) 
 
 
 def window_of(maps: int, norm: LocalResponseNorm) -> Tensor:
-    """Which of a layer's maps another one sees, as in `normalization.window_band`, cut between the columns."""
+    """A layer's windows, (maps, maps) float64, as in `normalization.window_band`, but cut between the columns."""
     return torch.block_diag(*[window_band(maps // norm.columns, norm.n, norm.convention)] * norm.columns)
 
 
@@ -140,7 +140,7 @@ def doubled(deviation: float = 60.0) -> float:
 
 def cut_windows(maps: int, columns: int = 2, n: int = N) -> dict[int, list[int]]:
     """The maps of a layer with neighbours in another column, which they don't see, and these neighbours."""
-    inside = torch.block_diag(*[window_band(maps // columns, n)] * columns)
+    inside = window_of(maps, LocalResponseNorm("paper", n=n, columns=columns))
     missing = window_band(maps, n) > inside  # (of, on)
     return {i: missing[:, i].nonzero().flatten().tolist() for i in missing.any(0).nonzero().flatten().tolist()}
 
