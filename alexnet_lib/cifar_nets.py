@@ -248,7 +248,11 @@ def cifar_parameter_groups(net, name: str, learning_rate=0.001, bias_rate=0.002,
 
 @torch.no_grad()
 def saturation(net: nn.Sequential, x: Tensor, activation: str) -> dict[str, float]:
-    """The share of units that are SATURATED after each activation, for inputs x: {"saturated1": …}."""
+    """The share of units that are SATURATED after each activation, for inputs x: {"saturated1": …}.
+
+    Where max pooling comes first, as it does with rising activations (see `_order`), its maxima are counted, fewer of
+    which are silent.
+    """
     shares = {}
     for name, layer in net.named_children():
         x = layer(x)

@@ -108,13 +108,12 @@ def neighbours(queries, known, count: int = 6, features: Callable | None = None)
     features: makes features of a part of either, where all of them would be too large, as pixels are.
     """
     nearest = np.empty((len(queries), count), np.int64)
-    # or of large, similar features only roundings would be left
-    centre = next(_parts(known, features, AT_ONCE // 4))[1].mean(0)
     for rows, asked in _parts(queries, features, AT_ONCE):
-        asked, distances = asked - centre, torch.empty(len(asked), len(known))
+        asked, distances = asked.double(), torch.empty(len(asked), len(known))
+        own = (asked**2).sum(1, keepdim=True)
         for columns, part in _parts(known, features, AT_ONCE // 4):
-            part = part - centre
-            distances[:, columns] = (part**2).sum(1) - 2 * asked @ part.T
+            part = part.double()  # in float32 only roundings would be left of numbers that are large and alike
+            distances[:, columns] = (own + (part**2).sum(1) - 2 * asked @ part.T).float()
         nearest[rows] = distances.topk(count, largest=False).indices
     return nearest
 

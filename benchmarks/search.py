@@ -27,14 +27,15 @@ def seconds_of(search: Callable) -> float:
 
 def measured(known: int = KNOWN, queries: int = QUERIES, rounds: int = ROUNDS) -> list[dict]:
     """For each length of a code the seconds of both searches, and how many times as fast the codes are."""
-    from alexnet_lib.qualitative import hamming_neighbours, neighbours
+    from alexnet_lib.experiments.trained import by_product
+    from alexnet_lib.qualitative import hamming_neighbours
 
     torch.set_num_threads(1)
     generator = np.random.default_rng(0)
     numbers = [generator.standard_normal((count, UNITS), np.float32) for count in (queries, known)]
-    searches: dict[int, Callable] = {0: lambda: neighbours(*numbers)}
+    searches: dict[int, Callable] = {0: lambda: by_product(*numbers)}
     for bits in BITS:
-        codes = [generator.integers(0, 256, (count, bits // 8), np.uint8) for count in (queries, known)]
+        codes = [generator.integers(0, 256, (count, bits // 8), np.uint8).view(np.uint64) for count in (queries, known)]
         searches[bits] = lambda codes=codes: hamming_neighbours(*codes)
     for search in searches.values():  # a first call is slower
         search()

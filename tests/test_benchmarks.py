@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from alexnet_lib import LocalResponseNorm, normalization, prepare
+from alexnet_lib import LocalResponseNorm, normalization, prepare, qualitative
 from alexnet_lib.paths import REFERENCE, REPOSITORY
 
 
@@ -77,11 +77,14 @@ def test_a_row_holds_medians_over_the_rounds():
     assert step.row_of("x", times) == expected
 
 
-def test_a_search_is_so_many_times_as_fast():
+def test_a_search_is_so_many_times_as_fast(monkeypatch):
     search = script("search")
     taken = [{0: 4.0, 64: 1.0}, {0: 9.0, 64: 3.0}, {0: 8.0, 64: 1.0}]
     assert search.row_of(64, taken) == {"bits": 64, "numbers": 8.0, "codes": 1.0, "times": 4.0}
+    seen = []
+    monkeypatch.setattr(qualitative, "hamming_neighbours", lambda asked, known: seen.append(known))
     rows = search.measured(known=300, queries=4, rounds=1)
+    assert {(known.dtype.name, known.shape[1] * 64) for known in seen} == {("uint64", bits) for bits in search.BITS}
     assert [row["bits"] for row in rows] == [64, 256] and all(row["numbers"] > 0 for row in rows)
 
 

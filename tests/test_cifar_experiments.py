@@ -76,8 +76,21 @@ def test_where_no_rate_got_there_the_nearest_counts(table):
 
 def test_the_speedup_pairs_seeds_and_counts_a_miss_as_the_longest_run(table):
     mean, deviation, n = speedup(table, "19pct", "published")
-    ratios = [8 / 2, 40 / 3]
-    assert (mean, n) == (pytest.approx(np.mean(ratios)), 2) and deviation == pytest.approx(np.std(ratios, ddof=1))
+    assert (mean, n) == (pytest.approx(np.mean([8 / 2, 40 / 3])), 2) and math.isnan(deviation)
+    longer = pd.concat([table, runs(("tanh", 0.001, 2, "gave up", [0.9] * 57), ("relu", 0.01, 2, "target", [0.25]))])
+    assert speedup(longer, "19pct", "published")[0] == pytest.approx(np.mean([8 / 2, 40 / 3, 57]))
+    reached = table[(table["activation"] == "relu") | (table["seed"] == 0)]
+    both = pd.concat([reached, runs(("tanh", 0.001, 1, "target", [0.9, 0.8, 0.7, 0.6, 0.5, 0.25]))])
+    assert speedup(both, "19pct", "published") == pytest.approx((3.0, np.std([4, 2], ddof=1), 2))
+
+
+def test_a_relu_that_did_not_get_there_is_no_measure(table):
+    never = runs(("relu", 0.01, 2, "gave up", [0.9] * 60), ("tanh", 0.001, 2, "target", [0.9, 0.25]))
+    with pytest.raises(ValueError, match="a run with ReLU of net 19pct .* didn't get to 0.25"):
+        speedup(pd.concat([table, never]), "19pct", "published")
+
+
+def test_the_speedup_wants_both_activations(table):
     with pytest.raises(ValueError, match="runs of relu, tanh with net 19pct .* want logistic, relu"):
         speedup(table, "19pct", "published", "logistic")
 

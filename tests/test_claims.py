@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from alexnet_lib.cifar_nets import NETS
-from alexnet_lib.experiments import ablations
-from alexnet_lib.ledger import claims, page
+from alexnet_lib.experiments import ablations, evidence
+from alexnet_lib.ledger import claims, measures, page
 from alexnet_lib.ledger.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
 from alexnet_lib.ledger.measures import MEASURES
 from alexnet_lib.notebook import ledger
@@ -186,6 +186,22 @@ def test_the_strongest_data_are_taken():
             assert named == [strongest], row.id
             checked += 1
     assert checked >= 20
+
+
+def test_what_is_no_effect_meets_no_claim():
+    """Half of the inputs are positive without biases, and doubled activations double without normalisation."""
+    rows = {row.id: row for row in read_claims()}
+    assert claims.verdict(rows["bias-positive"], measures.positive_inputs("0")) not in claims.MET
+    assert claims.verdict(rows["lrn-brightness"], 2.0) not in claims.MET
+
+
+def test_verdicts_are_no_bolder_than_what_they_rest_on(table):
+    rows = table.set_index("id")
+    assert rows.loc["trained-longer", "verdict"] == "undecided"  # one difference of two logs
+    assert rows.loc["trained-longer", "low"] < 0 < rows.loc["trained-longer", "high"]
+    assert rows.loc["logistic-published", ["low", "high", "spread"]].isna().all()  # no run got there
+    crops = evidence.effects("imagenette73").set_index("part").loc["crops and reflections", ["ours", "low", "high"]]
+    assert rows.loc["crops-photographs", ["measured", "low", "high"]].tolist() == crops.tolist()
 
 
 def test_a_statement_is_read_by_itself(table):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from alexnet_lib import learning
 from alexnet_lib.architecture import alexnet, skeleton
 from alexnet_lib.augmentation import IMAGENET_PCA
 from alexnet_lib.learning import PlateauRule
@@ -75,10 +76,12 @@ def test_halving_is_exact_for_one_layer_and_close_for_two():
     assert measures.halving_one_layer() < 1e-12 < measured("halving_two_layers") < 0.05
 
 
-def test_biases_of_one_switch_the_units_on():
+def test_biases_of_one_switch_the_units_on(monkeypatch):
     assert measures.positive_inputs("1") > 0.85
     assert measures.positive_inputs("0") == pytest.approx(0.5, abs=0.05)
     assert measured("layers_with_bias") == 5
+    monkeypatch.setattr(learning, "initial_bias", lambda *_: 0.0)
+    assert measured("layers_with_bias") == 0
 
 
 def test_the_plateau_rule_drops_the_rate_as_often_as_the_log():

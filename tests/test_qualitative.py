@@ -82,9 +82,11 @@ def test_neighbours_are_those_that_another_library_finds():
     np.testing.assert_array_equal(qualitative.neighbours(asked, known), theirs)
 
 
+@pytest.mark.parametrize("first", [0, 64])
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_neighbours_are_found_where_numbers_are_large_and_alike(offset):
-    known = (offset + np.random.default_rng(0).standard_normal((200, 64))).astype(np.float32)
+def test_neighbours_are_found_where_numbers_are_large_and_alike(offset, first):
+    known = np.random.default_rng(0).standard_normal((200, 64)).astype(np.float32)
+    known[first:] += np.float32(offset)
     found = qualitative.neighbours(known, known, 6)
     apart = ((known[:, None].astype(float) - known) ** 2).sum(2)
     assert (found[:, 0] == np.arange(200)).all() and (found == np.argsort(apart, 1)[:, :6]).mean() > 0.99

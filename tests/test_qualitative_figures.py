@@ -28,13 +28,15 @@ def test_neighbours_of_the_same_class_have_a_frame():
 
 
 def test_a_map_lies_where_the_middles_of_the_patches_were():
-    probability = np.linspace(0, 1, 9).reshape(3, 3)
+    probability = np.linspace(0, 1, 25).reshape(5, 5)
     figure = figures.occlusion([picture(0), picture(1)], [probability] * 2, ["a: fish?", "b: jar?"], patch=4)
     shown = [place for place in figure.axes if place.images]
     assert [place.get_title(loc="center") for place in shown[::2]] == ["a: fish?", "b: jar?"]
     shades = shown[1].images[0]
     assert shades.get_array().tolist() == probability.tolist() and shades.get_clim() == (0, 1)
     assert shades.get_extent() == [1, 6, 6, 1]  # of 8 pixels, whose middles are 0 to 7
+    figure = figures.occlusion([np.zeros((224, 224, 3))], [np.eye(13)], ["a: fish?"], patch=56, step=14)
+    assert figure.axes[1].images[0].get_extent() == [20.5, 202.5, 202.5, 20.5]  # the first middle 27.5, the last 195.5
 
 
 def test_each_kernel_is_a_dot_and_each_column_a_bar():

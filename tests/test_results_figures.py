@@ -8,7 +8,15 @@ import pytest
 
 from alexnet_lib.figures import results as figures
 
-CLAIM = {"relation": "=", "paper": 2.0, "measured": 2.0, "low": math.nan, "high": math.nan, "verdict": "exact"}
+CLAIM = {
+    "relation": "=",
+    "bound": "paper",
+    "paper": 2.0,
+    "measured": 2.0,
+    "low": math.nan,
+    "high": math.nan,
+    "verdict": "exact",
+}
 CLAIM |= {"times": 1.0, "times_low": math.nan, "times_high": math.nan, "kind": "value"}
 
 
@@ -46,6 +54,18 @@ def test_every_claim_has_one_mark_and_misfits_have_names():
     assert [label.get_text() for label in right.get_yticklabels()] == ["claim-6", "claim-7"]
     bars = [[float(x) for x in line.get_xdata()] for line in right.lines if line.get_marker() == "None"]
     assert bars.count([-1.0, 3.0]) == 2
+
+
+def test_a_bound_of_ours_is_not_shown_as_the_papers():
+    effect = {"kind": "effect", "measured": 1.0, "low": -1.0, "high": 3.0, "verdict": "undecided", "relation": ">="}
+    words = []
+    for bound in ("paper", "ours"):
+        left, right = figures.every_claim(ledger({}, effect | {"bound": bound})).axes
+        words.append([text.get_text() for text in right.figure.legends[0].get_texts()])
+        (edge,) = {line.get_mec() for line in right.lines if line.get_marker() == ">" and len(line.get_xdata())}
+        assert edge == {"paper": figures.ACCENT, "ours": figures.GREY}[bound]
+        assert "(or our bound)" in left.get_xlabel()
+    assert "our bound: more than this" in words[1] and "our bound: more than this" not in words[0]
 
 
 def test_parts_without_a_run_say_so_and_one_seed_has_no_bar():

@@ -1,6 +1,7 @@
 """What is asked of finished runs: the tables that are kept, what is read from them, and the commands where none are."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -132,3 +133,16 @@ def test_times_and_bytes_of_searches():
     codes = {64: [np.zeros((3, 1), np.uint64), np.zeros((200, 1), np.uint64)]}
     table = trained.search_seconds(known[:3], known, codes)
     assert table["bytes an image"].tolist() == [64, 64, 8] and (table["milliseconds"] >= 0).all()
+
+
+def test_a_search_of_few_questions_took_what_it_took(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(trained.time, "perf_counter", lambda: next(clock))  # a second between two looks
+    known = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+    for questions, tree in ((3, 1000), (200, 2000)):
+        assert trained.search_seconds(known[:questions], known, {})["milliseconds"].tolist() == [1000, tree]
+
+
+def test_by_product_the_nearest_are_found():
+    known = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+    assert trained.by_product(known, known).tolist() == trained.ask.neighbours(known, known, trained.NEAREST).tolist()

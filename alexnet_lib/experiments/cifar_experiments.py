@@ -206,12 +206,13 @@ def figure1_reference(name: str = "figure1") -> pd.DataFrame:
 
 
 def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a run of `figure1_table`: the epochs to TARGET, inf where it didn't get there, and the last error."""
+    """One row a run of `figure1_table`: its epochs to TARGET, inf for never, those that it had, and its last error."""
     keys, rows = [*RUN, "precision", "ended"], []
     for run, epochs in table.groupby(keys, sort=False):
         taken = crossing(epochs["epoch"], epochs["training_error"], TARGET)
-        rows.append([*run, math.inf if math.isnan(taken) else taken, epochs["training_error"].iloc[-1]])
-    return pd.DataFrame(rows, columns=[*keys, "epochs", "last_error"])
+        reached = math.inf if math.isnan(taken) else taken
+        rows.append([*run, reached, epochs["epoch"].max(), epochs["training_error"].iloc[-1]])
+    return pd.DataFrame(rows, columns=[*keys, "epochs", "seen", "last_error"])
 
 
 def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
@@ -229,15 +230,26 @@ def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
 def speedup(table: pd.DataFrame, net: str, initialisation: str, slow: str = "tanh") -> tuple[float, float, int]:
     """How many times as many epochs as ReLU another activation needs: mean, deviation and number over the seeds.
 
-    A run that didn't get there counts as LONGEST epochs, so the answer is too small rather than too large.
+    A run of the other that didn't get there counts as the epochs that it had, and LONGEST at least: the mean is then
+    too small rather than too large, and its deviation NaN.
+
+    Raises:
+        ValueError: runs are lacking, or one with ReLU didn't get there.
     """
     rows = at_best_rate(epochs_by_run(table))
     rows = rows[(rows["net"] == net) & (rows["initialisation"] == initialisation)]
-    epochs = rows.pivot(index="seed", columns="activation", values="epochs").replace(math.inf, LONGEST)
+    missed = ~np.isfinite(rows["epochs"])
+    rows = rows.assign(epochs=rows["epochs"].where(~missed, rows["seen"].clip(lower=LONGEST)), missed=missed)
+    epochs, missed = (rows.pivot(index="seed", columns="activation", values=name) for name in ("epochs", "missed"))
     if not {slow, "relu"} <= set(epochs):
         found = f"{', '.join(epochs)} with net {net} and initialisation {initialisation}"
         raise ValueError(f"runs of {found}; want {slow}, relu")
-    return spread_of((epochs[slow] / epochs["relu"]).dropna())
+    ratios = (epochs[slow] / epochs["relu"]).dropna()
+    missed = missed.loc[ratios.index].astype(bool)
+    if missed["relu"].any():
+        raise ValueError(f"a run with ReLU of net {net} and initialisation {initialisation} didn't get to {TARGET}")
+    mean, deviation, count = spread_of(ratios)
+    return mean, math.nan if missed[slow].any() else deviation, count
 
 
 def speedup_table(table: pd.DataFrame) -> pd.DataFrame:

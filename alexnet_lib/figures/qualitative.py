@@ -71,18 +71,22 @@ def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[
 
 
 @in_style
-def occlusion(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str], patch: int) -> Figure:
+def occlusion(
+    images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str], patch: int, step: int = 1
+) -> Figure:
     """Pictures, each beside a map of how probable its answer stays when a grey patch covers a place.
 
     images: (side, side, 3). maps: (rows, columns) of probabilities, by the patch's place. patch: its side in pixels.
+    step: from one place to the next, in pixels.
     """
     figure, axes = new_figure(5.5 * len(images), 2.6, 1, 2 * len(images))
     limits = {"vmin": min(map(np.min, maps)), "vmax": max(map(np.max, maps))}
     for image, probability, title, (left, right) in zip(images, maps, titles, axes.reshape(-1, 2), strict=True):
         left.imshow(image)
         left.set_title(title, fontsize=9, loc="center")
-        middle, side = patch / 2 - 0.5, len(image)
-        extent = (middle - 0.5, side - middle - 0.5, side - middle - 0.5, middle - 0.5)
+        first = patch / 2 - 0.5 - step / 2  # the edge of the cell around the first patch's middle
+        rows, columns = probability.shape
+        extent = (first, first + columns * step, first + rows * step, first)
         shades = right.imshow(probability, cmap="gray", extent=extent, **limits)
         right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
         right.set_title("the answer's probability\nwith the patch there", fontsize=9, loc="center")

@@ -43,7 +43,8 @@ def every_claim(table: pd.DataFrame) -> Figure:
     """Every claim, the paper against ours: left, values as multiples of the paper's; right, effects in points.
 
     table: as `ledger.claims.compared` gives it. Marks show the verdict, bars the 95 % interval. Left, the line is the
-    paper, and claims that aren't met have their names; squares below, one a claim that nothing can be compared with.
+    paper, or our bound where the paper gives no number, and claims that aren't met have their names; squares below, one
+    a claim that nothing can be compared with.
     What lies beyond the scale stands at its edge.
     """
     values, effects = table[table["kind"].isin(["value", "log"])], table[table["kind"] == "effect"]
@@ -55,7 +56,7 @@ def every_claim(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(10.5, 0.118 * max(heights.sum() + 5, 1.45 * len(effects) + 5), 1, 2)
     left, right = axes[0]
     left.set(xscale="log", xlim=(LEAST, MOST), ylim=(heights.sum() + 4, -1), yticks=[])
-    left.set(title="values: ours as a multiple of the paper's", xlabel="times the paper's number")
+    left.set(title="values: ours as a multiple of the paper's", xlabel="times the paper's number (or our bound)")
     left.axvline(1, color=GREY, linewidth=1, zorder=0)
     left.minorticks_off()
     left.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["¼ or less", "½", "1", "2", "4", "8 or more"])
@@ -78,7 +79,8 @@ def every_claim(table: pd.DataFrame) -> Figure:
     _even_ticks(right)
     right.axvline(0, color=GREY, linewidth=1, zorder=0)
     for y, row in enumerate(effects.itertuples()):
-        right.plot(row.paper, y, PAPER[row.relation], mfc="white", mec=ACCENT, markersize=6, zorder=0)
+        edge = GREY if row.bound == "ours" else ACCENT
+        right.plot(row.paper, y, PAPER[row.relation], mfc="white", mec=edge, markersize=6, zorder=0)
         _points(right, (row.measured, y), _look_of(row), (row.low, row.high))
     name_rows(right, list(effects["id"]), fontsize=7)
     right.set_xlabel(f"points (beyond {NARROW} logarithmic)")
@@ -86,6 +88,8 @@ def every_claim(table: pd.DataFrame) -> Figure:
         right.plot([], [], marker, color=edge, mfc=face, markersize=5, label=name)
     right.plot([], [], "D", mfc="white", mec=ACCENT, markersize=6, linestyle="", label="the paper's effect")
     right.plot([], [], ">", mfc="white", mec=ACCENT, markersize=6, linestyle="", label="the paper: more than this")
+    if (effects["bound"] == "ours").any():
+        right.plot([], [], ">", mfc="white", mec=GREY, markersize=6, linestyle="", label="our bound: more than this")
     handles = right.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
     return figure

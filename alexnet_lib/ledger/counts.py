@@ -42,6 +42,12 @@ def weight_of(layer: str) -> torch.Tensor:
     return getattr(skeleton(), layer).weight
 
 
+def layers_with_bias() -> int:
+    """How many layers of a fresh net begin with biases of one (§5)."""
+    net = alexnet("paper", 10, width=0.05, seed=0)
+    return sum(name.endswith("bias") and bool((p == 1).all()) for name, p in net.named_parameters())
+
+
 def rectified() -> int:
     """How many learned layers a ReLU follows (§3.1)."""
     order = [layer for layer in layers() if kind_of(layer) != "norm"]

@@ -46,6 +46,7 @@ from .counts import (
     heads_after_training,
     inception_growth,
     layers,
+    layers_with_bias,
     net_table,
     other_column,
     parameters,
@@ -356,7 +357,7 @@ MEASURES = {
         rule_error(torch.optim.SGD) / np.abs(printed_path() - 1).max()
     ),  # over how far the weight moves
     "largest_std": lambda rule: max(initial_std(n, weight_of(n)[0].numel(), rule) for n in layers("conv")),
-    "layers_with_bias": lambda: sum(name in BIASED_LAYERS for name in layers()),
+    "layers_with_bias": layers_with_bias,
     "positive_inputs": positive_inputs,
     "share_of_peak": share_of_peak,
     "logged_drops": lambda: len(LOGGED_2012),
