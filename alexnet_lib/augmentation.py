@@ -125,6 +125,8 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
     if views is None:
         borders = (images.shape[1] - size, images.shape[2] - size)
         views = draw_views(numpy_generator(generator), len(images if rows is None else rows), borders, offsets)
+    if len(views.top) != (wanted := len(images if rows is None else rows)):
+        raise ValueError(f"{len(views.top)} views for {wanted} images; accepted is one for each")
     return cut_views(images, views, size, rows)
 
 
@@ -208,6 +210,9 @@ def add_colour_noise(images, pca, std=0.1, units="code2012", generator=None, shi
     if shifts is None:
         normals = numpy_generator(generator).standard_normal((len(images) if images.ndim == 4 else 1, 3))
         shifts = torch.from_numpy(colour_shifts(pca, normals, std, units))
+    count = len(images) if images.ndim == 4 else 1
+    if tuple(shifts.shape) != (count, 3):
+        raise ValueError(f"shifts are {tuple(shifts.shape)} for {count} images; accepted are (N, 3)")
     pixels = images
     if not in_place:
         pixels = torch.as_tensor(images).detach().float().clone(memory_format=torch.contiguous_format)

@@ -105,7 +105,7 @@ class Store:
         path, count = self.folder / "index.csv", self.meta["images"]
         require_digest(self.meta, path, path.read_bytes())
         remedy = f"Delete the folder {self.folder} and prepare it again"
-        index = read_table(path, "file", "class", "sha256", remedy=remedy, keep_default_na=False)
+        index = read_table(path, "file", "class", "sha256", remedy=remedy, keep_default_na=False, dtype=str)
         if len(index) != count:
             raise damage(path, f"{len(index)} lines", f"{count}", remedy)
         return index
@@ -349,8 +349,8 @@ def main(arguments=None) -> None:
     command = commands.add_parser("prepare", help="make a store from a folder of pictures, or those of a data set")
     command.add_argument("source", help="a folder with one sub-folder for each class; by itself, a data set's name")
     command.add_argument("destination", type=Path, nargs="?", help="the store to make")
-    command.add_argument("--size", type=int, default=256, help="side of the stored images (256)")
-    command.add_argument("--form", choices=FORMS, default="raw", help="jpeg: a tenth of the room, slower to read")
+    command.add_argument("--size", type=int, help="side of the stored images (256)")
+    command.add_argument("--form", choices=FORMS, help="jpeg: a tenth of the room, slower to read (raw)")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
     command = commands.add_parser("download", help="fetch a data set from its official host")
     command.add_argument("name", choices=list(ARCHIVES))
@@ -361,11 +361,14 @@ def main(arguments=None) -> None:
             counts = " and ".join(f"{len(store):,}" for store in _load(given.name).values())
             print(f"{given.name}: {counts} images are ready")
         elif given.destination is None:
+            if (given.size, given.form, given.workers) != (None, None, None):
+                parser.error("--size, --form and --workers are of a named destination; NAME-jpeg stores a set as JPEG")
             for store in _load(given.source).values():
                 _print_store(store)
         else:
             stores = {given.destination: list_files(Path(given.source))}
-            _make(stores, given.size, given.form, given.workers, say=print)
+            size = 256 if given.size is None else given.size
+            _make(stores, size, given.form or "raw", given.workers, say=print)
             _print_store(open_store(given.destination))
 
 

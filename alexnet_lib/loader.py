@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augmentation import add_colour_noise, centre_views, colour_shifts, draw_views, random_crops
+from .augmentation import add_colour_noise, centre_views, colour_shifts, cut_views, draw_views, random_crops
 from .data.reading import THREADS, whole_pictures
 from .data.store_files import RAW
 from .dataset import Store
@@ -58,7 +58,7 @@ def make_batches(
     if not run.cropped:
         views = centre_views(len(store), (border, border))
     if distorted := _distorted(run):
-        views = draw_areas(generator, len(store), (store.size, store.size))
+        areas = draw_areas(generator, len(store), (store.size, store.size))
         changes = draw_distortions(generator, len(store))
     std = named.noise_std if run.coloured and epoch / run.epochs < named.noise_until else 0.0
     shifts = colour_shifts(store.pca, generator.standard_normal((len(store), 3)), std, named.noise_units)
@@ -75,7 +75,8 @@ def make_batches(
         noise = 1 + std if named.noise_units == "code2012" else 1.0
         colours = torch.from_numpy(shifts[rows]), noise, run.input_divisor
         if distorted:
-            crops = cut_areas(images, views[mine], run.image_size, places)
+            cut, seen = (cut_areas, areas) if run.cropped else (cut_views, views)
+            crops = cut(images, seen[mine], run.image_size, places)
             crops = torch.from_numpy(distort(crops, changes[mine]) if run.coloured else crops)
         elif isinstance(images, Tensor) and job.columns == 1 and cuts_at_once(images.device):
             yield input_at_once(images, places, views[mine], mean, *colours), labels
@@ -92,7 +93,7 @@ def make_batches(
 
 
 def _distorted(run) -> bool:
-    return run.named.distorted and run.cropped
+    return run.named.distorted and (run.cropped or run.coloured)
 
 
 def _finish(run, pca, std: float, shifts: Tensor, pixels: Tensor, part: slice) -> None:

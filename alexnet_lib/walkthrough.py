@@ -35,7 +35,7 @@ from tqdm import tqdm
 from . import cores
 from .commands import ends_well
 from .files import Stored, at_work, named_values, read_json, tidy, write_json
-from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir
+from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir, stores_dir
 from .runs.jupyter import one_kernel
 from .runs.processes import end, end_with
 from .runs.stored import Notebook
@@ -129,21 +129,24 @@ def digest(*parts) -> str:
 
 def sources(library: Path) -> str:
     """Changes with the library, in all of its folders, and with the reference runs."""
-    files = [*library.rglob("*.py"), *library.glob("*.toml"), *REFERENCE.rglob("*.*")]
+    files = [*library.rglob("*.py"), *library.rglob("*.toml"), *REFERENCE.rglob("*.*")]
     return digest(*([str(f), hashlib.sha256(f.read_bytes()).hexdigest()] for f in sorted(files) if f.is_file()))
 
 
 def stamp(notebook: Path, parameters: dict, *others) -> str:
     """Changes with a notebook, its parameters, its data, and with what else it depends on."""
     cells = [(cell.cell_type, cell.source) for cell in read_notebook(notebook).cells]
-    dataset = {**declared_parameters(notebook), **parameters}.get("dataset")
-    return digest(cells, parameters, data_listing(str(dataset)) if dataset else [], *others)
+    given = {**declared_parameters(notebook), **parameters}
+    listing = data_listing(str(given["dataset"])) if given.get("dataset") else []
+    picture = Path(str(given.get("picture"))).expanduser()
+    shown = [hashlib.sha256(picture.read_bytes()).hexdigest()] if picture.is_file() else []
+    return digest(cells, parameters, listing, *shown, *others)
 
 
 def data_listing(dataset: str) -> list:
     """What identifies a data set: the descriptions of its prepared stores, or else its files' names and sizes."""
     stores = "*" if dataset == "auto" else f"{Path(dataset).name}-*"
-    files = list(data_dir().glob(f"prepared/{stores}/*/meta.json")) or list((data_dir() / dataset).rglob("*.*"))
+    files = list(stores_dir(data_dir()).glob(f"{stores}/*/meta.json")) or list((data_dir() / dataset).rglob("*.*"))
     if dataset in ("auto", "embedded"):
         files += (REPOSITORY / "data" / "embedded").rglob("*.*")
     files = [path for path in files if path.is_file()]  # a link may lead nowhere

@@ -134,3 +134,15 @@ def test_random_damage_never_ends_in_anything_but_a_list_or_an_error(tmp_path):
             errors += 1
             assert path.name in str(error)
     assert errors > 10
+
+
+@pytest.mark.parametrize("hole", ["in the middle", "at the end"])
+def test_an_archive_with_a_hole_of_zeros_is_not_whole(tmp_path, hole):
+    """What an unfinished download leaves; a header of zeros would end the archive."""
+    data = bytearray(tar([(f"x_{i}.JPEG", bytes([65 + i]) * 1000) for i in range(5)]))
+    (tmp_path / "whole.tar").write_bytes(data)
+    assert len(list_place(tmp_path / "whole.tar", tmp_path / "lists", progress=False)[0]) == 5
+    data[3072:] = bytes(4 * 2**20) if hole == "at the end" else bytes(1536) + data[3072 + 1536 :]
+    (tmp_path / "x.tar").write_bytes(data)
+    with pytest.raises(ValueError, match="damaged or not a whole copy"):
+        list_place(tmp_path / "x.tar", tmp_path / "lists", progress=False)

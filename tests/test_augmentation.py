@@ -277,3 +277,12 @@ def test_another_light_multiplies_and_clips():
     images = np.array([[[[100, 100, 100], [200, 0, 255]]]], np.uint8)
     assert in_light(images, (1.5, 1, 0.5)).tolist() == [[[[150, 100, 50], [255, 0, 128]]]]
     assert in_light(images, (1, 1, 1)).dtype == np.uint8 and np.array_equal(in_light(images, (1, 1, 1)), images)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_views_and_shifts_of_other_images_are_refused(count):
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=rf"shifts are \({count}, 3\) for 4 images"):
+        add_colour_noise(images, IMAGENET_PCA, shifts=torch.ones(count, 3))
+    with pytest.raises(ValueError, match=f"{count} views for 4 images"):
+        random_crops(images, 4, views=draw_views(np.random.default_rng(0), count, (4, 4)))

@@ -247,6 +247,18 @@ def test_a_row_that_is_no_picture_is_listed(tmp_path):
     assert len(store) == len(rows) and store.meta["files"] == len(rows) + len(odd)
 
 
+def test_shards_that_name_their_classes_otherwise_or_stand_there_twice_are_refused(tmp_path):
+    rows = [(label, f"{label}.jpg", picture(label)) for label in range(2)]
+    for place, second in (("names", "train-00001-of-00002"), ("twice", "data/train-00000-of-00002")):
+        for name in ("validation-00000-of-00001", "train-00000-of-00002", second):
+            words = ["dog", "cat"] if place == "names" and name == second else ["cat", "dog"]
+            write_shard(tmp_path / place / f"{name}.parquet", rows, words)
+    with pytest.raises(ValueError, match="names its classes otherwise than"):
+        load_dataset(str(tmp_path / "names"), tmp_path / "data")
+    with pytest.raises(ValueError, match=r"the parquet files \[0, 0\] of train, and not each of them once"):
+        load_dataset(str(tmp_path / "twice"), tmp_path / "data")
+
+
 def empty(root):
     for split in ("train", "validation"):
         for part in range(2):

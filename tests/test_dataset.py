@@ -387,3 +387,37 @@ def test_a_data_set_is_prepared_by_its_name(tmp_path, folder, monkeypatch, capsy
     with pytest.raises(SystemExit):
         main(["prepare", "imagenet"])
     assert "dataset = 'imagenet'; accepted are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--size", "64"), ("--form", "jpeg"), ("--workers", "1")])
+def test_what_only_a_destination_takes_is_refused_without_one(folder, tmp_path, monkeypatch, capsys, option):
+    monkeypatch.setenv("ALEXNET_DATA", str(tmp_path / "data"))
+    with pytest.raises(SystemExit) as end:
+        main(["prepare", str(folder), *option])
+    assert end.value.code == 2 and "are of a named destination" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_names_of_digits_are_read_as_they_were_written(tmp_path):
+    for name in ("007", "010"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        photograph(0, 9, 9).save(tmp_path / "pictures" / name / "1.png")
+    store = prepare(tmp_path / "pictures", tmp_path / "store", 8)
+    assert store.index["class"].tolist() == store.classes == ["007", "010"]
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_tiff_is_not_turned_by_its_tag(turn, deep):
+    generator, exif = np.random.default_rng(0), Image.Exif()
+    pixels = (
+        generator.integers(0, 65536, (4, 6), np.uint16) if deep else generator.integers(0, 256, (4, 6, 3), np.uint8)
+    )
+    exif[274] = turn
+    found = decode(saved(Image.fromarray(pixels), "TIFF", exif=exif)).permute(1, 2, 0)
+    assert np.array_equal(found, np.repeat((pixels >> 8)[..., None], 3, 2) if deep else pixels)
+
+
+def test_a_tiff_whose_zero_is_white_is_no_negative():
+    data = saved(Image.fromarray(np.full((4, 4), 60000, np.uint16)), "TIFF", tiffinfo={262: 0})
+    assert (decode(data) == 255 - (60000 >> 8)).all()

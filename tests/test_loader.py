@@ -121,3 +121,13 @@ def test_no_thread_is_left_over_when_items_are_left_early():
             break
     del item
     assert threading.active_count() == before
+
+
+def test_colours_alone_are_distorted_where_the_recipe_distorts(store):
+    """GoogLeNet's: brightness, contrast and saturation, which no shift of the channels gives."""
+    run = resolve(settings(augmentation="colours", recipe="googlenet", batch_size=48), store)
+    mean = mean_of(store, run.image_size)
+    inputs, _ = next(iter(make_batches(run, store, mean, 0)))
+    plain, _ = next(iter(make_batches(dataclasses.replace(run, augmentation="none"), store, mean, 0)))
+    assert (run.named.distorted, inputs.shape) == (True, plain.shape)
+    assert (inputs * 1.1 - plain).std((2, 3)).median() > 1

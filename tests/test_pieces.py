@@ -34,7 +34,12 @@ def test_rows_that_are_spread_are_of_all_classes(tmp_path, count):
     assert store.spread(90) is store and store.spread(1000) is store
 
 
-@pytest.mark.parametrize("index", [slice(2, 7), slice(None, None, -1), 3, [4, 1], (slice(1, 4), 0), (2, slice(3), 1)])
+INDICES = [slice(2, 7), slice(None, None, -1), 3, [4, 1], (slice(1, 4), 0), (2, slice(3), 1), ..., (..., 0), None]
+INDICES += [([4, 1], [2, 3]), ([1, 2, 5], 0), (3, slice(None), [0, 1]), (slice(1, 4), [0, 1], slice(None), [0, 1])]
+INDICES += [(slice(0, 4), ..., 1), (-1, ..., 0), (np.array([[0, 1], [2, 3]]), slice(2)), np.arange(8) % 2 == 0]
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
 def test_chosen_rows_are_indexed_as_an_array_is(index):
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 5, 3), np.uint8)
     rows = np.array([0, 3, 4, 9, 15, 16, 17, 19])

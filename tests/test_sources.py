@@ -357,3 +357,17 @@ def test_where_the_files_are_gone_those_of_the_built_in_pictures_are_shown(tmp_p
     assert whose == str(folder) and [file.name for file in files] == ["a/1.png", "b/1.png"]
     whose, files = example_files("cifar10", 3)
     assert whose == "embedded" and len(files) == 3
+
+
+def test_a_picture_more_is_noticed_in_a_class_that_is_a_link(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "FRESH", 0)
+    tree(tmp_path / "real", {"train": "ab", "val": "ab"})
+    for split in ("train", "val"):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        for name in "ab":
+            (tmp_path / "set" / split / name).symlink_to(tmp_path / "real" / split / name)
+    for _ in range(2):  # prepared, then opened
+        load_dataset(str(tmp_path / "set"), tmp_path / "data")
+    (tmp_path / "real" / "train" / "a" / "9.png").write_bytes(picture(9))
+    with pytest.raises(ValueError, match="a/9.png is new"):
+        load_dataset(str(tmp_path / "set"), tmp_path / "data")

@@ -402,3 +402,28 @@ def test_a_state_that_cannot_be_read_runs_everything_again(place, ran, state):
     (place.folder / "out" / "state.json").write_text(state)
     assert place(only=["d_alone"]) == {"d_alone": "ok"}
     assert place(only=["d_alone"]) == {"d_alone": "up to date"}
+
+
+def test_stores_elsewhere_are_among_the_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALEXNET_STORES", str(tmp_path / "stores"))
+    before = walkthrough.data_listing("auto")
+    (tmp_path / "stores" / "tiny_imagenet-73" / "train").mkdir(parents=True)
+    (tmp_path / "stores" / "tiny_imagenet-73" / "train" / "meta.json").write_text("{}")
+    assert walkthrough.data_listing("auto") != before
+
+
+def test_the_claims_are_among_the_sources(tmp_path):
+    (tmp_path / "ledger").mkdir()
+    stamps = set()
+    for paper in (1, 2):
+        (tmp_path / "ledger" / "claims.toml").write_text(f"paper = {paper}")
+        stamps.add(walkthrough.sources(tmp_path))
+    assert len(stamps) == 2
+
+
+def test_a_picture_with_other_bytes_is_another_parameter(tmp_path):
+    stamps, given = set(), {"picture": str(tmp_path / "mine.jpg")}
+    for data in (b"one", b"two"):
+        (tmp_path / "mine.jpg").write_bytes(data)
+        stamps.add(walkthrough.stamp(NOTEBOOKS / "09_qualitative.ipynb", given))
+    assert len(stamps) == 2

@@ -147,7 +147,8 @@ def _members(opened, label: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile
             parts = [part for part in member.name.split("/") if part not in ("", ".")]
             yield readable("/".join(parts)), member, tar
         tar.fileobj.seek(tar.offset)
-        if tar.fileobj.read(BLOCK) != bytes(BLOCK):
+        rest = tar.fileobj.read(LARGEST_HEADER)  # zeros up to a whole record; more than that, or else, is a hole
+        if len(rest) not in range(BLOCK, LARGEST_HEADER) or any(rest):
             raise tarfile.ReadError(f"no end where one should be, at byte {tar.offset:,}")
 
 

@@ -86,8 +86,15 @@ def list_split(folder: Path, split: str) -> Split:
     parts = [PART.fullmatch(path.stem) for path in found[split]]
     if any(parts) and (missing := int(next(filter(None, parts))[2]) - len(parts)):
         raise ValueError(f"{folder} has {len(parts)} parquet files of {split}, {abs(missing)} too {_less(missing)}")
+    numbers = sorted(int(part[1]) for part in parts if part)
+    if any(parts) and numbers != list(range(len(parts))):
+        raise ValueError(f"{folder} has the parquet files {numbers} of {split}, and not each of them once")
     columns = [_read_index(path) for path in found[split]]
-    classes = columns[0][0] or _numbered(found[split], [labels for _, labels, *_ in columns])
+    said = {path: names for path, (names, *_) in zip(found[split], columns, strict=True) if names}
+    first = next(iter(said), None)
+    if other := next((path for path, names in said.items() if names != said[first]), None):
+        raise ValueError(f"{other} names its classes otherwise than {first}: the labels of the two don't mean the same")
+    classes = said.get(first) or _numbered(found[split], [labels for _, labels, *_ in columns])
     own = Counter(Path(name).name for _, _, names, _ in columns for name in names if name)
     files, refused = [], []
     for path, (_, labels, names, sizes) in zip(found[split], columns, strict=True):

@@ -35,8 +35,11 @@ class Rows:
         if isinstance(index, slice):
             return Rows(self.images, self.rows[index])
         first, *rest = index if isinstance(index, tuple) else (index,)
+        if first is None or first is Ellipsis:
+            return np.asarray(self)[index]
         rows = self.rows[first]
-        return np.asarray(self.images[rows])[(slice(None),) * np.ndim(rows) + tuple(rest)]
+        place = slice(None) if isinstance(first, slice) else np.arange(rows.size).reshape(rows.shape)
+        return np.asarray(self.images[rows.ravel()])[(place, *rest)]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self.images[self.rows], dtype)

@@ -40,6 +40,8 @@ AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
 LARGEST_FILE = 2**28  # bytes; the largest photographs of ImageNet have some 2**24
 TO_QUOTE = re.compile('[,"\n\r]')  # in a csv field
+ORIENTATION, INVERTED = 274, 262  # tags of a TIFF: how to turn it; and 0 where its zero is white
+UNTURNED = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 2, 6, 4)), start=2))  # what undoes each turn
 # no EPS among them: Pillow hands that to another program
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
@@ -67,9 +69,11 @@ def decode(data: bytes) -> torch.Tensor:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
             raise ValueError(f"{picture.width} × {picture.height} pixels, more than {LARGEST_PICTURE:,}")
+        turned = UNTURNED.get(getattr(picture, "tag_v2", {}).get(ORIENTATION))  # Pillow turns a TIFF by its tag
         if picture.mode[0] in "IF":  # grey of more than 8 bits, which Pillow would clip to white
-            grey = torch.from_numpy(_upper_bits(picture))
-            return grey.expand(3, *grey.shape)
+            picture = Image.fromarray(_upper_bits(picture))
+        if turned is not None:
+            picture = picture.transpose(turned)
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except PIL.UnidentifiedImageError:
         raise ValueError("not a picture of a known format" if data else "empty file") from None
@@ -88,7 +92,8 @@ def _upper_bits(picture: Image.Image) -> np.ndarray:
     if picture.mode == "F" or bits != (16,) or signed:
         kind = "fractions" if picture.mode == "F" else f"signed or {bits[0]}-bit whole numbers"
         raise ValueError(f"its pixels are {kind}, which do not say what is white; save it with 8 or 16 bits a pixel")
-    return (np.asarray(picture) >> 8).astype(np.uint8)
+    upper = (np.asarray(picture) >> 8).astype(np.uint8)
+    return 255 - upper if tags.get(INVERTED) == 0 else upper
 
 
 def fit(picture: torch.Tensor, size: int) -> torch.Tensor:

@@ -315,7 +315,9 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
         same = all(os.stat(at).st_mtime_ns == changed for at, changed in known["folders"].items())
         if same and known["listing"] == listing and str(source) in known["folders"]:
             return
-    times = {str(at): os.stat(at).st_mtime_ns for at, *_ in os.walk(source)}  # first, lest a later change be missed
+    # first, lest a later change be missed; os.walk passes by the classes that are links
+    tops = (source, *(folder for folder in sub_folders(source) if folder.is_symlink())) if source.is_dir() else ()
+    times = {str(at): os.stat(at).st_mtime_ns for top in tops for at, *_ in os.walk(top)}
     try:
         listed = list_files(source, part)
     except (ValueError, FileNotFoundError):  # no classes left
