@@ -182,7 +182,8 @@ class Watch:
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> str | None:
     """Runs a notebook in its folder and writes the executed copy; gives what went wrong and where, or None."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    for name in ("papermill", "asyncio"):  # what goes wrong is raised as well, unless a notebook is being stopped
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     watch = Watch(notebook)
     bar = {"desc": watch.name, "leave": False} if watch.bar else False
     options = {"coalesce_streams": True, "store_widget_state": False}

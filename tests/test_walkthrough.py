@@ -1,5 +1,7 @@
 """The walkthrough runs what has changed, in order, and says what went wrong."""
 
+import asyncio
+import gc
 import json
 import os
 import re
@@ -402,6 +404,26 @@ def test_a_state_that_cannot_be_read_runs_everything_again(place, ran, state):
     (place.folder / "out" / "state.json").write_text(state)
     assert place(only=["d_alone"]) == {"d_alone": "ok"}
     assert place(only=["d_alone"]) == {"d_alone": "up to date"}
+
+
+def test_what_a_stopped_notebook_leaves_undone_says_nothing(tmp_path, monkeypatch, caplog):
+    """Its kernel ends while a task waits for an answer, and nobody waits for the task."""
+
+    async def fails():
+        raise RuntimeError("Kernel died")
+
+    async def stopped():
+        task = asyncio.create_task(fails())
+        await asyncio.sleep(0)
+        assert task.done()
+        raise SystemExit(130)
+
+    monkeypatch.setattr(walkthrough.papermill, "execute_notebook", lambda *_, **__: asyncio.run(stopped()))
+    write_notebook(tmp_path / "a.ipynb", "pass")
+    with pytest.raises(SystemExit):
+        walkthrough.run_notebook(tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb", {})
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_stores_elsewhere_are_among_the_data(tmp_path, monkeypatch):
