@@ -18,7 +18,7 @@ from PIL import Image
 
 from alexnet_lib import load_dataset, prepare
 from alexnet_lib.commands import Interrupted
-from alexnet_lib.data import sources
+from alexnet_lib.data import sources, unfinished
 from alexnet_lib.data.preparation import decode, write_store
 from alexnet_lib.data.unfinished import NOTES, lock_of, make_store
 from alexnet_lib.files import at_work
@@ -138,16 +138,16 @@ def test_and_beside_the_stores_of_a_data_set_that_are_all_there(tmp_path, monkey
 
 def test_one_who_waits_for_another_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
-    store, said = tmp_path / "store", ""
+    store, told, say = tmp_path / "store", threading.Event(), unfinished.say
+    monkeypatch.setattr(unfinished, "say", lambda *said: (say(*said), told.set()))
     waits = threading.Thread(target=make_store, args=(store, lambda work: work.mkdir(), "nothing is there"))
     with at_work(tmp_path, lock_of(store)):
         waits.start()
-        while not said:
-            said = capsys.readouterr().out
+        assert told.wait(120)  # to read again and again would lose what is written between reading and emptying
     waits.join()
     other = f"process {os.getpid()} on {socket.gethostname()}"
-    assert said == f"{store} is being made by {other}, for which this process waits.\n"
-    assert store.is_dir()
+    said = f"{store} is being made by {other}, for which this process waits.\n"
+    assert capsys.readouterr().out == said and store.is_dir()
 
 
 def test_somebody_who_stops_it_reads_two_lines(tmp_path):
