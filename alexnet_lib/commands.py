@@ -1,7 +1,9 @@
 """What the commands of this library have in common: an error ends them with a line, a signal with two."""
 
+import _thread
 import argparse
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from .files import AtWork
 
 ENDING = ("SIGTERM", "SIGHUP")  # what a system sends to a process that should end, and a terminal that is closed
+AGAIN_SECONDS = 0.01  # until an interruption that Python has dropped is raised anew
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,6 +50,63 @@ def ignore_signals(names=("SIGINT", *ENDING)) -> None:
     on_signals(names, signal.SIG_IGN)
 
 
+@contextmanager
+def heard(*kinds: type[BaseException]) -> Iterator[None]:
+    """Within it no interruption is lost: neither KeyboardInterrupt nor others of these kinds that a signal raises.
+
+    A signal's handler raises wherever the program happens to be, and where that is `__del__` or the callback of a weak
+    reference, Python drops what is raised. Drawing a figure spends much of its time there, so that JupyterLab's stop
+    button could do nothing while one was drawn. What is dropped is raised anew, a moment later.
+    """
+    before, kinds = sys.unraisablehook, (KeyboardInterrupt, *kinds)
+
+    def again(dropped) -> None:
+        if isinstance(dropped.exc_value, kinds) and threading.current_thread() is threading.main_thread():
+            _raise_soon(dropped.exc_value)
+        else:
+            before(dropped)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is again:
+            sys.unraisablehook = before
+
+
+def _raise_soon(stop: BaseException) -> None:
+    """Raise it in this thread, the main one, after the callback that we are in; here it would be dropped again."""
+
+    def raise_it(number, frame):
+        signal.signal(number, before)
+        raise stop.with_traceback(None)
+
+    before = signal.signal(signal.SIGINT, raise_it)
+    threading.Timer(AGAIN_SECONDS, _thread.interrupt_main).start()
+
+
+@contextmanager
+def undivided() -> Iterator[None]:
+    """A block that is not cut in two by Ctrl-C: the first waits for its end, a second does not.
+
+    For drawing: code in C that is interrupted may fail with an error of its own, which IPython shows and goes on.
+    """
+    came = []
+
+    def wait(number, frame):
+        came.append(number)
+        signal.signal(number, before[number])
+
+    before = on_signals(("SIGINT",), wait)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
 def in_two_lines(stop: BaseException, kept: str = "what was finished is kept") -> str:
     """What ended a command, for people: what is kept, and how to go on; its own two lines where it has them."""
     said = str(stop)
@@ -64,7 +124,8 @@ def ends_well(parser: argparse.ArgumentParser, kept: str = "what was finished is
     """
     before = interrupt_on_signals()
     try:
-        yield
+        with heard():
+            yield
     except (ValueError, OSError, ImportError, ArithmeticError, AtWork, *also) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt as stop:

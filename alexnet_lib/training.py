@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from . import architecture, cifar_nets, keep_memory
-from .commands import in_two_lines
+from .commands import heard, in_two_lines, undivided
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of
 from .files import Damaged, in_work, read_json, write_json
@@ -171,7 +171,8 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
             bar.set_postfix_str(_status(state), refresh=False)
             diary.epoch()
             if on_epoch is not None and job.leader:
-                on_epoch(pd.DataFrame(state.history))
+                with undivided():
+                    on_epoch(pd.DataFrame(state.history))
 
 
 def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, bar, diary: Diary) -> float:
@@ -370,7 +371,8 @@ def main(arguments=None) -> None:
         if settings.speed == "fast" and not launch.has_allocator():
             launch.with_allocator()
         stopping.note_signals()
-        record = train(settings)
+        with heard(Stopped):
+            record = train(settings)
         if record is not None:
             print(json.dumps(record.summary["metrics"], indent=1))
             print(record.folder)

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from alexnet_lib.commands import ends_well
+from alexnet_lib import training
+from alexnet_lib.commands import ENDING, Interrupted, ends_well, heard, undivided
+from alexnet_lib.data import preparation
 from alexnet_lib.dataset import prepare
 from alexnet_lib.runs import launch
 from alexnet_lib.runs.jupyter import kernel_environment
@@ -150,3 +153,84 @@ def test_a_job_outlives_the_kernel_of_a_reader_and_not_that_of_a_walkthrough(pla
     with pytest.raises(KeyboardInterrupt, match=r"Stopped: there is no checkpoint yet\.\nRun it again"):
         train(settings(devices=2))
     assert given == [not in_walkthrough]
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, however pytest was started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Interrupts:
+    """Ctrl-C comes while Python puts this away, where what is raised is dropped."""
+
+    def __init__(self, name: str = "SIGINT"):
+        self.number = getattr(signal, name)
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+def interrupt_and_wait(*_) -> None:
+    Interrupts()
+    time.sleep(ENDED)
+    raise AssertionError("the interruption was lost")
+
+
+def test_an_interruption_that_python_drops_is_heard(ctrl_c):
+    """It was lost where it came while a figure was drawn, and the run went on."""
+    with pytest.raises(KeyboardInterrupt), heard():
+        interrupt_and_wait()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_other_errors_that_python_drops_are_told_as_before(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+
+    class Fails:
+        def __del__(self):
+            raise ValueError
+
+    with heard():
+        Fails()
+    assert told == [ValueError]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", *ENDING])
+def test_a_command_hears_what_python_drops(ctrl_c, capsys, name):
+    with pytest.raises(SystemExit) as end, ends_well(argparse.ArgumentParser("p")):
+        Interrupts(name)
+        time.sleep(ENDED)
+    assert end.value.code == 130 and "p: Stopped: what was finished is kept." in capsys.readouterr().err
+
+
+def test_a_training_and_a_preparation_hear_what_python_drops(ctrl_c, place, monkeypatch):
+    run = settings(epochs=2)
+    with pytest.raises(Interrupted, match="Stopped: there is no checkpoint yet"), monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", interrupt_and_wait)
+        train(run)
+    source = fill(place / "pictures", 4)
+    with pytest.raises(Interrupted, match="Stopped while .* was made"), monkeypatch.context() as patch:
+        patch.setattr(preparation, "decode", interrupt_and_wait)
+        prepare(source, place / "store", 8, 1, False)
+
+
+def test_a_figure_is_drawn_to_its_end_and_a_second_ctrl_c_does_not_wait(ctrl_c, place):
+    drawn = []
+
+    def draw(history):
+        signal.raise_signal(signal.SIGINT)
+        drawn.append(len(history))
+
+    with pytest.raises(Interrupted, match="Stopped: the last whole checkpoint is of the end of epoch 1"):
+        train(settings(epochs=3), on_epoch=draw)
+    assert drawn == [2]
+    with pytest.raises(KeyboardInterrupt), undivided():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        drawn.append("the second waited too")
+    assert drawn == [2] and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..commands import Interrupted
+from ..commands import Interrupted, heard
 from ..files import at_work, in_work, make_folder, publish, sync, tidy, worker, write_file
 from ..progress import say
 from .jpeg_store import IMAGES
@@ -134,9 +134,10 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
         if destination.exists():
             return
         try:
-            fill(work)
-            tidy(work)
-            publish(work, destination)
+            with heard():
+                fill(work)
+                tidy(work)
+                publish(work, destination)
         except OSError as error:
             if error.errno not in FULL:
                 raise

@@ -10,6 +10,7 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
+from ..commands import heard, undivided
 from ..dataset import Store, load_dataset
 from ..files import AtWork, at_work, in_work, read_json, read_table, tidy, worker
 from ..progress import say
@@ -110,7 +111,7 @@ def follow(run, stores: dict[str, Store], on_epoch: Callable[[pd.DataFrame], Non
     history = History(run.folder, on_epoch)
     left = "another process trains this run, and goes on.\nRun it again, with the same settings, to follow it."
     try:
-        with stopping.looking():
+        with heard(Stopped), stopping.looking():
             while in_work(run.folder):
                 if stopping.asked:
                     raise Stopped(f"Stopped by {stopping.asked[0]}: {left}")
@@ -137,4 +138,5 @@ class History:
         history = read_table(self.path)
         if len(history) != self.rows:  # a file can be written again as it was
             self.rows = len(history)
-            self.on_epoch(history)
+            with undivided():
+                self.on_epoch(history)

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from ..commands import ENDING, ignore_signals, interrupt_on_signals
+from ..commands import ENDING, heard, ignore_signals, interrupt_on_signals
 
 FOLDER = "ALEXNET_JOB"  # in the environment of a process of a job on one machine: the job's private folder
 ENDS = "ALEXNET_ENDS"  # in that of a kernel whose jobs end with it, as those of a walkthrough
@@ -145,7 +145,8 @@ def main() -> None:
         return
     interrupt_on_signals((*ENDING, WARNING))
     try:
-        sys.exit(_watch_over(job, *program))
+        with heard():
+            sys.exit(_watch_over(job, *program))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..commands import ENDING, Interrupted, on_signals
+from ..commands import ENDING, Interrupted, heard, on_signals
 from .processes import WARNING
 from .records import whereabouts
 
@@ -28,7 +28,8 @@ def interruptible(folder: Path) -> Iterator[None]:
         Stopped: with its two lines.
     """
     try:
-        yield
+        with heard(Stopped):
+            yield
     except (Stopped, KeyboardInterrupt) as stop:
         in_time(0)
         kind = Stopped if isinstance(stop, Stopped) else Interrupted
