@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from .files import AtWork
 
 ENDING = ("SIGTERM", "SIGHUP")  # what a system sends to a process that should end, and a terminal that is closed
-AGAIN_SECONDS = 0.01  # until an interruption that Python has dropped is raised anew
+AGAIN_SECONDS = 0.01  # until an interruption that Python has dropped is raised again
 
 
 class Interrupted(KeyboardInterrupt):
@@ -52,59 +52,71 @@ def ignore_signals(names=("SIGINT", *ENDING)) -> None:
 
 @contextmanager
 def heard(*kinds: type[BaseException]) -> Iterator[None]:
-    """Within it no interruption is lost: neither KeyboardInterrupt nor others of these kinds that a signal raises.
+    """Within it, what a signal raises and Python drops is raised again: a KeyboardInterrupt, or one of these kinds.
 
     A signal's handler raises wherever the program happens to be, and where that is `__del__` or the callback of a weak
-    reference, Python drops what is raised. Drawing a figure spends much of its time there, so that JupyterLab's stop
-    button could do nothing while one was drawn. What is dropped is raised anew, a moment later.
+    reference, Python drops what is raised. Drawing a figure spends a good part of its time there, so JupyterLab's stop
+    button sometimes did nothing while one was drawn.
     """
-    before, kinds = sys.unraisablehook, (KeyboardInterrupt, *kinds)
+    before, kinds, timers = sys.unraisablehook, (KeyboardInterrupt, *kinds), []
 
     def again(dropped) -> None:
         if isinstance(dropped.exc_value, kinds) and threading.current_thread() is threading.main_thread():
-            _raise_soon(dropped.exc_value)
+            timers.append(_raise_soon(dropped.exc_value))
         else:
             before(dropped)
 
     sys.unraisablehook = again
     try:
         yield
+        for timer in timers:
+            timer.join()  # so that it is raised here, and not after the block
     finally:
         if sys.unraisablehook is again:
             sys.unraisablehook = before
 
 
-def _raise_soon(stop: BaseException) -> None:
+def _raise_soon(stop: BaseException) -> threading.Timer:
     """Raise it in this thread, the main one, after the callback that we are in; here it would be dropped again."""
+    before, waiting = signal.getsignal(signal.SIGINT), [stop]
 
     def raise_it(number, frame):
         signal.signal(number, before)
-        raise stop.with_traceback(None)
+        timer.cancel()  # where Ctrl-C came first
+        raise waiting.pop().with_traceback(None)
 
-    before = signal.signal(signal.SIGINT, raise_it)
-    threading.Timer(AGAIN_SECONDS, _thread.interrupt_main).start()
+    def send():
+        if hasattr(signal, "pthread_kill"):  # also wakes a thread that waits
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
+
+    timer = threading.Timer(AGAIN_SECONDS, send)
+    signal.signal(signal.SIGINT, raise_it)
+    timer.start()
+    return timer
 
 
 @contextmanager
 def undivided() -> Iterator[None]:
-    """A block that is not cut in two by Ctrl-C: the first waits for its end, a second does not.
+    """A block that Ctrl-C does not cut in two: a first one takes effect at the block's end, a second at once.
 
-    For drawing: code in C that is interrupted may fail with an error of its own, which IPython shows and goes on.
+    For drawing: C++ code that is interrupted may fail with an error of its own, which IPython shows before it goes on.
     """
-    came = []
+    came, before = [], signal.getsignal(signal.SIGINT)
 
     def wait(number, frame):
         came.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before)
 
-    before = on_signals(("SIGINT",), wait)
+    handlers = on_signals(("SIGINT",), wait)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    for number in came:
-        signal.raise_signal(number)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def in_two_lines(stop: BaseException, kept: str = "what was finished is kept") -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import HTML, DisplayHandle, Image, display
 from matplotlib.figure import Figure
 
+from .commands import undivided
 from .figures import curves as figures
 from .ledger import page
 from .ledger.claims import claims
@@ -155,10 +156,11 @@ def live_curves(classes: int) -> Callable[[pd.DataFrame], None] | None:
     handle: list[DisplayHandle] = []
 
     def draw(history: pd.DataFrame) -> None:
-        figure = figures.learning_curves(history, classes)
-        if handle:
-            handle[0].update(figure)
-        else:
-            handle.append(display(figure, display_id=True))
+        with undivided():
+            figure = figures.learning_curves(history, classes)
+            if handle:
+                handle[0].update(figure)
+            else:
+                handle.append(display(figure, display_id=True))
 
     return draw

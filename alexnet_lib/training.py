@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from . import architecture, cifar_nets, keep_memory
-from .commands import heard, in_two_lines, undivided
+from .commands import heard, in_two_lines
 from .dataset import Store, load_dataset
 from .evaluation import NotNumbers, mean_of
 from .files import Damaged, in_work, read_json, write_json
@@ -171,8 +171,7 @@ def run_epochs(run, stores: dict[str, Store], state: RunState, on_epoch) -> None
             bar.set_postfix_str(_status(state), refresh=False)
             diary.epoch()
             if on_epoch is not None and job.leader:
-                with undivided():
-                    on_epoch(pd.DataFrame(state.history))
+                on_epoch(pd.DataFrame(state.history))
 
 
 def train_epoch(run, store: Store, mean: Tensor, steps: int, state: RunState, bar, diary: Diary) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from ..commands import heard, undivided
+from ..commands import heard
 from ..dataset import Store, load_dataset
 from ..files import AtWork, at_work, in_work, read_json, read_table, tidy, worker
 from ..progress import say
@@ -138,5 +138,4 @@ class History:
         history = read_table(self.path)
         if len(history) != self.rows:  # a file can be written again as it was
             self.rows = len(history)
-            with undivided():
-                self.on_epoch(history)
+            self.on_epoch(history)

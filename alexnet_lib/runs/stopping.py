@@ -15,8 +15,11 @@ asked: list[str] = []  # the signals that have come
 _looking: list[bool] = []  # one for each block in which somebody looks there
 
 
-class Stopped(Exception):
-    """A signal has ended the run; what was trained is in its checkpoint."""
+class Stopped(BaseException):
+    """A signal has ended the run; what was trained is in its checkpoint.
+
+    No Exception, as KeyboardInterrupt is none: one that comes while a checkpoint is read does not mean that it is torn.
+    """
 
 
 @contextmanager
