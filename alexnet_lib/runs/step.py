@@ -76,7 +76,8 @@ def arithmetic_of(run) -> Iterator[None]:
                 cudnn.deterministic, memory.fill_uninitialized_memory = True, False  # nothing reads what isn't written
             yield
     finally:
-        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        if repeatable:  # the call loads torch's compiler: seconds that a run on its way out may not have
+            torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
         cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory = chosen
 
 
