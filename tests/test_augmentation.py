@@ -48,6 +48,14 @@ def test_views_that_are_drawn():
 def test_centre_views_are_centre_crops():
     images = numbered(3, 10, 9)
     assert np.array_equal(cut_views(images, centre_views(3, (5, 4)), 5), centre_crops(images, 5))
+    assert centre_crops(numbered(1, 9, 19), 5)[0, 0, 0, :2].tolist() == [2, 7]
+
+
+def test_crops_fall_everywhere_in_a_wide_picture():
+    lefts = {
+        int(crop[0, :, 1].min()) for crop in random_crops(numbered(200, 9, 19), 5, generator=np.random.default_rng(0))
+    }
+    assert lefts == set(range(15))
 
 
 def test_one_view_is_the_centre_and_nine_are_a_grid():
@@ -180,6 +188,15 @@ def test_each_picture_of_a_batch_has_a_colour_of_its_own(coloured):
 def test_noise_of_no_strength_changes_nothing(coloured):
     images, pca = coloured
     assert np.array_equal(add_colour_noise(images, pca, std=0.0), images)
+
+
+def test_shifts_are_the_sum_over_the_axes_in_each_unit(coloured):
+    pca, normals = coloured[1], np.random.default_rng(0).standard_normal((50, 3))
+    sizes = {"code2012": np.sqrt(pca.eigenvalues), "printed": pca.eigenvalues, "torch": pca.eigenvalues / 255}
+    sizes["deviation"] = sizes["code2012"]
+    for units, size in sizes.items():
+        summed = sum(0.1 * normals[:, [i]] * size[i] * pca.eigenvectors[:, i] for i in range(3))
+        assert np.allclose(colour_shifts(pca, normals, units=units), summed, rtol=1e-5, atol=1e-7)
 
 
 def test_units_of_the_noise(coloured):

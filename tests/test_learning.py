@@ -193,8 +193,8 @@ def test_plateau_rule_resumes():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"learning_rate": 0.0}, {"learning_rate": math.inf}, {"factor": 1.0}, {"factor": math.inf}, {"drops": -1}]
-    + [{"patience": 0}],
+    [{"learning_rate": 0.0}, {"learning_rate": math.inf}, {"factor": 1.0}, {"factor": 0.1}, {"factor": math.inf}]
+    + [{"drops": -1}, {"patience": 0}],
 )
 def test_plateau_rule_refuses_the_impossible(changes):
     ((name, value),) = changes.items()
@@ -232,7 +232,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 def test_rules_of_initialisation():
     assert initial_std("conv4", 1728, "printed") == 0.01
-    assert initial_std("conv4", 1728, "code2012") == 0.03
+    assert {initial_std(f"conv{number}", 1728, "code2012") for number in (3, 4, 5, 6)} == {0.03}
     assert initial_std("conv2", 300, "rescaled") == pytest.approx(0.02)
     assert initial_std("conv2", 1200, "fan_in") == pytest.approx(0.0408, abs=5e-5)
     with pytest.raises(ValueError, match="'xavier'; accepted are printed, code2012"):
@@ -270,6 +270,8 @@ def test_recipes():
     printed = recipe("paper")
     assert (printed.learning_rate, printed.momentum, printed.weight_decay) == (0.01, 0.9, 5e-4)
     assert (printed.batch_size, printed.schedule, printed.initialisation) == (128, "plateau", "printed")
+    assert {recipe(name).batch_size for name in ("paper", "code2012", "googlenet")} == {128}
+    assert recipe("googlenet").average_last == 0.25 and recipe("small").average_last == 0
     with pytest.raises(ValueError, match=f"'adam'; accepted are {', '.join(RECIPES)}"):
         recipe("adam")
     with pytest.raises(AttributeError):
