@@ -16,8 +16,9 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from alexnet_lib import loader, progress, run_state, training
+from alexnet_lib import ALLOCATOR, loader, progress, run_state, training
 from alexnet_lib.dataset import load_dataset
+from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.run_state import RunState
 from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.runs.settings import resolve
@@ -264,3 +265,14 @@ def test_a_run_shows_one_bar_to_a_person_who_watches(place, monkeypatch):
     monkeypatch.setattr(progress, "notebook_tqdm", bar)
     train(settings(epochs=2))
     assert [(shown["total"], shown["disable"], shown["leave"]) for shown in made] == [(8, False, False)]
+
+
+def test_a_run_on_a_cpu_does_not_load_torchs_compiler(place):
+    """Nor on its way out, where a stopped run has ten seconds."""
+    program = (
+        "import sys\nfrom alexnet_lib import train\nfrom tests import small_runs\n"
+        "train(small_runs.settings(epochs=1))\nprint('torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | ALLOCATOR, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["False"], done.stderr
