@@ -102,6 +102,7 @@ def undivided() -> Iterator[None]:
     """A block that Ctrl-C does not cut in two: a first one takes effect at the block's end, a second at once.
 
     For drawing: C++ code that is interrupted may fail with an error of its own, which IPython shows before it goes on.
+    For saving: some of what torch calls there drops any error, and a whole checkpoint is worth the wait.
     """
     came, before = [], signal.getsignal(signal.SIGINT)
 

@@ -295,6 +295,18 @@ def test_a_checkpoint_is_not_torn_because_a_signal_came_while_it_was_read(noted,
         train(run)
 
 
+def test_a_checkpoint_that_is_being_written_is_finished_first(ctrl_c, place, monkeypatch):
+    save = torch.save
+
+    def save_slowly(*given):
+        signal.raise_signal(signal.SIGINT)
+        save(*given)
+
+    monkeypatch.setattr(torch, "save", save_slowly)
+    with pytest.raises(Interrupted, match="Stopped: the last whole checkpoint is of the end of epoch 1"):
+        train(settings(epochs=3))
+
+
 def test_curves_are_drawn_to_their_end_and_a_second_ctrl_c_does_not_wait(ctrl_c, place, monkeypatch):
     """matplotlib made another error of the first, which a notebook showed, and the run went on."""
     drawn, draw = [], curves.learning_curves

@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..commands import ends_well
+from ..commands import ends_well, undivided
 from ..files import (
     Damaged,
     damage,
@@ -231,6 +231,7 @@ def _is_tensors_or_text(value) -> bool:
     return isinstance(value, str) or isinstance(value, dict) and all(isinstance(v, Tensor) for v in value.values())
 
 
+@undivided()
 def save_checkpoint(folder: Path, state: dict) -> None:
     """Write the state of a run with its digest, and keep the one before; a damaged one isn't worth keeping."""
     newest, previous = (folder / name for name in CHECKPOINTS)
