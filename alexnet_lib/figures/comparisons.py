@@ -84,7 +84,7 @@ def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), look in zip(tables.items(), LINES, strict=False):
             seed_lines(place, 100 * table.index, 100 * table, look, name)
-        place.set(title=title, xlabel="hidden units silenced at test time (%)", ylim=(0, 100))
+        place.set(title=title, xlabel="units silenced in test (%)", ylim=(0, 100))
     axes[0, 0].set_ylabel("validation error, top-1 (%)")
     axes[0, 0].legend()
     return figure
