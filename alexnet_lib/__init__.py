@@ -6,6 +6,7 @@ names is first asked for, so that a command that needs no network does not wait 
 
 import ctypes
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -61,6 +62,19 @@ RENAMED = {
     "googlenet_skeleton": "inception.skeleton",
     "train_cifar": "training.train",
 }
+
+
+def while_it_loads(number, frame) -> None:
+    """End a command to which a signal comes before it has begun, without a traceback."""
+    os.write(2, b"\nStopped: nothing was begun.\nGive the same command again to begin.\n")
+    os._exit(130)
+
+
+# It takes seconds to load torch, and `commands` takes over then. A process of a job ends as whoever started it wants.
+if sys.argv[:1] == ["-m"] and "alexnet_lib.runs.processes" not in sys.orig_argv:
+    for _name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
+        if signal.getsignal(getattr(signal, _name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, _name), while_it_loads)
 
 
 def lazily(package: str, names: dict[str, str], renamed: dict[str, str] | None = None):

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from . import while_it_loads
 from .files import AtWork
 
 ENDING = ("SIGTERM", "SIGHUP")  # what a system sends to a process that should end, and a terminal that is closed
@@ -19,6 +20,14 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return str(self).splitlines()
+
+
+def begin() -> None:
+    """From now on signals do what they did before the library was loaded for a command."""
+    for name in ("SIGINT", *ENDING):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is while_it_loads:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 def on_signals(names, handler) -> dict:
@@ -135,6 +144,7 @@ def ends_well(parser: argparse.ArgumentParser, kept: str = "what was finished is
 
     They say what is `kept`, and how to go on.
     """
+    begin()
     before = interrupt_on_signals()
     try:
         with heard():

@@ -19,6 +19,7 @@ from alexnet_lib.dataset import load_dataset, prepare
 from alexnet_lib.figures import curves
 from alexnet_lib.files import at_work
 from alexnet_lib.notebook import live_curves
+from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.runs import launch, resolve, stopping
 from alexnet_lib.runs.folder import follow
 from alexnet_lib.runs.jupyter import kernel_environment
@@ -112,6 +113,33 @@ def test_signals_end_a_preparation_and_a_training_with_two_lines(place):
         assert contents(prepare(source, place / f"store {name}", 8, 1, False).folder) == whole
     ends = [load_checkpoint(train(settings(epochs=2, name=name)).folder)["net"] for name in (*SIGNALS, "unbroken")]
     assert all((end[layer] == ends[-1][layer]).all() for end in ends for layer in end)
+
+
+LOADS = """
+import importlib.abc, os, signal, sys
+class Comes(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name in ("numpy", "pandas", "torch") and "alexnet_lib" in sys.modules:
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Comes())
+"""
+
+
+@pytest.mark.parametrize("module", ["training", "dataset", "walkthrough", "claims", "runs.records", "live"])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_command_that_still_loads_ends_in_two_lines(tmp_path, module, name):
+    (tmp_path / "sitecustomize.py").write_text(LOADS.format(number=int(getattr(signal, name))))
+    command = [sys.executable, "-m", f"alexnet_lib.{module}", "a"]
+    own = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=own, cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=listens)
+    assert done.returncode == 130 and done.stdout == ""
+    assert done.stderr == "\nStopped: nothing was begun.\nGive the same command again to begin.\n"
+
+
+def listens() -> None:
+    """Signals end this process, however pytest was started."""
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def test_what_nohup_has_silenced_stays_silent_and_handlers_come_back():

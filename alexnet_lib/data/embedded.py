@@ -7,7 +7,7 @@ another, which gives the edges and the 1/f² power spectrum of photographs. The 
 `python -m alexnet_lib.data.embedded FOLDER` draws them again.
 """
 
-import sys
+import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from math import cos, sin
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .. import cores
+from ..commands import ends_well
 from .embedded_shapes import (
     LARGEST_SIDE,
     SILHOUETTES,
@@ -358,7 +359,13 @@ def write_collection(folder: Path | str, count: int | None = None, workers: int 
         return sum(pool.map(write_picture, range(len(paths)), paths, chunksize=8))
 
 
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m alexnet_lib.data.embedded", description="Draw the collection.")
+    parser.add_argument("folder", type=Path, help="for the pictures, in a folder for each class")
+    given = parser.parse_args(arguments)
+    with ends_well(parser, "the pictures that are drawn are kept"):
+        write_collection(given.folder)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m alexnet_lib.data.embedded FOLDER")
-    write_collection(sys.argv[1])
+    main()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..commands import ENDING, Interrupted, heard, on_signals
+from ..commands import ENDING, Interrupted, begin, heard, on_signals
 from .processes import WARNING
 from .records import whereabouts
 
@@ -59,6 +59,7 @@ def note_signals() -> None:
     def late(number, frame):
         raise Stopped
 
+    begin()
     on_signals((*ENDING, WARNING), note)
     on_signals(("SIGALRM",), late)
 
