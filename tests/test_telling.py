@@ -101,7 +101,7 @@ def diary(folder, epoch=2, step=4):
     return telling.Diary(SimpleNamespace(folder=folder, epochs=9, named=named), state, 5, None)
 
 
-@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", "", "1.0", "१०" * 50])
+@pytest.mark.parametrize("number", ["²", "१", "9" * 5000, "-1", "", "1.0"], ids=lambda number: ascii(number[:4]))
 @pytest.mark.parametrize("place_of", [0, 1], ids=["epoch", "step"])
 def test_a_line_of_the_losses_that_counts_nothing_is_left_out(tmp_path, monkeypatch, number, place_of):
     monkeypatch.setattr(telling, "say", lambda *told: None)

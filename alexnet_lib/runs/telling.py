@@ -144,8 +144,8 @@ def _rows_until(path: Path, epoch: int, step: int) -> bytes:
 
 
 def _is_count(text: str) -> bool:
-    """Whether `int` takes this for a whole number; it refuses ², which is a digit, and thousands of digits."""
-    return text.isdecimal() and len(text) <= LONGEST_COUNT
+    """Whether this is a number as we write it; `int` refuses ², which is a digit, and thousands of digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_COUNT
 
 
 def _events(folder: Path, first_step: int):
