@@ -31,7 +31,7 @@ from .data import cifar10, ilsvrc, parquet, tiny_imagenet
 from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
 from .data.preparation import FORMS, prepare_files, require_writable, room_for, write_store
-from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, require_unchanged
+from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, printable, require_unchanged
 from .data.store_files import read_meta, read_store, require_digest
 from .data.unfinished import clear_up
 from .files import damage, read_table
@@ -383,7 +383,7 @@ def _print_store(store: Store) -> None:
     rejected = store.meta["rejected"]
     print(f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected")
     for entry in rejected[:SHOWN]:
-        print(f"  {entry['file']}: {entry['reason']}")
+        print(f"  {printable(entry['file'])}: {printable(entry['reason'])}")
     if len(rejected) > SHOWN:
         print(f"  and {len(rejected) - SHOWN:,} more, listed in {store.folder / 'meta.json'}")
 

@@ -12,19 +12,23 @@ import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 from docutils.nodes import make_id
+from pydantic import Field
 from sphinx.cmd.build import main as sphinx
 
+from alexnet_lib.commands import ends_well
 from alexnet_lib.experiments.trained import run_to_look_at
-from alexnet_lib.files import read_json
+from alexnet_lib.files import Stored, read_json
 from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import part
 from alexnet_lib.live import live
 from alexnet_lib.paths import NOTEBOOKS, runs_dir
 from alexnet_lib.runs.records import Record
+from alexnet_lib.runs.stored import Cell, Notebook
 
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"
@@ -36,6 +40,63 @@ PARTS = {
     "§6 and §7 Results": ("08", "09"),
     "The next paper": ("10",),
 }
+
+
+class Machine(Stored):
+    """machine.json, which the walkthrough writes."""
+
+    device: str
+    cores: int
+    processor: str
+
+
+class Config(Stored):
+    """config.json of a run, as far as it is chosen by it."""
+
+    dataset: str
+    net: str
+
+
+class Ran(Stored):
+    """What Papermill says of a run; as long as it lasts there is no duration."""
+
+    parameters: dict
+    start_time: str
+    duration: float
+
+
+class Metadata(Stored):
+    papermill: Ran | None = None
+
+
+class Tags(Stored):
+    tags: list[str] = []
+
+
+class Output(Stored):
+    data: dict = {}
+    metadata: dict = {}
+
+
+class PageCell(Cell):
+    metadata: Tags
+    outputs: list[Output] = []
+
+
+class Page(Notebook):
+    """A notebook, as far as its page depends on it."""
+
+    metadata: Metadata
+    cells: Annotated[list[PageCell], Field(min_length=1)]
+
+
+def read_page(path: Path) -> nbformat.NotebookNode:
+    """
+    Raises:
+        Damaged: the file holds no notebook that a page could be made of.
+    """
+    read_json(path, Page)
+    return nbformat.read(path, 4)
 
 
 def run_shown(notebook: nbformat.NotebookNode, profile: str, machine: dict) -> str:
@@ -77,14 +138,18 @@ def gather(
     executed: Path | None = None,
     nets: dict[str, str] | None = None,
 ) -> list[str]:
-    """Write the pages of the book into a folder; gives the names of the notebooks. nets: as `live_pages` gives them."""
+    """Write the pages of the book into a folder; gives the names of the notebooks. nets: as `live_pages` gives them.
+
+    Raises:
+        Damaged: a notebook, or the machine.json beside the executed ones.
+    """
     executed = executed or runs_dir() / "walkthrough" / profile
     machine_file = executed / "machine.json"
-    machine = read_json(machine_file) if machine_file.is_file() else {}
+    machine = read_json(machine_file, Machine) if machine_file.is_file() else {}
     names = sorted(path.stem for path in notebooks.glob("*.ipynb"))
     for name in names:
         path = executed / f"{name}.ipynb"
-        notebook = nbformat.read(path if path.is_file() else notebooks / path.name, 4)
+        notebook = read_page(path if path.is_file() else notebooks / path.name)
         nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
     (folder / "index.md").write_text(index(names, nets or {}), encoding="utf-8")
     (folder / "ledger.md").write_text(ledger(), encoding="utf-8")
@@ -100,10 +165,14 @@ def live_pages(folder: Path, epochs: int) -> dict[str, str]:
 
     Of the built-in pictures the run of notebook 07, or one of so many epochs, which is made; of Tiny ImageNet the
     reader's, if there is one.
+
+    Raises:
+        Damaged, FileNotFoundError: the config.json of a finished run.
     """
     runs = {"live.html": ("the built-in pictures", lambda: run_to_look_at("embedded", epochs=epochs))}
     finished = sorted((runs_dir() / "train").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
-    tiny = [path.parent for path in finished if read_json(path.with_name("config.json"))["dataset"] == "tiny_imagenet"]
+    datasets = {path.parent: read_json(path.with_name("config.json"), Config)["dataset"] for path in finished}
+    tiny = [folder for folder, dataset in datasets.items() if dataset == "tiny_imagenet"]
     if tiny:
         runs["live-tiny-imagenet.html"] = ("Tiny ImageNet", lambda: Record.open(tiny[-1]))
     pages = {}
@@ -182,6 +251,12 @@ def main(arguments=None) -> int:
     parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the book")
     parser.add_argument("--work", type=Path, default=BUILD / "source", help="folder of the pages as they are gathered")
     chosen = parser.parse_args(arguments)
+    with ends_well(parser, "notebooks and runs are as they were"):
+        return build(chosen)
+
+
+def build(chosen: argparse.Namespace) -> int:
+    """Make the book that the command's options ask for; gives the command's exit status."""
     shutil.rmtree(chosen.work, ignore_errors=True)
     chosen.work.mkdir(parents=True)
     gather(chosen.work, chosen.profile, nets=live_pages(chosen.work / "extra", chosen.epochs))

@@ -131,6 +131,57 @@ def test_an_executed_copy_comes_before_the_committed_one(tmp_path):
     assert "committed outputs" in second
 
 
+NOTEBOOK = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A title")])
+RAN = {"parameters": {}, "start_time": "2031-05-04T10:00:00", "duration": 1.0}
+SPOILT = {
+    "notebook torn": ("00_dataset.ipynb", '{"cells": ['),
+    "notebook a list": ("00_dataset.ipynb", "[]"),
+    "notebook without cells": ("00_dataset.ipynb", NOTEBOOK | {"cells": []}),
+    "outputs a number": (
+        "00_dataset.ipynb",
+        NOTEBOOK | {"cells": [{"cell_type": "code", "source": "", "metadata": {}, "outputs": [5]}]},
+    ),
+    "tags a number": (
+        "00_dataset.ipynb",
+        NOTEBOOK | {"cells": [{"cell_type": "code", "source": "", "metadata": {"tags": 5}, "outputs": []}]},
+    ),
+    "run a number": ("00_dataset.ipynb", NOTEBOOK | {"metadata": {"papermill": 5}}),
+    "run without an end": ("00_dataset.ipynb", NOTEBOOK | {"metadata": {"papermill": RAN | {"duration": None}}}),
+    "run without a start": ("00_dataset.ipynb", NOTEBOOK | {"metadata": {"papermill": RAN | {"start_time": 5}}}),
+    "machine torn": ("machine.json", "{"),
+    "machine without cores": ("machine.json", {"device": "abacus", "processor": "beads"}),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_a_damaged_file_ends_the_command_with_a_line_that_names_it(tmp_path, monkeypatch, capsys, spoilt):
+    monkeypatch.setenv("ALEXNET_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(book, "live_pages", lambda folder, epochs: {})
+    name, content = SPOILT[spoilt]
+    path = tmp_path / "runs" / "walkthrough" / "embedded" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    _ends_with(tmp_path, path, capsys)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"dataset": 5, "net": "code2012"}', '{"dataset": "embedded"}'])
+def test_a_runs_damaged_settings_end_the_command_too(tmp_path, monkeypatch, capsys, content):
+    monkeypatch.setenv("ALEXNET_RUNS", str(tmp_path / "runs"))
+    path = tmp_path / "runs" / "train" / "mine" / "config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    (path.parent / "summary.json").write_text("{}")
+    _ends_with(tmp_path, path, capsys)
+
+
+def _ends_with(tmp_path, path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        book.main(["--output", str(tmp_path / "html"), "--work", str(tmp_path / "source")])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1
+    assert said.startswith(f"python docs/book.py: {path}: ") and "; accepted: " in said
+
+
 def test_a_link_that_leads_nowhere_is_named(tmp_path):
     (tmp_path / "a.html").write_text('<a href="b.html#there">b</a> <a href="http://elsewhere/x">away</a>')
     (tmp_path / "b.html").write_text('<p id="there">here</p> <img src="no.png"> <a href="#gone">gone</a>')

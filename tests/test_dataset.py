@@ -127,6 +127,26 @@ def test_of_many_rejected_files_some_are_printed(folder, tmp_path, capsys):
     )
 
 
+STEERING = "\x1b[2J\n1.jpg"  # it would clear the screen and begin a line
+ESCAPED = r"\x1b[2J\n1.jpg"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_that_would_steer_a_terminal_are_escaped_where_they_are_read(folder, tmp_path, capsys):
+    (folder / "cat" / STEERING).write_text("not a picture")
+    main(["prepare", str(folder), str(tmp_path / "store"), "--size", "4"])
+    printed = capsys.readouterr().out
+    assert f"  cat/{ESCAPED}: not a picture" in printed and "\x1b" not in printed
+    store = open_store(tmp_path / "store")
+    assert [entry["file"] for entry in store.meta["rejected"]] == [f"cat/{STEERING}"]  # the store keeps the name
+    (folder / "eel").mkdir()
+    (folder / "eel" / STEERING).write_text("not a picture")
+    with pytest.raises(SystemExit):
+        main(["prepare", str(folder), str(tmp_path / "other"), "--size", "4"])
+    said = capsys.readouterr().err
+    assert f"eel/{ESCAPED}: not a picture" in said and "\x1b" not in said
+
+
 ABOVE, BELOW = (200, 40, 90), (30, 120, 220)
 
 

@@ -31,6 +31,7 @@ def keep(folder, net, epochs, seed, error, fit=(1.0,)):
     place.mkdir(parents=True)
     errors = {views: {"top1": error - 0.01 * i} for i, views in enumerate(VIEWS)}
     about = {"epochs": epochs, "seed": seed, "parameters": 1, "lossy_pictures": True}
+    about |= {"versions": {"torch": "2.9.0"}, "commit": None}
     write_json(place / "summary.json", about | {"metrics": {"val": errors}, "classes": 10, "dataset": {}})
     write_json(place / "config.json", {"net": net, "dataset": "cifar10", "precision": "bf16"})
     top1 = [{"train": train, "val": error} for train in fit]

@@ -2,7 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
+from alexnet_lib.figures import comparisons, curves, dataset, views
 from alexnet_lib.figures import qualitative as figures
 
 
@@ -17,6 +21,47 @@ def test_answers_show_five_bars_an_image_and_hatch_the_true_one():
     assert [len(each) for each in bars] == [5, 5]
     assert [round(bar.get_width(), 2) for bar in bars[0]] == [0.5, 0.2, 0.1, 0.1, 0.06]
     assert [bool(bar.get_hatch()) for bar in bars[0]] == [False, True, False, False, False]
+
+
+NO_FORMULA = ["a$\\x$b", "$x_{$", "$5", "$1$"]
+
+
+FIGURES = {  # at which names of classes, files and runs stand: titles, words, legends, rows and columns
+    "answers": lambda names: figures.answers([picture(0)] * 4, np.full((4, 4), 0.25), range(4), names),
+    "neighbours": lambda names: figures.neighbours(
+        [picture(0)], {name: [[picture(1)]] for name in names}, {name: np.ones((1, 1)) for name in names}
+    ),
+    "occlusion": lambda names: figures.occlusion([picture(0)] * 4, [np.eye(3)] * 4, names, 2),
+    "pictures": lambda names: curves.pictures([picture(0)] * 4, names, 2),
+    "picture rows": lambda names: views.picture_rows({name: [picture(0)] * 4 for name in names}, names),
+    "differences": lambda names: comparisons.differences({name: [1, 2] for name in names}, names[0], {names[1]: 2}),
+    "precision": lambda names: figures.precision_by_bits(
+        {names[0]: ({name: pd.Series({16: 50.0, 64: 60.0}) for name in names}, {names[1]: 40.0})}
+    ),
+    "error bars": lambda names: dataset.error_bars(
+        pd.DataFrame({"top-1 error": [0.2] * 4, "top-5 error": [0.1] * 4}, index=names)
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=list(FIGURES))
+def test_a_name_with_dollars_is_drawn_as_it_is_written(draw):
+    """Matplotlib takes what is between two of them for a formula, and ends with an error where it is none."""
+    figure = draw(NO_FORMULA)
+    FigureCanvasAgg(figure).draw()
+    found = {text.get_text().strip(): text for text in figure.findobj(Text) if "$" in text.get_text()}
+    assert set(NO_FORMULA) & set(found)
+    for shown, text in found.items():
+        drawn = text.get_window_extent().size
+        text.set(text=shown.replace("$", r"\$"), parse_math=True)  # so matplotlib is told that no formula is meant
+        np.testing.assert_allclose(text.get_window_extent().size, drawn, atol=1)
+
+
+def test_powers_of_ten_at_an_axis_stay_formulas():
+    figure = curves.curves({"a": ([1, 2], [1.0, 1e5])}, "x", "y", log=True)
+    FigureCanvasAgg(figure).draw()
+    powers = [text for text in figure.axes[0].get_yticklabels() if "10^" in text.get_text()]
+    assert powers and all(text.get_parse_math() for text in powers)
 
 
 def test_neighbours_of_the_same_class_have_a_frame():

@@ -33,7 +33,8 @@ def finished(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     write_json(folder / "config.json", {"epochs": 1})
-    write_json(folder / "summary.json", {"metrics": {}, "epochs": 1, "classes": 3, "dataset": {}})
+    about = {"metrics": {}, "epochs": 1, "classes": 3, "dataset": {}}
+    write_json(folder / "summary.json", about | {"versions": {"torch": "2.9.0"}, "commit": None})
     rows = [{"epoch": 1, "split": split, "loss": 0.1 + 0.2, "top1": 0.5} for split in ("train", "val")]
     write_table(folder / "history.csv", rows)
     write_table(folder / "timing.csv", [{"epoch": 1, "seconds": 2.0}])
@@ -42,6 +43,32 @@ def finished(tmp_path):
 
 def test_numbers_come_back_exactly(finished):
     assert Record.open(finished).history["loss"][0] == 0.1 + 0.2
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("versions", MISSING, "versions is missing"),
+        ("versions", None, "versions is None"),
+        ("versions", {}, "versions.torch is missing"),
+        ("versions", {"torch": None}, "versions.torch is None"),
+        ("commit", MISSING, "commit is missing"),
+        ("commit", 5, "commit is 5"),
+        ("warnings", 5, "warnings is 5"),
+        ("warnings", None, "warnings is None"),
+        ("warnings", [5], "warnings.0 is 5"),
+    ],
+)
+def test_a_summary_without_what_is_told_of_a_run_is_named(finished, name, value, said):
+    """The card of an exported net and one who reads a finished run again tell of them."""
+    about = json.loads((finished / "summary.json").read_text())
+    about.pop(name, None)
+    write_json(finished / "summary.json", about if value is MISSING else about | {name: value})
+    with pytest.raises(ValueError, match=f"summary.json: {said}; accepted: .*Where the checkpoint is whole, remove"):
+        Record.open(finished)
 
 
 def test_an_unfinished_run_is_not_a_record(finished):

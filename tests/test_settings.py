@@ -79,6 +79,9 @@ def test_whole_numbers_are_rates_too():
         (TrainSettings, {"name": "."}, "name = '.'"),
         (TrainSettings, {"name": ""}, "name = ''"),
         (TrainSettings, {"name": "a\0"}, "name = 'a\\x00'"),
+        (TrainSettings, {"name": "a\x1b[2Jb"}, "name = 'a\\x1b[2Jb'; accepted is the name of one folder, without con"),
+        (TrainSettings, {"experiment": "a\nb"}, "accepted is the name of one folder, without control characters"),
+        (CifarSettings, {"name": "a\x9bb"}, "name = 'a\\x9bb'; accepted is the name of one folder, without control"),
         (TrainSettings, {"name": "é" * 101}, "without a path, of at most 200 bytes"),
         (
             QualitativeSettings,
@@ -87,6 +90,7 @@ def test_whole_numbers_are_rates_too():
         ),
         (CifarSettings, {"stages": [[10**30, 1.0]]}, "less than or equal to 10000"),
         (CifarSettings, {"stages": [[1, math.inf]]}, "a finite number"),
+        (CifarSettings, {"stages": [[10_000, 1.0]] * 1000}, "at most 10000 epochs in all stages together, not 10000"),
         (CifarSettings, {"learning_rate": math.inf}, "learning_rate = inf; accepted is a finite number"),
         (CifarSettings, {"weight_decay": -1.0}, "weight_decay = -1.0; accepted is greater than or equal to 0"),
         (CifarSettings, {"weight_decay": math.inf}, "weight_decay = inf; accepted is a finite number"),

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import sys
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
@@ -313,6 +314,15 @@ def test_a_store_whose_pictures_have_changed_says_so(tmp_path):
     assert len(load_dataset(str(folder), tmp_path / "data")["train"]) == 4
     fill(folder, *(f"train/a/more{i}.png" for i in range(20)))
     with pytest.raises(ValueError, match=r"4 then, 24 now, and a/more0.png is new\. Delete"):
+        load_dataset(str(folder), tmp_path / "data")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_changed_name_that_would_steer_a_terminal_is_escaped(tmp_path):
+    folder = tree(tmp_path / "photos", {"train": "ab", "val": "ab"})
+    load_dataset(str(folder), tmp_path / "data")
+    fill(folder, "train/a/\x1b[2J\r.png")
+    with pytest.raises(ValueError, match=r"5 now, and a/\\x1b\[2J\\r\.png is new"):
         load_dataset(str(folder), tmp_path / "data")
 
 

@@ -92,6 +92,38 @@ def test_the_losses_are_in_a_file_that_goes_on(place, monkeypatch):
     assert losses["loss"].between(0.1, 3).all() and losses["learning_rate"].lt(0.01).all()
 
 
+def diary(folder, epoch=2, step=4):
+    """What the process of a run writes down from here on, without training."""
+    group = {"lr": 0.01}
+    job, optimizer = SimpleNamespace(leader=True), SimpleNamespace(param_groups=[group])
+    state = SimpleNamespace(epoch=epoch, step=step, job=job, optimizer=optimizer, ended="")
+    named = SimpleNamespace(schedule="constant")
+    return telling.Diary(SimpleNamespace(folder=folder, epochs=9, named=named), state, 5, None)
+
+
+@pytest.mark.parametrize("number", ["²", "१", "9" * 5000, "-1", "", "1.0"], ids=lambda number: ascii(number[:4]))
+@pytest.mark.parametrize("place_of", [0, 1], ids=["epoch", "step"])
+def test_a_line_of_the_losses_that_counts_nothing_is_left_out(tmp_path, monkeypatch, number, place_of):
+    monkeypatch.setattr(telling, "say", lambda *told: None)
+    monkeypatch.setattr(telling, "_events", lambda *told: None)
+    damaged = ["1", "2", "9", "9"]
+    damaged[place_of] = number
+    (tmp_path / "losses.csv").write_text(f"{telling.HEADER}\n1,2,3,4\n{','.join(damaged)}\n3,4,5,6\n4,1,2,3\n", "utf-8")
+    diary(tmp_path)
+    assert (tmp_path / "losses.csv").read_text("utf-8").splitlines() == [telling.HEADER, "1,2,3,4", "3,4,5,6"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_full_disk_is_named_with_the_file_of_the_losses(tmp_path, monkeypatch):
+    monkeypatch.setattr(telling, "say", lambda *told: None)
+    monkeypatch.setattr(telling, "_events", lambda *told: None)
+    written = diary(tmp_path)
+    (tmp_path / "losses.csv").unlink()
+    (tmp_path / "losses.csv").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: .*losses.csv"):
+        written.losses([1.0])
+
+
 def test_a_run_says_that_the_plateau_rule_may_end_it_and_when_it_does(place, monkeypatch, capsys):
     monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
     monkeypatch.setattr(settings.Run, "measure", lambda self, *_: {n: dict(loss=1, top1=0.5, top5=0) for n in (1, 10)})

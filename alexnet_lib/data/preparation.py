@@ -28,7 +28,7 @@ from ..colours import colour_products, pca_of_sums
 from ..files import npy_bytes, sha256, write_file, write_json
 from ..progress import progress_bar
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
-from .sources import SourceFile, Split
+from .sources import SourceFile, Split, printable
 from .store_files import FORMS, RAW, read_meta, samples
 from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, work_of
 
@@ -309,7 +309,7 @@ def _finish(so_far: Unfinished, split: Split, listing: str) -> None:
     if not counts.all():
         empty = classes[int(counts.argmin())]
         why = next((f"; {r['file']}: {r['reason']}" for r in rejected if r["file"].startswith(f"{empty}/")), "")
-        raise ValueError(f"class {empty!r} is left without an image{why}")
+        raise ValueError(f"class {empty!r} is left without an image{printable(why)}")
     so_far.write_count()
     places = None
     if so_far.form == "jpeg":

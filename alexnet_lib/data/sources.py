@@ -77,6 +77,14 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def printable(name) -> str:
+    """A name or a path as text for a terminal: control characters, which would steer it, become escapes such as \\x1b.
+
+    For people alone: a store keeps the names of its files as they are.
+    """
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in readable(str(name)))
+
+
 def is_junk(name: str) -> bool:
     """Whether this names something hidden, or something that a system leaves behind."""
     return name.startswith(".") or name.lower() in JUNK
@@ -123,7 +131,9 @@ def list_files(source: Path, part: str | None = None) -> Split:
         named = sorted((readable(path[start:].replace(os.sep, "/")), path, size) for path, size in _walk(folder))
         inner = {name.split("/", 2)[1] for name, *_ in named if name.count("/") > 1}
         if _are_splits(inner):
-            raise ValueError(f"{folder} holds {_some(sorted(inner))}: that is a data set, not a class. Name it alone")
+            raise ValueError(
+                f"{printable(folder)} holds {_some(sorted(inner))}: that is a data set, not a class. Name it alone"
+            )
         found = [SourceFile(name, label, path, size) for name, path, size in named]
         files += _part(found, part, folder) if part else found
     return Split(classes, files, {"source": source.name})
@@ -143,13 +153,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, int]]:
 def _check_class(folder: Path) -> None:
     """Whether one of the first files of a class is a picture."""
     if folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder} is a link to a folder that it lies in, not a class; remove it")
+        raise ValueError(f"{printable(folder)} is a link to a folder that it lies in, not a class; remove it")
     first = ""
     for path, _ in islice(_walk(folder), LOOK):
         if is_picture(path):
             return
         first = first or path
-    shown = readable(os.path.relpath(first, folder.parent)) if first else ""
+    shown = printable(os.path.relpath(first, folder.parent)) if first else ""
     why = f"; {shown}: not a picture" if first else ": its folder holds no file"
     raise ValueError(
         f"class {readable(folder.name)!r} is left without an image{why}. {folder.parent} should hold one folder of "
@@ -326,7 +336,8 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
         return
     if listed.hash(store.size, store.meta.get("form", "raw")) != listing:
         new, old = {f.name for f in listed.files}, {*store.index["file"], *(r["file"] for r in store.meta["rejected"])}
-        changed = [f"{name} is new" for name in sorted(new - old)] + [f"{name} is gone" for name in sorted(old - new)]
+        changed = [f"{printable(name)} is new" for name in sorted(new - old)]
+        changed += [f"{printable(name)} is gone" for name in sorted(old - new)]
         raise ValueError(
             f"{store.folder} was made when other files were in {source}: {store.meta['files']:,} then, {len(new):,} "
             f"now, and {[*changed, 'some of another size'][0]}. Delete {store.folder.parent} and they are prepared "

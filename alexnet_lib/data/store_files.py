@@ -19,6 +19,13 @@ SAMPLED = 32  # images whose bytes are compared with their digest when a store i
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python knows the name from 3.13 on; the number is Linux's
 
 
+class Rejected(Stored):
+    """A file that is no picture of the store, and why."""
+
+    file: str
+    reason: str
+
+
 class Meta(Stored):
     """meta.json, as far as anything depends on it."""
 
@@ -27,7 +34,7 @@ class Meta(Stored):
     size: Annotated[int, Field(ge=1)]
     files: Annotated[int, Field(ge=1)]
     colour_pca: dict
-    rejected: list
+    rejected: list[Rejected]
     fingerprint: str
     form: Literal["raw", "jpeg"] = "raw"
     digests: dict[str, str] = {}  # of the other files, and of some of the images

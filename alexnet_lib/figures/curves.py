@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from .descriptions import described
 
@@ -39,9 +41,27 @@ def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     def drawn(*arguments, **options) -> Figure:
         with plt.rc_context(STYLE):
             figure = draw(*arguments, **options)
+        _as_written(figure)
         return described(figure, draw.__doc__ or draw.__name__)  # `python -OO` has no documentation
 
     return drawn
+
+
+def _as_written(figure: Figure) -> None:
+    """Have words drawn letter by letter: between two $ in a class's or a folder's name, matplotlib sees a formula.
+
+    The numbers at an axis are left to matplotlib, which writes powers of ten as formulas.
+    """
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    words = [*figure.texts, *(text for legend in legends for text in legend.findobj(Text))]
+    for axes in figure.axes:
+        words += [part for part in axes.get_children() if isinstance(part, Text)]  # titles are among them
+        for axis in (axes.xaxis, axes.yaxis):
+            words.append(axis.label)
+            if isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):
+                words += [tick.label1 for tick in axis.get_major_ticks()]
+    for text in words:
+        text.set_parse_math(False)
 
 
 def new_figure(width: float, height: float, rows=1, columns=1, **options) -> tuple[Figure, np.ndarray]:

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import nn
 
 from ..cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from ..dataset import Store, is_prepared
 from ..evaluation import answers, mean_of, to_input, top_k_error
 from ..learning import Recipe
-from .fields import Auto, Count, Dataset, Epochs, Finite, FolderName, Positive, Seed, Share, checked
+from .fields import MOST_EPOCHS, Auto, Count, Dataset, Epochs, Finite, FolderName, Positive, Seed, Share, checked
 from .settings import Run, require_size, with_auto
 
 CIFAR = Recipe("cifar", "published", 0.001, 128, "stages", noise_std=0.0, crop_offsets="code2012")
@@ -24,6 +24,20 @@ LOOKED_AT = 512  # training images whose hidden units are looked at for saturati
 
 def _as_tuples(stages):  # JSON knows lists only
     return tuple(tuple(stage) for stage in stages) if isinstance(stages, list) else stages
+
+
+def _as_long_as_a_run(stages):
+    if (epochs := sum(epochs for epochs, _ in stages)) > MOST_EPOCHS:
+        raise ValueError(f"at most {MOST_EPOCHS} epochs in all stages together, not {epochs}")
+    return stages
+
+
+Stages = Annotated[
+    tuple[tuple[Epochs, Positive], ...],
+    BeforeValidator(_as_tuples),
+    Field(min_length=1),
+    AfterValidator(_as_long_as_a_run),
+]
 
 
 @checked
@@ -47,9 +61,7 @@ class CifarSettings(Run):
     image_size: Auto | Count = "auto"
     input_divisor: Positive = 1.0
     augmentation: bool = True
-    stages: Annotated[tuple[tuple[Epochs, Positive], ...], BeforeValidator(_as_tuples), Field(min_length=1)] = (
-        (20, 1.0),
-    )
+    stages: Stages = ((20, 1.0),)
     batch_size: Count = 128
     learning_rate: Positive = 0.001
     bias_rate: Auto | Positive = "auto"

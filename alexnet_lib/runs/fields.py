@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -13,7 +14,8 @@ from pydantic.dataclasses import dataclass
 LONGEST_NAME = 200  # bytes; file systems take 255, and files beside a folder add to its name
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
+MOST_EPOCHS = 10_000
+Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 Width = Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -27,8 +29,10 @@ def _dataset(name: str) -> str:
 
 
 def _folder(name: str) -> str:
-    if name in ("", "..") or Path(name).name != name or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
+    if name in ("", "..") or Path(name).name != name or len(os.fsencode(name)) > LONGEST_NAME:
         raise ValueError(f"the name of one folder, without a path, of at most {LONGEST_NAME} bytes")
+    if any(unicodedata.category(character) == "Cc" for character in name):  # they would steer a terminal that shows it
+        raise ValueError("the name of one folder, without control characters")
     return name
 
 

@@ -21,6 +21,12 @@ def _are_rates(errors: dict[str, float]) -> dict[str, float]:
 Errors = Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], AfterValidator(_are_rates)]
 
 
+class Versions(Stored):
+    """What a run was computed with; torch is named where its net goes to others."""
+
+    torch: str
+
+
 class Summary(Stored):
     """summary.json."""
 
@@ -28,6 +34,9 @@ class Summary(Stored):
     epochs: Whole
     classes: Annotated[int, Field(ge=1)]
     dataset: dict[str, str]
+    versions: Versions
+    commit: str | None  # None where the run was made without a checkout
+    warnings: list[str] = []  # not in records from before there were some
     digests: dict[str, str] = {}
 
 

@@ -15,6 +15,7 @@ from .records import CHECKPOINTS, Record, moment
 
 LOSSES = "losses.csv"  # epoch, step within it, mean loss of the steps since the row before, learning rate
 HEADER = "epoch,step,loss,learning_rate"
+LONGEST_COUNT = 18  # digits of an epoch or a step; no run takes a hundredth of so many
 FALLING = ("plateau", "steps", "stages")  # schedules whose rate falls at once
 
 
@@ -70,8 +71,12 @@ class Diary:
         if not self.state.job.leader:
             return
         loss, rate = sum(losses) / len(losses), self.state.optimizer.param_groups[0]["lr"]
-        with open(self.run.folder / LOSSES, "a", encoding="utf-8") as file:
-            file.write(f"{self.state.epoch + 1},{self.state.step},{loss:.6g},{rate:.6g}\n")
+        path = self.run.folder / LOSSES
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(f"{self.state.epoch + 1},{self.state.step},{loss:.6g},{rate:.6g}\n")
+        except OSError as error:  # a full disk does not say where it is full
+            raise OSError(error.errno, error.strerror, str(path)) from error
         self._event(self.state.epoch * self.steps + self.state.step, loss=loss, rate=rate)
 
     def epoch(self) -> None:
@@ -133,9 +138,14 @@ def _rows_until(path: Path, epoch: int, step: int) -> bytes:
     kept = [HEADER]
     for line in lines:
         fields = line.split(",")
-        if len(fields) == 4 and all(map(str.isdigit, fields[:2])) and tuple(map(int, fields[:2])) <= (epoch, step):
+        if len(fields) == 4 and all(map(_is_count, fields[:2])) and tuple(map(int, fields[:2])) <= (epoch, step):
             kept.append(line)
     return ("\n".join(kept) + "\n").encode()
+
+
+def _is_count(text: str) -> bool:
+    """Whether this is a number as we write it; `int` refuses ², which is a digit, and thousands of digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_COUNT
 
 
 def _events(folder: Path, first_step: int):
