@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 import alexnet_lib
+from alexnet_lib import training
 from alexnet_lib.dataset import STORE_SIZES
 from alexnet_lib.paths import REFERENCE, REPOSITORY
+from alexnet_lib.runs import processes, stopping
 
 README = (REPOSITORY / "README.md").read_text()
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -89,32 +91,42 @@ def test_sizes_on_disk_are_those_of_the_arrays(row, images, size, unit):
     assert np.isclose(stated, exact, rtol=0.1)
 
 
+def test_how_long_a_run_has_to_stop_is_what_the_program_gives_it():
+    text = (REPOSITORY / "docs" / "imagenet.md").read_text(encoding="utf-8")
+    assert (stopping.IN_TIME, processes.STOP_SECONDS, training.CHECKPOINT_SECONDS) == (5, 120, 600)
+    assert all(words in text for words in ("within five seconds", "gets two minutes", "every ten minutes"))
+    assert f"ends with code {processes.GO_ON}," in text
+
+
 def test_what_imagenet_takes_is_from_the_records():
     """Each number, as it is printed, follows from a kept measurement."""
     text = (REPOSITORY / "docs" / "imagenet.md").read_text(encoding="utf-8")
     prepared = pd.read_csv(REFERENCE / "preparation" / "preparation.csv").set_index("cores")
     core = prepared.loc[1]
-    by_clock = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")
-    loader = by_clock["images_per_processor_second"]
+    batches = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")
+    loader, used, clock = (batches[name] for name in ("images_per_processor_second", "processor_ratio", "ratio"))
     about = json.loads((REFERENCE / "loader" / "summary.json").read_text())
     threads = pd.read_csv(REFERENCE / "loader" / "threads.csv").query("pages == 'warm'")
     threads = threads.set_index("way")["pictures_per_second"]
-    step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way")["ratio"]
+    step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way").loc["fast"]
     rate = core["processor_prepare"]
     stated = [
-        f"everything: {rate:.0f} pictures a second | {core['processor_plain_ratio']:.1f} times",
-        f"({core['plain_ratio']:.1f} times by the clock)",
-        f"sums, digests and index | {core['bare_ratio']:.1f} times",
-        f"cutting alone | {core['pixels_ratio']:.1f} times",
-        f"({prepared.loc[2, 'pixels_ratio']:.1f} times on two cores)",
+        f"everything | {rate:.0f} of one core | {core['processor_plain_ratio']:.1f} times"
+        f" | {core['plain_ratio']:.1f} times |",
+        f"the same | | {core['processor_bare_ratio']:.1f} times | {core['bare_ratio']:.1f} times |",
+        f"cutting alone | {core['processor_pixels']:.0f} of one core | {core['processor_pixels_ratio']:.1f} times"
+        f" | {core['pixels_ratio']:.1f} times; {prepared.loc[2, 'pixels_ratio']:.1f} times on two cores |",
         f"in {1_331_167 / rate / 16 / 60:.0f} minutes",
-        f"raw store: {loader['raw store']:,.0f} images a second"
-        f" | {loader['raw store'] / loader['ImageFolder, 0 workers']:.1f} times",
-        f"({by_clock.loc['raw store', 'ratio']:.1f} times by the clock, on two cores)",
-        f"JPEG store: {loader['jpeg store']:,.0f} images a second",
-        f"by two threads: {threads['2 threads']:,} a second | {threads['2 threads'] / threads['ceiling']:.1f} times",
-        f"bfloat16 units | {step['fast']:.1f} times",
+        f"write {rate * 16 * 256 * 256 * 3 / 1e9:.1f} GB a second",
+        f"raw store | {loader['raw store']:,.0f} of one core | {used['raw store']:.1f} times"
+        f" | {clock['raw store']:.1f} times on two cores |",
+        f"JPEG store | {loader['jpeg store']:,.0f} of one core | {used['jpeg store']:.1f} times"
+        f" | {clock['jpeg store']:.1f} times on two cores |",
+        f"by two threads | {threads['2 threads']:,} by the clock |"
+        f" | {threads['2 threads'] / threads['ceiling']:.1f} times |",
+        f"bfloat16 units | | {step['processor_ratio']:.1f} times | {step['ratio']:.1f} times |",
         f"{1_281_167 * 90 / 1e6:.0f} million images",
+        f"the raw store of {about['raw_gigabytes']:.0f} GB",
     ]
     assert [words for words in stated if words not in text] == []
     for words in (f"JPEG, at least {about['jpeg_gigabytes']:.0f} GB", f"raw pixels, {about['raw_gigabytes']:.0f} GB"):
