@@ -91,6 +91,30 @@ def test_sizes_on_disk_are_those_of_the_arrays(row, images, size, unit):
     assert np.isclose(stated, exact, rtol=0.1)
 
 
+def epoch_of(pattern, threads):
+    """The seconds of a middling epoch of each kept run whose name matches, on so many threads."""
+    threads_of = {run: json.loads((run / "summary.json").read_text())["threads"] for run in REFERENCE.glob(pattern)}
+    runs = [run for run, count in threads_of.items() if count == threads]
+    return [pd.read_csv(run / "timing.csv")["seconds"].median() for run in runs]
+
+
+def test_times_of_training_are_from_the_records():
+    whole = json.loads((REFERENCE / "embedded-quarter-threads2" / "summary.json").read_text())
+    cifar, tiny = epoch_of("lrn-conv-local-*", 1), epoch_of("ablation-*-tiny_imagenet-*", 1)
+    ten = epoch_of("imagenette-*", 2)
+    days = [90 * 1_281_167 / 9469 * seconds / 86_400 for seconds in ten]
+    stated = {
+        "built-in": f"{whole['epochs']} epochs in {whole['seconds'] / 60:.0f} minutes on two cores",
+        "CIFAR-10": f"{min(cifar):.0f} to {max(cifar):.0f} seconds on one core",
+        "200 classes": f"{min(tiny):.0f} to {max(tiny):.0f} seconds on one core",
+        "ten classes": f"{min(ten) / 60:.0f} to {max(ten) / 60:.0f} minutes on two cores",
+        "ILSVRC-2012": f"at Imagenette's speeds, {min(days):.0f} to {max(days):.0f}",
+    }
+    times = {row[0]: row[3] for row in rows_after("## Data at each scale")}
+    for data, words in stated.items():
+        assert any(words in time for name, time in times.items() if name.startswith(data)), words
+
+
 def test_how_long_a_run_has_to_stop_is_what_the_program_gives_it():
     text = (REPOSITORY / "docs" / "imagenet.md").read_text(encoding="utf-8")
     assert (stopping.IN_TIME, processes.STOP_SECONDS, training.CHECKPOINT_SECONDS) == (5, 120, 600)
