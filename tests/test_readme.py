@@ -36,6 +36,13 @@ def test_links_lead_somewhere(page):
     assert len(targets) > 20 or text != README
 
 
+def test_the_tests_that_hold_the_promises_are_there():
+    text = (REPOSITORY / "docs" / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"(\w+\.py)::(\w+)", text)
+    assert len(named) > 10
+    assert [name for file, name in named if f"def {name}(" not in (REPOSITORY / "tests" / file).read_text()] == []
+
+
 def test_the_readme_is_short():
     """Two pictures and about a thousand words, code, tables and all."""
     assert len(README.split()) <= 1050 and README.count("![") == 2
