@@ -3,7 +3,8 @@
 python docs/start.py            after a change of start.md, of the ledger, or of a notebook whose picture it shows
 
 In start.md, {{views-of-an-image.measured}} is a number of the ledger, {{relu-six-times.measured:.1f}} one with fewer
-digits, and ![what it shows](03_lrn.ipynb#headline) the picture that the cell `headline` of the notebook holds.
+digits, {{verdicts}} the rows of a table of its verdicts, and ![what it shows](03_lrn.ipynb#headline) the picture that
+the cell `headline` of the notebook holds.
 """
 
 import base64
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from alexnet_lib.ledger.claims import claims
+from alexnet_lib.ledger.claims import MEANING, claims
 from alexnet_lib.ledger.page import number
 from alexnet_lib.paths import NOTEBOOKS
 
@@ -42,7 +43,8 @@ def page(template: str) -> tuple[str, dict[str, bytes]]:
         value = rows.loc[claim, column]
         return format(value, digits) if digits else number(value)
 
-    text = NUMBER.sub(number_of, template)
+    verdicts = "\n".join(f"| {verdict} | {meaning} |" for verdict, meaning in MEANING.items())
+    text = NUMBER.sub(number_of, template.replace("{{verdicts}}", verdicts))
     return PICTURE.sub(picture, text), pictures
 
 

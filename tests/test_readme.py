@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 import alexnet_lib
+from alexnet_lib import training
 from alexnet_lib.dataset import STORE_SIZES
 from alexnet_lib.paths import REFERENCE, REPOSITORY
+from alexnet_lib.runs import processes, stopping
 
 README = (REPOSITORY / "README.md").read_text()
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -32,6 +34,13 @@ def test_links_lead_somewhere(page):
     targets = [t for t in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in t]
     assert [target for target in targets if not (page.parent / target).exists()] == []
     assert len(targets) > 20 or text != README
+
+
+def test_the_tests_that_hold_the_promises_are_there():
+    text = (REPOSITORY / "docs" / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"(\w+\.py)::(\w+)", text)
+    assert len(named) > 10
+    assert [name for file, name in named if f"def {name}(" not in (REPOSITORY / "tests" / file).read_text()] == []
 
 
 def test_the_readme_is_short():
@@ -89,32 +98,66 @@ def test_sizes_on_disk_are_those_of_the_arrays(row, images, size, unit):
     assert np.isclose(stated, exact, rtol=0.1)
 
 
+def epoch_of(pattern, threads):
+    """The seconds of a middling epoch of each kept run whose name matches, on so many threads."""
+    threads_of = {run: json.loads((run / "summary.json").read_text())["threads"] for run in REFERENCE.glob(pattern)}
+    runs = [run for run, count in threads_of.items() if count == threads]
+    return [pd.read_csv(run / "timing.csv")["seconds"].median() for run in runs]
+
+
+def test_times_of_training_are_from_the_records():
+    whole = json.loads((REFERENCE / "embedded-quarter-threads2" / "summary.json").read_text())
+    cifar, tiny = epoch_of("lrn-conv-local-*", 1), epoch_of("ablation-*-tiny_imagenet-*", 1)
+    ten = epoch_of("imagenette-*", 2)
+    days = [90 * 1_281_167 / 9469 * seconds / 86_400 for seconds in ten]
+    stated = {
+        "built-in": f"{whole['epochs']} epochs in {whole['seconds'] / 60:.0f} minutes on two cores",
+        "CIFAR-10": f"{min(cifar):.0f} to {max(cifar):.0f} seconds on one core",
+        "200 classes": f"{min(tiny):.0f} to {max(tiny):.0f} seconds on one core",
+        "ten classes": f"{min(ten) / 60:.0f} to {max(ten) / 60:.0f} minutes on two cores",
+        "ILSVRC-2012": f"at Imagenette's speeds, {min(days):.0f} to {max(days):.0f}",
+    }
+    times = {row[0]: row[3] for row in rows_after("## Data at each scale")}
+    for data, words in stated.items():
+        assert any(words in time for name, time in times.items() if name.startswith(data)), words
+
+
+def test_how_long_a_run_has_to_stop_is_what_the_program_gives_it():
+    text = (REPOSITORY / "docs" / "imagenet.md").read_text(encoding="utf-8")
+    assert (stopping.IN_TIME, processes.STOP_SECONDS, training.CHECKPOINT_SECONDS) == (5, 120, 600)
+    assert all(words in text for words in ("within five seconds", "gets two minutes", "every ten minutes"))
+    assert f"ends with code {processes.GO_ON}," in text
+
+
 def test_what_imagenet_takes_is_from_the_records():
     """Each number, as it is printed, follows from a kept measurement."""
     text = (REPOSITORY / "docs" / "imagenet.md").read_text(encoding="utf-8")
     prepared = pd.read_csv(REFERENCE / "preparation" / "preparation.csv").set_index("cores")
     core = prepared.loc[1]
-    by_clock = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")
-    loader = by_clock["images_per_processor_second"]
+    batches = pd.read_csv(REFERENCE / "loader" / "loader.csv").set_index("way")
+    loader, used, clock = (batches[name] for name in ("images_per_processor_second", "processor_ratio", "ratio"))
     about = json.loads((REFERENCE / "loader" / "summary.json").read_text())
     threads = pd.read_csv(REFERENCE / "loader" / "threads.csv").query("pages == 'warm'")
     threads = threads.set_index("way")["pictures_per_second"]
-    step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way")["ratio"]
+    step = pd.read_csv(REFERENCE / "step-128" / "step.csv").set_index("way").loc["fast"]
     rate = core["processor_prepare"]
     stated = [
-        f"everything: {rate:.0f} pictures a second | {core['processor_plain_ratio']:.1f} times",
-        f"({core['plain_ratio']:.1f} times by the clock)",
-        f"sums, digests and index | {core['bare_ratio']:.1f} times",
-        f"cutting alone | {core['pixels_ratio']:.1f} times",
-        f"({prepared.loc[2, 'pixels_ratio']:.1f} times on two cores)",
+        f"everything | {rate:.0f} of one core | {core['processor_plain_ratio']:.1f} times"
+        f" | {core['plain_ratio']:.1f} times |",
+        f"the same | | {core['processor_bare_ratio']:.1f} times | {core['bare_ratio']:.1f} times |",
+        f"cutting alone | {core['processor_pixels']:.0f} of one core | {core['processor_pixels_ratio']:.1f} times"
+        f" | {core['pixels_ratio']:.1f} times; {prepared.loc[2, 'pixels_ratio']:.1f} times on two cores |",
         f"in {1_331_167 / rate / 16 / 60:.0f} minutes",
-        f"raw store: {loader['raw store']:,.0f} images a second"
-        f" | {loader['raw store'] / loader['ImageFolder, 0 workers']:.1f} times",
-        f"({by_clock.loc['raw store', 'ratio']:.1f} times by the clock, on two cores)",
-        f"JPEG store: {loader['jpeg store']:,.0f} images a second",
-        f"by two threads: {threads['2 threads']:,} a second | {threads['2 threads'] / threads['ceiling']:.1f} times",
-        f"bfloat16 units | {step['fast']:.1f} times",
+        f"write {rate * 16 * 256 * 256 * 3 / 1e9:.1f} GB a second",
+        f"raw store | {loader['raw store']:,.0f} of one core | {used['raw store']:.1f} times"
+        f" | {clock['raw store']:.1f} times on two cores |",
+        f"JPEG store | {loader['jpeg store']:,.0f} of one core | {used['jpeg store']:.1f} times"
+        f" | {clock['jpeg store']:.1f} times on two cores |",
+        f"by two threads | {threads['2 threads']:,} by the clock |"
+        f" | {threads['2 threads'] / threads['ceiling']:.1f} times |",
+        f"bfloat16 units | | {step['processor_ratio']:.1f} times | {step['ratio']:.1f} times |",
         f"{1_281_167 * 90 / 1e6:.0f} million images",
+        f"the raw store of {about['raw_gigabytes']:.0f} GB",
     ]
     assert [words for words in stated if words not in text] == []
     for words in (f"JPEG, at least {about['jpeg_gigabytes']:.0f} GB", f"raw pixels, {about['raw_gigabytes']:.0f} GB"):

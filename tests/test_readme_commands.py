@@ -28,6 +28,7 @@ RUN = {
 # what `make` would do, which a shell shows without doing it
 MADE = {
     "make lab": "docs/lab.py",  # a server, which test_lab_first_hour starts
+    "make lab PYTHON=/path/to/python3.11": "docs/lab.py",  # where .venv is there, that Python is not looked for
     "make walkthrough": "-m alexnet_lib.walkthrough --profile",  # minutes
     "make test": "-m pytest",  # these tests
     "make book": "docs/book.py",  # a minute; test_book builds it
