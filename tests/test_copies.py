@@ -367,6 +367,43 @@ def test_damage_within_a_shard_is_an_error_that_names_it(tmp_path):
         load_dataset(str(root), tmp_path / "data")
 
 
+LARGE = "a" * 10**6
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        ([(0, LARGE, b"")] * 200, {"row_group_size": 200}, "row group 0 more than 67,108,864 of image.path"),
+        ([(0, LARGE, b"")] * 200, {"row_group_size": 100}, "its row groups more than 67,108,864 of image.path"),
+        ([(0, None, LARGE.encode())] * 200, {"row_group_size": 200}, "row group 0 more than 67,108,864 of image.bytes"),
+        ([(0, None, bytes(2**26 + 1))], {"use_dictionary": False}, "row group 0 more than 67,108,864 of image.bytes"),
+    ],
+)
+def test_a_few_bytes_that_stand_for_many_do_not_take_their_memory(tmp_path, rows, options, said):
+    path = tmp_path / "set" / "train.parquet"
+    write_shard(path, rows, (), compression="zstd", write_statistics=False, **options)
+    import pyarrow as pa
+
+    assert path.stat().st_size < 10_000
+    taken = pa.proxy_memory_pool(pa.default_memory_pool())  # which counts anew
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(taken)
+    try:
+        with pytest.raises(ValueError, match=rf"train.parquet has [\d,]+ bytes, and {said}; accepted are at most"):
+            [file.read_bytes() for file in parquet.list_split(path.parent, "train").files]
+    finally:
+        pa.set_memory_pool(before)
+    assert taken.max_memory() < 2**28
+
+
+def test_many_pictures_of_one_row_group_are_read(tmp_path):
+    """More rows than a batch has, and more bytes than any file may have that is small."""
+    data = [np.random.default_rng(i).bytes(10**6) for i in range(70)]
+    rows = [(0, f"{i}.jpg", each) for i, each in enumerate(data)]
+    write_shard(tmp_path / "set" / "train.parquet", rows, (), row_group_size=70)
+    assert [file.read_bytes() for file in parquet.list_split(tmp_path / "set", "train").files] == data
+
+
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "set").mkdir()
     for split in ("train", "val"):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 
 import numpy as np
@@ -122,7 +123,8 @@ def test_pictures_may_be_half_unpacked(of2012):
         }
 
 
-def test_a_contest_at_full_size(tmp_path):
+def test_a_contest_at_full_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(ilsvrc, "ROOM", ilsvrc.ROOM // 8)  # of which a whole meta.mat takes a small part
     folder = tmp_path / "ilsvrc2010"
     folder.mkdir()
     labels, text = truth(1000, 50)
@@ -341,6 +343,17 @@ def test_a_meta_mat_on_which_scipy_ends_its_process_is_an_error(of2012):
     damaged[384] = 14  # it says that a matrix follows
     (of2012 / f"{KIT2012}.tar.gz").write_bytes(tar([(f"{KIT2012}/data/meta.mat", bytes(damaged))], True))
     with pytest.raises(ValueError, match=f"meta.mat of .*{KIT2012}.tar.gz cannot be read"):
+        listed(of2012)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory for one process")
+def test_a_meta_mat_that_unpacks_to_more_than_its_reader_may_have_is_an_error(of2012, monkeypatch):
+    monkeypatch.setattr(ilsvrc, "ROOM", 2**25)
+    savemat(file := io.BytesIO(), {"synsets": np.zeros(2**26, np.uint8)}, do_compression=True)
+    assert file.tell() < 100_000
+    (of2012 / f"{KIT2012}.tar.gz").write_bytes(tar([(f"{KIT2012}/data/meta.mat", file.getvalue())], True))
+    said = f"meta.mat of .*{KIT2012}.tar.gz cannot be read: it takes more than 33,554,432 bytes of memory"
+    with pytest.raises(ValueError, match=said):
         listed(of2012)
 
 

@@ -9,16 +9,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from alexnet_lib import load_dataset, prepare
 from alexnet_lib.commands import Interrupted
-from alexnet_lib.data import sources, unfinished
+from alexnet_lib.data import large_pictures, preparation, sources, unfinished
 from alexnet_lib.data.preparation import decode, write_store
 from alexnet_lib.data.unfinished import NOTES, lock_of, make_store
 from alexnet_lib.files import at_work
@@ -159,6 +162,71 @@ def test_somebody_who_stops_it_reads_two_lines(tmp_path):
     kept = f"Stopped while {tmp_path / 'store'} was made; what is prepared so far is kept there."
     assert stop.value._render_traceback_() == [kept, "Run it again to go on."]  # what a notebook shows
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.fixture
+def in_turn(monkeypatch):
+    """Pictures of 2,080 pixels are large, and one may be decoded at a time."""
+    monkeypatch.setattr(large_pictures, "LARGE", 2079)
+    monkeypatch.setattr(large_pictures, "AT_ONCE", 2080)
+
+
+@pytest.mark.parametrize(
+    ("large", "at_once", "most"), [(2079, 1, 1), (2079, 4159, 1), (2079, 4160, 2), (2080, 2080, 4)]
+)
+def test_threads_share_the_memory_for_large_pictures(tmp_path, monkeypatch, large, at_once, most):
+    at_work, seen, reached = [], [], threading.Event()
+    decode_jpeg, fit = simplejpeg.decode_jpeg, preparation.fit
+
+    def slow_decode(data):
+        at_work.append(data)
+        seen.append(len(at_work))
+        if len(at_work) == most:
+            reached.set()
+        reached.wait(60)
+        time.sleep(0.02)  # in which another would begin
+        return decode_jpeg(data)
+
+    def last_of_it(*arguments):
+        at_work.pop()
+        return fit(*arguments)
+
+    for i in range(12):
+        path = tmp_path / "pictures" / "ab"[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(photograph(i, 130, 16)))
+    whole = contents(prepare(tmp_path / "pictures", tmp_path / "whole", 8, 1, False).folder)
+    monkeypatch.setattr(large_pictures, "LARGE", large)
+    monkeypatch.setattr(large_pictures, "AT_ONCE", at_once)
+    monkeypatch.setattr(preparation, "GROUP_SMALL", 1)
+    monkeypatch.setattr(preparation, "fit", last_of_it)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", slow_decode)
+    assert contents(prepare(tmp_path / "pictures", tmp_path / "store", 8, 4, False).folder) == whole
+    assert max(seen) == most
+
+
+@pytest.mark.parametrize("kind", ["whole", "torn", "palette", "16 bits"])
+def test_a_large_picture_waits_for_the_one_before_and_for_no_other(in_turn, kind):
+    """A torn JPEG is tried by two decoders, of which the second must not wait for the first."""
+    whole = jpeg(photograph(0, 130, 16))
+    data = {
+        "whole": whole,
+        "torn": whole[:-200],
+        "palette": saved(photograph(0, 130, 16).quantize(4), "PNG"),
+        "16 bits": saved(Image.new("I;16", (130, 16)), "PNG"),
+    }[kind]
+    done = threading.Event()
+
+    def work():
+        with large_pictures.one_picture(), suppress(ValueError):
+            decode(data)
+        done.set()
+
+    with large_pictures.one_picture():
+        decode(whole)
+        threading.Thread(target=work, daemon=True).start()
+        assert not done.wait(0.1)
+    assert done.wait(60)
 
 
 @pytest.fixture(scope="module")

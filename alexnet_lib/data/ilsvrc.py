@@ -38,13 +38,26 @@ HOW_TO_GET = (
     f"{SOLUTION}, and Hugging Face's, train-*.parquet and validation-*.parquet, are read as they are, too"
 )
 
+ROOM = 2**28  # bytes that a meta.mat may take beside its reader; a whole one takes some 2**22
 READER = """
 import io, json, sys
 from numpy import atleast_1d
 from scipy.io import loadmat
-synsets = atleast_1d(loadmat(io.BytesIO(sys.stdin.buffer.read()), squeeze_me=True)["synsets"])
-fields = set(sys.argv[1:]) & set(synsets.dtype.names or ())
-print(json.dumps([{field: str(synset[field]) for field in fields} for synset in synsets]))
+room, *wanted = sys.argv[1:]
+try:
+    import resource
+    with open("/proc/self/statm") as file:
+        has = int(file.read().split()[5]) * resource.getpagesize()  # the more, the more cores numpy has threads for
+    resource.setrlimit(resource.RLIMIT_DATA, (has + int(room), resource.getrlimit(resource.RLIMIT_DATA)[1]))
+except (ImportError, OSError, ValueError):
+    pass  # the system has no such limit, or is already at a lower one
+try:
+    synsets = atleast_1d(loadmat(io.BytesIO(sys.stdin.buffer.read()), squeeze_me=True)["synsets"])
+    fields = set(wanted) & set(synsets.dtype.names or ())
+    said = json.dumps([{field: str(synset[field]) for field in fields} for synset in synsets])
+except MemoryError:
+    sys.exit(f"it takes more than {int(room):,} bytes of memory, which is accepted at most; download it again")
+print(said)
 """
 
 
@@ -328,8 +341,11 @@ def _read_devkit(contest: Contest, folder: Path) -> Devkit:
 
 @lru_cache(maxsize=4)
 def _synsets(data: bytes, number: str) -> list[dict[str, str]]:
-    """The synsets in a meta.mat. Another process reads them, for on some damaged bytes scipy ends its process."""
-    command = [sys.executable, "-c", READER, number, "num_children", "WNID", "words", "num_train_images"]
+    """The synsets in a meta.mat.
+
+    Another process reads them, for on some damaged bytes scipy ends its process, and a few may unpack to gigabytes.
+    """
+    command = [sys.executable, "-c", READER, str(ROOM), number, "num_children", "WNID", "words", "num_train_images"]
     done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines() or [f"its reader ended with code {done.returncode}"]

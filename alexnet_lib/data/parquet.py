@@ -18,6 +18,8 @@ from .sources import SourceFile, Split, is_junk, readable, split_of
 
 WANTED = {"image.bytes": ("BYTE_ARRAY",), "image.path": ("BYTE_ARRAY",), "label": ("INT32", "INT64")}
 PART = re.compile(r".*-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
+ROOM, TIMES = 2**26, 16  # bytes that are read at once from any file, and how many times its size from a large one
+BATCH = 64  # rows
 _LOCK = threading.Lock()  # otherwise each thread would read the same row group
 
 
@@ -46,13 +48,13 @@ class Row(SourceFile):
         """The picture's bytes; none where the row has none.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or its row group much larger than the file.
         """
         starts = _starts(self.path)
         group = bisect_right(starts, self.offset) - 1
         with _LOCK:
             images = _group(self.path, group)
-        return images[self.offset - starts[group]].as_py() or b""
+        return images[self.offset - starts[group]] or b""
 
 
 def shards(folder: Path) -> dict[str, list[Path]]:
@@ -147,8 +149,6 @@ def _open(path: Path) -> Iterator:
 def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]:
     """Of a file: the names of its classes, and of each row the label, the picture's name, and about its bytes."""
     with _open(path) as file:
-        from pyarrow.compute import struct_field
-
         schema, metadata = file.schema, file.metadata
         kinds = {schema.column(i).path: (i, schema.column(i).physical_type) for i in range(len(schema))}
         if wrong := [name for name, accepted in WANTED.items() if kinds.get(name, (0, ""))[1] not in accepted]:
@@ -158,13 +158,15 @@ def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]
         if metadata.num_rows > path.stat().st_size:  # a few bytes can stand for any number of empty rows
             raise ValueError(f"{path} is damaged or not a whole copy: {metadata.num_rows:,} rows in fewer bytes")
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        table = file.read(["label", "image.path"])
-        labels = [-1 if label is None else label for label in table["label"].cast("int64").to_pylist()]
-        paths = struct_field(table["image"], "path").cast("string").to_pylist()
+        labels, paths = [], []
+        for batch, names in _batches(path, file, [*range(len(groups))], "path", ("label",)):
+            labels += [-1 if label is None else label for label in batch["label"].cast("int64").to_pylist()]
+            paths += names.cast("string").to_pylist()
+        said = file.schema_arrow.metadata or {}
     if (count := sum(group.num_rows for group in groups)) != len(labels):
         raise ValueError(f"{path} is damaged or not a whole copy: {len(labels)} rows, and {count} by its row groups")
     sizes = [g.column(kinds["image.bytes"][0]).total_uncompressed_size // max(1, g.num_rows) for g in groups]
-    about, names = (table.schema.metadata or {}).get(b"huggingface"), []
+    about, names = said.get(b"huggingface"), []
     if about is not None:
         where, remedy = f"{path}, its metadata", "Download it again"
         names = Metadata(**named_values(where, about, Metadata, remedy)).info.features.label.names
@@ -184,9 +186,37 @@ def _starts(path: Path) -> list[int]:
 
 
 @lru_cache(maxsize=4)
-def _group(path: Path, group: int):
+def _group(path: Path, group: int) -> list[bytes | None]:
     """The bytes of the pictures of a row group."""
     with _open(path) as file:
-        from pyarrow.compute import struct_field
+        return [data for _, images in _batches(path, file, [group], "bytes") for data in images.to_pylist()]
 
-        return struct_field(file.read_row_group(group, ["image.bytes"])["image"], "bytes").cast("large_binary")
+
+def _batches(path: Path, file, groups: list[int], field: str, others: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """A field of `image` in some row groups, a few rows at a time: each batch, with other columns, and the field in it.
+
+    One value may stand for any number of rows, so the size that a file tells is no limit: what comes out of it is
+    counted. No batch takes more than the limit, either, as none of its values is larger than its column.
+
+    Raises:
+        ValueError: there are many more bytes than in the whole file.
+    """
+    from pyarrow.compute import struct_field
+
+    name, size = f"image.{field}", path.stat().st_size
+    room, taken = max(ROOM, TIMES * size), 0
+    columns = [file.metadata.row_group(i).column(j) for i in groups for j in range(file.metadata.num_columns)]
+    stored = sum(column.total_uncompressed_size for column in columns if column.path_in_schema == name)
+    where = f"row group {groups[0]}" if len(groups) == 1 else "its row groups"
+    too_much = ValueError(
+        f"{path} has {size:,} bytes, and {where} more than {room:,} of {name}; accepted are at most {ROOM:,}, or "
+        f"{TIMES} times the file. Download it again; a file of your own wants smaller row groups, or shorter names"
+    )
+    if stored > room:
+        raise too_much
+    for batch in file.iter_batches(min(room // max(stored, 1), BATCH), groups, [*others, name]):
+        values = struct_field(batch["image"], field).cast("large_binary")
+        taken += values.nbytes
+        if taken > room:
+            raise too_much
+        yield batch, values

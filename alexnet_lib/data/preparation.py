@@ -28,6 +28,7 @@ from ..colours import colour_products, pca_of_sums
 from ..files import npy_bytes, sha256, write_file, write_json
 from ..progress import progress_bar
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
+from .large_pictures import one_picture, wait_for_room
 from .sources import SourceFile, Split, printable
 from .store_files import FORMS, RAW, read_meta, samples
 from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, work_of
@@ -64,11 +65,13 @@ def decode(data: bytes) -> torch.Tensor:
         with suppress(ValueError):  # Pillow decides whether enough is left of a damaged file
             height, width, colours, _ = decode_jpeg_header(data)
             if colours in ("YCbCr", "Gray", "RGB") and width * height <= LARGEST_PICTURE:
+                wait_for_room(width * height)
                 return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
     try:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
             raise ValueError(f"{picture.width} × {picture.height} pixels, more than {LARGEST_PICTURE:,}")
+        wait_for_room(picture.width * picture.height)
         turned = UNTURNED.get(getattr(picture, "tag_v2", {}).get(ORIENTATION))  # Pillow turns a TIFF by its tag
         if picture.mode[0] in "IF":  # grey of more than 8 bits, which Pillow would clip to white
             picture = Image.fromarray(_upper_bits(picture))
@@ -139,16 +142,18 @@ class Group(NamedTuple):
 def _prepare_group(files: list[SourceFile], size: int, form: str) -> Group:
     images, waiting, digests, reasons = {}, {}, [], []
     for i, data in enumerate(_contents(files, size)):
-        picture, digest, reason = _decode_file(files[i], data)
-        digests.append(digest)
-        if picture is not None and size < SMALL and max(picture.shape) < SMALL:
-            waiting.setdefault(picture.shape, []).append((i, picture))
-        elif picture is not None:
-            try:
-                images[i] = fit(picture, size).numpy()
-            except ValueError as error:
-                reason = str(error)
-        reasons.append(reason)
+        with one_picture():
+            picture, digest, reason = _decode_file(files[i], data)
+            digests.append(digest)
+            if picture is not None and size < SMALL and max(picture.shape) < SMALL:
+                waiting.setdefault(picture.shape, []).append((i, picture))
+            elif picture is not None:
+                try:
+                    images[i] = fit(picture, size).numpy()
+                except ValueError as error:
+                    reason = str(error)
+            reasons.append(reason)
+            del picture  # before another begins
     for alike in waiting.values():  # of one shape, and so small that a call takes longer than its work
         places, pictures = zip(*alike, strict=True)
         together = torch.stack([picture.permute(1, 2, 0) for picture in pictures])  # as they lie in memory
