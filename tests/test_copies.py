@@ -337,6 +337,10 @@ def durations(root):
                 (b"[" * 10**5, "it can't be read"),
                 (b"[1, 2]", "info.features.label.names.0 is 1; accepted: a valid string"),
                 (b'["a", null]', "info.features.label.names.1 is None; accepted: a valid string"),
+                (
+                    b'["%s"]' % (b"a" * 1001),
+                    "names.0 is 'a+…; accepted: .*a name of at most 1,000 characters",
+                ),
             ]
         ),
         (empty, "set has no class; a net needs at least two"),

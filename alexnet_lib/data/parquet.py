@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from ..files import Stored, damage, named_values
 from .sources import SourceFile, Split, is_junk, readable, split_of
@@ -20,13 +23,20 @@ WANTED = {"image.bytes": ("BYTE_ARRAY",), "image.path": ("BYTE_ARRAY",), "label"
 PART = re.compile(r".*-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 ROOM, TIMES = 2**26, 16  # bytes that are read at once from any file, and how many times its size from a large one
 BATCH = 64  # rows
+LONGEST_NAME = 1_000  # characters of a class, which each of its rows repeats; ImageNet's have up to a hundred or so
 _LOCK = threading.Lock()  # otherwise each thread would read the same row group
+
+
+def _not_long(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a name of at most {LONGEST_NAME:,} characters")
+    return name
 
 
 class Label(Stored):
     """What Hugging Face's metadata say of the column of labels; nothing, where it is of numbers alone."""
 
-    names: list[str] = []
+    names: list[Annotated[str, AfterValidator(_not_long)]] = []
 
 
 class Features(Stored):
