@@ -339,7 +339,7 @@ def durations(root):
                 (b'["a", null]', "info.features.label.names.1 is None; accepted: a valid string"),
                 (
                     b'["%s"]' % (b"a" * 1001),
-                    "names.0 is 'a+…; accepted: .*a name of at most 1,000 characters",
+                    ".*names.0 is 'a+…; accepted: a name of at most 1,000 characters",
                 ),
             ]
         ),
