@@ -15,7 +15,7 @@ from .records import CHECKPOINTS, Record, moment
 
 LOSSES = "losses.csv"  # epoch, step within it, mean loss of the steps since the row before, learning rate
 HEADER = "epoch,step,loss,learning_rate"
-LONGEST_COUNT = 18  # digits of an epoch or a step; no run takes a hundredth of so many
+LONGEST_COUNT = 18  # digits of an epoch or a step, far more than any run has
 FALLING = ("plateau", "steps", "stages")  # schedules whose rate falls at once
 
 
