@@ -28,7 +28,7 @@ from alexnet_lib.ledger.page import part
 from alexnet_lib.live import live
 from alexnet_lib.paths import NOTEBOOKS, runs_dir
 from alexnet_lib.runs.records import Record
-from alexnet_lib.runs.stored import Cell, Notebook
+from alexnet_lib.runs.stored import Cell, Chosen, Notebook
 
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"
@@ -48,13 +48,6 @@ class Machine(Stored):
     device: str
     cores: int
     processor: str
-
-
-class Config(Stored):
-    """config.json of a run, as far as it is chosen by it."""
-
-    dataset: str
-    net: str
 
 
 class Ran(Stored):
@@ -171,7 +164,7 @@ def live_pages(folder: Path, epochs: int) -> dict[str, str]:
     """
     runs = {"live.html": ("the built-in pictures", lambda: run_to_look_at("embedded", epochs=epochs))}
     finished = sorted((runs_dir() / "train").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
-    datasets = {path.parent: read_json(path.with_name("config.json"), Config)["dataset"] for path in finished}
+    datasets = {path.parent: read_json(path.with_name("config.json"), Chosen)["dataset"] for path in finished}
     tiny = [folder for folder, dataset in datasets.items() if dataset == "tiny_imagenet"]
     if tiny:
         runs["live-tiny-imagenet.html"] = ("Tiny ImageNet", lambda: Record.open(tiny[-1]))

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -372,6 +375,7 @@ def test_damage_within_a_shard_is_an_error_that_names_it(tmp_path):
 
 
 LARGE = "a" * 10**6
+PLAIN = {"compression": "zstd", "write_statistics": False, "use_dictionary": False}
 
 
 @pytest.mark.parametrize(
@@ -398,6 +402,43 @@ def test_a_few_bytes_that_stand_for_many_do_not_take_their_memory(tmp_path, rows
     finally:
         pa.set_memory_pool(before)
     assert taken.max_memory() < 2**28
+
+
+def zigzag(number):
+    """A positive integer as Thrift's compact protocol writes it."""
+    digits = [2 * number >> shift & 127 for shift in range(0, 7 * -(-(2 * number).bit_length() // 7), 7)]
+    return bytes([digit | 128 for digit in digits[:-1]] + digits[-1:])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux' /proc")
+def test_a_page_that_tells_of_two_gigabytes_does_not_take_them(tmp_path):
+    path = tmp_path / "set" / "train.parquet"
+    write_shard(path, [(i % 7, None, b"-" * 50) for i in range(5000)], (), **PLAIN | {"row_group_size": 5000})
+    import pyarrow.parquet
+
+    labels, data = pyarrow.parquet.read_metadata(path).row_group(0).column(2), path.read_bytes()
+    page, footer = labels.data_page_offset, len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    told = zigzag(8 * 5000 + 7)  # 8 bytes a label, and what says that none is missing
+    before, after = data[page:footer].split(told, 1)
+    assert labels.path_in_schema == "label" and len(before) < 5
+    larger, own = zigzag(2**31 - 4096), labels.total_compressed_size
+    lie, size = before + larger + after, zigzag(own + len(larger) - len(told))
+    assert data[footer:].count(zigzag(own)) == 1 and len(size) == len(zigzag(own))
+    path.write_bytes(data[:page] + lie + data[footer:].replace(zigzag(own), size))
+    code = """
+import sys
+from pathlib import Path
+import pyarrow.parquet
+from alexnet_lib.data.parquet import list_split
+try:
+    list_split(Path(sys.argv[1]), "train")
+except ValueError as error:
+    print(error)
+print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")])
+"""
+    said = subprocess.run([sys.executable, "-c", code, path.parent], capture_output=True, text=True, check=True).stdout
+    assert "train.parquet is damaged or not a whole copy" in said
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", said)[1]) < 2**18  # 256 MB
 
 
 def test_many_pictures_of_one_row_group_are_read(tmp_path):

@@ -32,8 +32,10 @@ def keep(folder, net, epochs, seed, error, fit=(1.0,)):
     errors = {views: {"top1": error - 0.01 * i} for i, views in enumerate(VIEWS)}
     about = {"epochs": epochs, "seed": seed, "parameters": 1, "lossy_pictures": True}
     about |= {"versions": {"torch": "2.9.0"}, "commit": None}
-    write_json(place / "summary.json", about | {"metrics": {"val": errors}, "classes": 10, "dataset": {}})
-    write_json(place / "config.json", {"net": net, "dataset": "cifar10", "precision": "bf16"})
+    about |= {"metrics": {"val": errors}, "classes": 10, "dataset": {}, "images": {}}
+    write_json(place / "summary.json", about)
+    chosen = {"net": net, "dataset": "cifar10", "precision": "bf16", "image_size": 32, "seed": seed}
+    write_json(place / "config.json", chosen)
     top1 = [{"train": train, "val": error} for train in fit]
     top1 += top1[-1:] * (epochs - len(top1))
     history = [

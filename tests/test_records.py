@@ -28,12 +28,15 @@ PROGRESS = json.dumps({"epoch": 1})
 KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
 
 
+CHOSEN = {"dataset": "embedded", "net": "paper", "image_size": 8, "seed": 0, "precision": "fp32", "epochs": 1}
+
+
 @pytest.fixture
 def finished(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    write_json(folder / "config.json", {"epochs": 1})
-    about = {"metrics": {}, "epochs": 1, "classes": 3, "dataset": {}}
+    write_json(folder / "config.json", CHOSEN)
+    about = {"metrics": {}, "epochs": 1, "classes": 3, "dataset": {}, "images": {"val": 3}, "parameters": 1}
     write_json(folder / "summary.json", about | {"versions": {"torch": "2.9.0"}, "commit": None})
     rows = [{"epoch": 1, "split": split, "loss": 0.1 + 0.2, "top1": 0.5} for split in ("train", "val")]
     write_table(folder / "history.csv", rows)
@@ -60,6 +63,10 @@ MISSING = object()
         ("warnings", 5, "warnings is 5"),
         ("warnings", None, "warnings is None"),
         ("warnings", [5], "warnings.0 is 5"),
+        ("images", MISSING, "images is missing"),
+        ("images", {"val": "many"}, "images.val is 'many'"),
+        ("parameters", MISSING, "parameters is missing"),
+        ("parameters", 0.5, "parameters is 0.5"),
     ],
 )
 def test_a_summary_without_what_is_told_of_a_run_is_named(finished, name, value, said):
@@ -68,6 +75,13 @@ def test_a_summary_without_what_is_told_of_a_run_is_named(finished, name, value,
     about.pop(name, None)
     write_json(finished / "summary.json", about if value is MISSING else about | {name: value})
     with pytest.raises(ValueError, match=f"summary.json: {said}; accepted: .*Where the checkpoint is whole, remove"):
+        Record.open(finished)
+
+
+@pytest.mark.parametrize("name", ["dataset", "net", "image_size", "seed", "precision"])
+def test_a_configuration_without_what_every_run_has_is_named(finished, name):
+    write_json(finished / "config.json", {field: value for field, value in CHOSEN.items() if field != name})
+    with pytest.raises(ValueError, match=f"config.json: {name} is missing; accepted: a value.*Where the checkpoint"):
         Record.open(finished)
 
 
@@ -107,10 +121,10 @@ def test_the_first_layer_is_kept_when_asked_for(finished, tmp_path):
 
 def test_a_kept_run_of_other_settings_is_not_overwritten(finished, tmp_path):
     before = keep(finished, "name", tmp_path / "reference").folder / "config.json"
-    write_json(finished / "config.json", {"epochs": 2, "device": "mps"})
+    write_json(finished / "config.json", CHOSEN | {"epochs": 2, "device": "mps"})
     with pytest.raises(ValueError, match="name holds another run .*: epochs = 1 there, and 2 asked for"):
         keep(finished, "name", tmp_path / "reference")
-    assert json.loads(before.read_text()) == {"epochs": 1}
+    assert json.loads(before.read_text()) == CHOSEN
 
 
 @pytest.mark.parametrize("weight", [float("nan"), 1e5])

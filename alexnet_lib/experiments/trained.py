@@ -154,7 +154,7 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
         return train(settings)  # which checks that the run is what its name says
     finished = [Record.open(path.parent) for path in sorted(run.folder.parent.glob("*/summary.json"))]
     others = [r for r in finished if r.summary["dataset"]["train"] == store.meta["fingerprint"]]
-    others = [r for r in others if r.config["net"] in NETS and r.config["epochs"] >= epochs]
+    others = [r for r in others if r.config["net"] in NETS and r.config.get("epochs", 0) >= epochs]
     if others:
         return max(others, key=lambda r: r.config["epochs"])
     return train(dataclasses.replace(settings, epochs=epochs))

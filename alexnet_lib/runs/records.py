@@ -43,7 +43,7 @@ from ..files import (
     write_json,
 )
 from ..paths import REFERENCE, REPOSITORY, require_checkout
-from .stored import HISTORY, WHERE, Progress, Summary, digests_of
+from .stored import HISTORY, WHERE, Chosen, Progress, Summary, digests_of
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 ANEW = (
@@ -77,7 +77,7 @@ class Record:
         folder = Path(folder)
         if not (folder / "summary.json").is_file():
             raise FileNotFoundError(f"no finished run in {folder}")
-        config = read_json(folder / "config.json")
+        config = read_json(folder / "config.json", Chosen, ANEW)
         summary = read_json(folder / "summary.json", Summary, ANEW)
         history = _read_history(folder, summary)
         written = summary.get("digests", {})  # not in records from before there were some

@@ -27,6 +27,16 @@ class Versions(Stored):
     torch: str
 
 
+class Chosen(Stored):
+    """config.json: what every run has of its settings."""
+
+    dataset: str
+    net: str
+    image_size: Annotated[int, Field(ge=1)]
+    seed: int
+    precision: str
+
+
 class Summary(Stored):
     """summary.json."""
 
@@ -34,6 +44,8 @@ class Summary(Stored):
     epochs: Whole
     classes: Annotated[int, Field(ge=1)]
     dataset: dict[str, str]
+    images: dict[str, Whole]
+    parameters: Whole
     versions: Versions
     commit: str | None  # None where the run was made without a checkout
     warnings: list[str] = []  # not in records from before there were some
