@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from .commands import undivided
 from .figures import curves as figures
 from .ledger import page
-from .ledger.claims import claims
+from .ledger.claims import MEANING, claims
 from .progress import progress_style
 
 # top-1 / top-5 on the test images of ILSVRC-2010 (§6, Table 1), and in the log of the run behind it
@@ -54,9 +54,16 @@ def verdicts(checks: dict[str, bool], needs: dict[str, bool] | None = None) -> H
     return facts(dict.fromkeys(checks, "holds"))
 
 
-def ledger(notebook: str) -> HTML:
-    """A notebook's rows of the ledger of claims: what the paper says, what was measured, and the verdict."""
-    return plain(readable(claims(notebook)))
+def ledger(rows: str | pd.DataFrame) -> HTML:
+    """Rows of the ledger of claims: what the paper says, what was measured, the verdict, and what such verdicts mean.
+
+    rows: a notebook's by its name, or some as `claims()` gives them.
+    """
+    rows = claims(rows) if isinstance(rows, str) else rows
+    means = "; ".join(
+        f"<i>{name}</i>: {escape(what)}" for name, what in MEANING.items() if (rows["verdict"] == name).any()
+    )
+    return HTML(f"{plain(readable(rows)).data}\n<p>{means}.</p>")
 
 
 def browse(table: pd.DataFrame) -> HTML | None:

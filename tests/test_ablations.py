@@ -1,6 +1,7 @@
 """The runs behind §3.4 and §4.2: what they keep, what they skip, and what is read from them."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
 from alexnet_lib.experiments import ablations
-from alexnet_lib.runs.settings import TrainSettings
+from alexnet_lib.runs.records import load_checkpoint
+from alexnet_lib.runs.settings import TrainSettings, resolve
 from alexnet_lib.training import load_net
 
 
@@ -45,6 +47,58 @@ def test_a_variant_differs_from_the_baseline_in_what_it_names_alone(variant):
     assert layer_shapes(net, 64)["fc8"] == (10,)
     assert (run.without or "no layer") not in layers
     assert ("norm1" in layers) == (variant not in ("no-lrn", "without-conv1"))
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("variant", ablations.VARIANTS)
+def test_a_variant_is_its_baseline_less_its_part_or_is_refused(variant, many, kept, monkeypatch):
+    """Many pictures have the paper's recipe, whose weights are as printed, and which nothing is derived from."""
+    monkeypatch.setattr("alexnet_lib.runs.settings.FEW", 1 if many else 10**6)
+    asked, store = settings(epochs="auto", batch_size="auto"), load_dataset(NAME)["train"]
+    base = resolve(asked, store)
+    assert base.recipe == ("paper" if many else "small")
+    if many and variant in ("no-decay", "steady-rate", "init-printed"):
+        with pytest.raises(ValueError, match="less one thing; found recipe = 'paper'|changes nothing"):
+            ablations.variant_of(asked, variant, store)
+        return
+    run = ablations.variant_of(asked, variant, store)
+    unlike = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(base, f.name)} - {"name"}
+    assert unlike == set(ablations.changes(variant, base.epochs))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["dropout", "--short"], "no-dropout should change dropout of the baseline, and changes nothing"),
+        (["augmentation", "--short", "--epochs", "30"], "--short decides width, .*; asked for epochs, too"),
+        (["decay", "--recipe", "stepped"], "no-decay is the recipe 'small' less one thing; found recipe = 'stepped'"),
+        (["dropout", "--epochs", "0"], "argument --epochs: 0; accepted are whole numbers from 1 on"),
+    ],
+)
+def test_no_run_begins_where_a_question_cannot_be_answered(asked, said, kept, monkeypatch, capsys):
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        ablations.main(asked)
+    assert re.search(said, capsys.readouterr().err)
+
+
+def test_averaged_weights_are_tested_on_training_images_too(kept):
+    asked = settings(
+        recipe="googlenet", initialisation="rescaled", epochs=4, learning_rate=0.01, experiment="ablations"
+    )
+    record = ablations.run_variant(asked, "baseline")
+    store = load_dataset(NAME)["train"]
+    expected = evaluate(load_net(record), store, mean_of(store, 64))
+    last = pd.read_csv(record.folder / ablations.AS_THEY_ARE).iloc[-1]
+    assert all(last[name] == pytest.approx(value, rel=1e-5) for name, value in expected.items())
+    state = load_checkpoint(record.folder)
+    net = load_net(record)
+    net.load_state_dict(state["net"])
+    assert evaluate(net, store, mean_of(store, 64))["loss"] != pytest.approx(expected["loss"], rel=1e-3)
+
+
+def test_a_run_on_a_folder_bears_the_folders_name():
+    assert ablations.name_of("baseline", "/pictures/of/mine", 0) == "ablation-baseline-mine-seed0"
 
 
 def test_every_run_is_kept_with_its_tables(kept):

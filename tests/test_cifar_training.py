@@ -370,6 +370,16 @@ def test_figure1_is_skipped_where_it_is_finished_and_becomes_a_table(place, monk
     assert set(table["seed"]) == {0, 1, 2} and table["training_error"].dropna().between(0, 1).all()
     about = json.loads((place / "reference" / "figure1" / "about.json").read_text())
     assert about["lossy_pictures"] is True and about["command"].endswith("figure1")
+    # the same runs in another precision are others, and those of other pictures are not in the table
+    cifar_experiments.figure1(only, precision="bf16", **small)
+    both = cifar_experiments.figure1_table()
+    assert set(both["precision"]) == {"fp32", "bf16"}
+    for path in (place / "runs" / "figure1").glob("*/summary.json"):
+        record = json.loads(path.read_text())
+        if json.loads(path.with_name("config.json").read_text())["precision"] == "bf16":
+            altered = record | {"dataset": record["dataset"] | {"train": "0" * 64}}
+            path.write_text(json.dumps({name: value for name, value in altered.items() if name != "digests"}))
+    assert cifar_experiments.figure1_table().query("ended != 'diverged'")["precision"].unique().tolist() == ["fp32"]
 
 
 def test_where_no_rate_gets_there_the_nearest_goes_on(place, monkeypatch, capsys):

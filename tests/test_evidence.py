@@ -106,6 +106,6 @@ def given(points: dict, name: str):
 def test_it_is_said_how_many_chance_would_tell():
     p = pd.Series([0.001, 0.04] + [0.5] * 18 + [math.nan])
     assert evidence.by_chance(p) == (
-        "20 comparisons, 2 are told from chance one by one (at 5 %, 1.0 would be if no part were worth anything), "
-        "1 after Holm's correction"
+        "20 comparisons: taken singly, 2 differ from zero at the 5 % level, where chance alone would give about 1.0; "
+        "after Holm's correction, which asks for more the more one compares, 1"
     )

@@ -67,3 +67,34 @@ def test_epochs_are_whole_and_the_first_is_a_point(epochs):
         ticks = [tick for tick in place.get_xticks() if low <= tick <= high]
         assert ticks == [round(tick) for tick in ticks] and 1 in ticks
         assert {line.get_marker() for line in place.lines[:2]} == {"o" if epochs == 1 else ""}
+
+
+def upright(rates):
+    rows = [
+        {"epoch": epoch, "split": split, "loss": 1.0, "top1": 0.5, "learning_rate": rate}
+        for epoch, rate in enumerate(rates, 1)
+        for split in ("train", "val")
+    ]
+    return [
+        line.get_xdata()[0]
+        for line in curves.learning_curves(pd.DataFrame(rows), 3).axes[0].lines
+        if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
+    ]
+
+
+def test_a_rate_that_falls_little_by_little_has_no_drops():
+    """The last epoch of a linear schedule ends near zero, at a tenth of the rate before it or less."""
+    assert upright([0.01, 0.01, 0.001, 0.001, 0.0001]) == [2.5, 4.5]
+    assert upright([0.005, 0.0038, 0.0025, 0.00128, 0.000075]) == []
+
+
+@pytest.mark.parametrize(("count", "columns"), [(36, 2), (96, 2), (12, 2), (24, 1), (64, 1)])
+def test_kernels_lie_in_the_rows_of_their_own_column(count, columns):
+    """Each kernel has a grey level of its own, by which it is found again on the wall."""
+    side = 3
+    weights = np.ones((count, 3, side, side)) * np.arange(count)[:, None, None, None]
+    wall = curves.kernels(weights, columns).axes[0].images[0].get_array()
+    rows = [np.flatnonzero(np.isclose(wall[..., 0], i / (count - 1)).any(1)).min() for i in range(count - 1)]
+    assert rows == sorted(rows)
+    if columns == 2:
+        assert rows[count // 2 - 1] < len(wall) / 2 - 1 < rows[count // 2]

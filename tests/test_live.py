@@ -346,6 +346,13 @@ def test_a_grey_square_covers_the_picture(page, torchs):
     assert (moved[0] - top, moved[1] - left) == (2, 0)
     page.locator("#sweep").click()
     page.wait_for_function("document.querySelector('#heat-says').textContent.includes('at worst')")
+    # the square lies on the picture; what is said of the uncovered one is of the uncovered one
+    plain = one.outputs()["fc8"].softmax(1)[0]
+    said = page.locator("#heat-says").inner_text()
+    label = one.shown.classes[int(plain.argmax())]
+    assert (
+        said.startswith(f"{label}: ") and page.evaluate(f"percent({plain.max().item()})") in said.split(" uncovered")[0]
+    )
 
 
 @without_browser

@@ -1,6 +1,7 @@
 """The chain of pre-training: which pictures, which weights are carried over, and what is kept."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -99,3 +100,18 @@ def test_what_waits_for_validation_errors_gives_way_to_the_programs_recipe(place
     monkeypatch.setattr(pretraining, "settings_of", lambda *a, **changes: real(*a, **{"recipe": "paper"} | changes))
     pretraining.main(["--many", NAME, "--few", NAME, "--seeds", "0"])
     assert [run.recipe for run in seen] == ["code2012"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--many", NAME], "--keep is of the built-in pictures .*, and --many embedded of others"),
+        (["--epochs", "1", "2", "--seeds", "0", "1", "2"], "made, and `.* --epochs 1 2 .*` would overwrite it"),
+        (["--seeds", "0"], "made, and `.* --seeds 0` would overwrite it"),
+    ],
+)
+def test_what_is_kept_is_not_overwritten_with_less_or_with_other_runs(more, said, place, monkeypatch, capsys):
+    monkeypatch.setattr(pretraining, "chains", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        pretraining.main(["--keep", *more])
+    assert re.search(said, capsys.readouterr().err)

@@ -175,3 +175,12 @@ def test_thirty_two_images_in_a_row_share_a_crop(place):
     places = np.rint(places + centre_crops(store.mean[None], 64))
     first = [tuple(image[0, ::63].ravel()) for image in places]
     assert len(set(first[:32])) == 1 == len(set(first[32:])) and first[0] != first[32]
+
+
+def test_an_average_of_weights_goes_without_batch_normalisation(place):
+    """Its statistics would be those of other weights; torch.optim.swa_utils.update_bn makes them anew."""
+    asked = settings(net="googlenet", recipe="googlenet", normalization="batch")
+    with pytest.raises(
+        ValueError, match="recipe = 'googlenet' tests averaged weights, .* accepted with it are paper, "
+    ):
+        resolve(asked, load_dataset(asked.dataset)["train"])

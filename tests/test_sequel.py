@@ -129,3 +129,15 @@ def test_the_table_has_the_net_that_answers_and_all_its_work(kept):
     assert table.loc["AlexNet, fewer epochs", "parameters"] == sum(p.numel() for p in small.parameters())
     work = sequel.curve(record)["work"]
     assert work.tolist() == pytest.approx([3 * sequel.work_of("GoogLeNet", 3) * 48 / 1e12])
+
+
+def test_work_is_that_of_the_crops_that_are_seen(kept):
+    assert sequel.work_of("AlexNet", 10, 224) > 10 * sequel.work_of("AlexNet", 10)
+    ratio = sequel.work_of("GoogLeNet", 10, 224) / sequel.work_of("AlexNet", 10, 224)
+    assert 3.7 < ratio < 3.9
+    short = sequel.settings_of("GoogLeNet, fewer epochs", NAME, 100, 0, 224).epochs
+    assert short == round(100 / ratio)
+    record = Record.open(kept / "sequel-googlenet-short-embedded-seed0")
+    larger = SimpleNamespace(history=record.history, summary=record.summary, config=record.config | {"image_size": 224})
+    expected = 3 * sequel.work_of("GoogLeNet", 3, 224) * 48 / 1e12
+    assert sequel.curve(larger)["work"].tolist() == pytest.approx([expected])

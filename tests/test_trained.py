@@ -10,6 +10,7 @@ from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.experiments import trained
+from alexnet_lib.files import read_json, write_json
 from alexnet_lib.training import train
 
 
@@ -146,3 +147,26 @@ def test_a_search_of_few_questions_took_what_it_took(monkeypatch):
 def test_by_product_the_nearest_are_found():
     known = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
     assert trained.by_product(known, known).tolist() == trained.ask.neighbours(known, known, trained.NEAREST).tolist()
+
+
+@pytest.mark.parametrize(("epochs", "seeds"), [(15, [0, 1]), (45, [1])])
+def test_tables_of_other_epochs_or_of_more_seeds_are_not_overwritten(place, tmp_path, epochs, seeds):
+    keep_table(tmp_path, "kernels", [{"seed": 0}, {"seed": 1}])
+    kept = trained.folder_of(NAME, tmp_path)
+    command = f"python -m alexnet_lib.experiments.trained --dataset {NAME} --epochs 45"
+    write_json(kept / "about.json", {"command": f"{command} --seeds 0 1"})
+    before = (kept / "kernels.csv").read_bytes()
+    with pytest.raises(ValueError, match=f"made, and `.* --epochs {epochs} --seeds .*` would overwrite it"):
+        trained.measure(NAME, epochs, seeds, folder=tmp_path)
+    assert (kept / "kernels.csv").read_bytes() == before
+
+
+def test_the_epochs_are_those_of_the_kept_runs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(trained, "measure", lambda *given: asked.append(given[:2]))
+    for more in ([], ["--dataset", "embedded"], ["--dataset", "other"], ["--dataset", "embedded", "--epochs", "7"]):
+        trained.main(more)
+    assert asked == [("imagenette73", 15), ("embedded", 45), ("other", 15), ("embedded", 7)]
+    for name in ("embedded", "imagenette73"):
+        command = read_json(trained.folder_of(name) / "about.json")["command"]
+        assert f"--epochs {trained.EPOCHS[name]} " in command

@@ -5,7 +5,8 @@ normalisation (§3.3), no crops (§4.1), each convolution left out (§7), the in
 (§5), the net of 2012; "decay": no weight decay (§5); "schedule" (§5): a constant rate, and two thirds of the epochs;
 "worth": every part of the net and of its training in turn, for a data set large enough to tell them apart.
 
-Everything else is equal: data, order, crops, initial weights, rates. After each epoch the net is also tested, with
+Everything else is equal: data, order, crops, initial weights, rates; a variant that would change more than its part,
+or nothing, is refused. After each epoch the net is also tested, with
 dropout off, on centre crops of training images. The history's training error can't show overfitting: it is measured
 with random crops, colour noise and dropout.
 
@@ -37,13 +38,14 @@ from ..evaluation import evaluate, mean_of, predict, to_input, top_k_error
 from ..files import read_table
 from ..learning import RECIPES
 from ..paths import REFERENCE
+from ..runs.fields import check
 from ..runs.folder import data_of, require_same
-from ..runs.records import Record, keep, load_checkpoint, write_table
+from ..runs.records import Record, differences, in_words, keep, load_checkpoint, write_table
 from ..runs.settings import SPEEDS, TrainSettings, resolve
 from ..study.sub_networks import features_of, silenced
 from ..training import build_net, load_net, train
 from . import common
-from .common import PICTURES, command, command_line, crossing, spread_of
+from .common import PICTURES, command, command_line, crossing, spread_of, whole
 from .common import stated as stated
 
 WITHOUT_A_CONVOLUTION = {f"without-conv{i}": {"without": f"conv{i}"} for i in range(1, 6)}
@@ -80,6 +82,8 @@ QUESTIONS = {
     "schedule": ("baseline", "steady-rate", "shorter"),
     "worth": ("baseline", *WORTH),
 }
+# what the pictures, the net or the recipe decide where nobody does: a variant takes it from its baseline
+HELD = ("recipe", "epochs", "batch_size", "learning_rate", "initialisation")
 TESTED = 1024  # training images
 AS_THEY_ARE, SILENCED, AVERAGED, TINTED = "as_they_are.csv", "silenced.csv", "averaged.csv", "tinted.csv"
 # what red, green and blue are multiplied by
@@ -91,8 +95,8 @@ SHORT, LONG = REFERENCE / "augmentation-short", REFERENCE / "augmentation-long"
 
 
 def name_of(variant: str, dataset: str, seed: int | str) -> str:
-    """A run's name under results/reference/."""
-    return f"ablation-{variant}-{dataset}-seed{seed}"
+    """A run's name under results/reference/; dataset: a name, or a folder, whose own name counts."""
+    return f"ablation-{variant}-{Path(dataset).name}-seed{seed}"
 
 
 def run_variant(settings: TrainSettings, variant: str) -> Record:
@@ -112,9 +116,21 @@ def run_variant(settings: TrainSettings, variant: str) -> Record:
 
 
 def variant_of(settings: TrainSettings, variant: str, store: Store) -> TrainSettings:
-    """The resolved settings of a variant."""
-    epochs = resolve(settings, store).epochs
-    return resolve(dataclasses.replace(settings, **changes(variant, epochs)), store)
+    """The resolved settings of a variant: the baseline's, but for what it changes.
+
+    Raises:
+        ValueError: here it would change something else as well, or nothing.
+    """
+    base = resolve(settings, store)
+    asked = changes(variant, base.epochs)
+    if "recipe" in asked and base.recipe != "small":
+        raise ValueError(f"{variant} is the recipe 'small' less one thing; found recipe = {base.recipe!r}")
+    run = resolve(dataclasses.replace(settings, **{name: getattr(base, name) for name in HELD} | asked), store)
+    unlike = differences(dataclasses.asdict(base), dataclasses.asdict(run))
+    if unlike.keys() != asked.keys():
+        found = in_words(unlike, "here") if unlike else "nothing"
+        raise ValueError(f"{variant} should change {', '.join(asked)} of the baseline, and changes {found}")
+    return run
 
 
 def changes(variant: str, epochs: int) -> dict:
@@ -139,7 +155,7 @@ def tester(run: TrainSettings, store: Store) -> Callable[..., None]:
         reached = json.loads(state["progress"]) if state else {"epoch": 0, "step": 0}
         if reached["step"] or not (epoch := reached["epoch"]):
             return
-        net.load_state_dict(state["net"])
+        net.load_state_dict(state.get("averaged", state["net"]))  # those that validation tests
         rows = read_table(path).to_dict("records") if path.is_file() and epoch > 1 else []
         rows = [row for row in rows if row["epoch"] < epoch]
         write_table(path, [*rows, {"epoch": epoch, **evaluate(net, part, mean)}])
@@ -151,11 +167,13 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     """Train every variant of a question with every seed, and keep the records.
 
     Raises:
-        ValueError: a run is kept already that has other settings.
+        ValueError: a run is kept already that has other settings, or a variant isn't the baseline less its part.
     """
     last = AVERAGED if question == "augmentation" else SILENCED
     variants = [variant for variant in QUESTIONS[question] if variant in (only or VARIANTS)]
     stores = load_dataset(settings.dataset)
+    for variant in variants:  # before the first run
+        variant_of(settings, variant, stores["train"])
     for seed in seeds:
         asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
         for variant in variants:
@@ -333,11 +351,11 @@ def main(arguments=None) -> None:
     parser = command_line("ablations", __doc__)
     parser.add_argument("question", choices=list(QUESTIONS))
     parser.add_argument("--dataset", default="embedded")
-    parser.add_argument("--epochs", type=int, help="those of the recipe unless given")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=whole(1), help="those of the recipe unless given")
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
     parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
-    parser.add_argument("--batch-size", type=int, help="that of the recipe unless given")
+    parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")
     parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
     parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
     parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
@@ -345,9 +363,11 @@ def main(arguments=None) -> None:
     parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}, so all variants are of one machine")
     with command(parser, arguments) as given:
         asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
-        chosen = {name: getattr(given, name) or "auto" for name in asked}
+        chosen = {name: value for name in asked if (value := getattr(given, name)) is not None}
+        if given.short and (twice := chosen.keys() & SHORT_RUN):
+            parser.error(f"--short decides {', '.join(SHORT_RUN)} itself; asked for {', '.join(sorted(twice))}, too")
         chosen |= SHORT_RUN if given.short else {}
-        settings = TrainSettings(dataset=given.dataset, speed=given.speed, **chosen)
+        settings = check(TrainSettings, {"dataset": given.dataset, "speed": given.speed} | chosen)
         folder = SHORT if given.short else LONG if given.long else REFERENCE
         run_all(given.question, settings, given.seeds, given.only, folder)
 

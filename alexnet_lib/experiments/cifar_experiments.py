@@ -28,11 +28,12 @@ from ..runs.records import Record, keep, provenance, write_table
 from ..runs.settings import resolve
 from ..training import NonFiniteLoss
 from ..training import train as train_cifar
-from .common import command, command_line, crossing, kept_table, spread_of
+from .common import command, command_line, crossing, kept_table, spread_of, whole
 from .lrn_records import LRN_NETS, LRN_PAIRS
 
 KIND = ["net", "initialisation", "activation"]
 RUN = [*KIND, "learning_rate", "seed"]  # the run that a row of a table belongs to
+PRECISELY = [*RUN, "precision"]
 TARGET = 0.25  # training error, the dotted line of Figure 1
 LONGEST = 40  # epochs, the width of Figure 1
 BEYOND = 100  # epochs at the rate that came nearest, where no rate reaches the target in LONGEST
@@ -129,6 +130,11 @@ def experiment(small: bool) -> str:
     return "figure1-small" if small else "figure1"
 
 
+def pictures_of(small: bool) -> str:
+    """The name of the pictures of Figure 1's runs."""
+    return choose_pictures(SMALL["dataset"] if small else "auto")
+
+
 def fastest_rate(settings: CifarSettings, measure: Callable | None = None, grid=None) -> tuple[float, float]:
     """The rate that reaches the target in the fewest epochs, or comes nearest, and these epochs; inf if none does.
 
@@ -173,24 +179,28 @@ def epochs_to(history: pd.DataFrame, error: float) -> float:
 
 
 def figure1_table(small: bool = False) -> pd.DataFrame:
-    """One row for each epoch of each run; a run that diverged has one, of epoch 0.
+    """One row for each epoch of each run on the pictures that are here; a run that diverged has one, of epoch 0.
 
     Of runs that differ only in their number of epochs, the longest.
     """
-    runs, about = {}, [*RUN, "precision", "ended", "epoch"]
+    runs, about, dataset = {}, [*PRECISELY, "ended", "epoch"], pictures_of(small)
+    pictures = load_dataset(dataset)["train"].meta["fingerprint"]
     for folder in sorted((runs_dir() / experiment(small)).iterdir()):
         rows = []
         if (folder / "diverged.json").is_file():
-            rows = [read_json(folder / "diverged.json") | {"ended": "diverged", "epoch": 0}]
+            found = read_json(folder / "diverged.json")
+            rows = [found | {"ended": "diverged", "epoch": 0}] if found["dataset"] == dataset else []
         elif (folder / "summary.json").is_file():
             record = Record.open(folder)
+            if record.summary["dataset"]["train"] != pictures:
+                continue
             train, val = (record.history.query(f"split == '{split}'").set_index("epoch") for split in ("train", "val"))
             table = train.filter(like="saturated")
             table = table.assign(training_loss=train["loss"], training_error=train["top1"], error=val["top1"])
             ended = {"ended": record.summary["ended"]}
             rows = [record.config | ended | row for row in table.reset_index().to_dict("records")]
         if rows:
-            run = tuple(rows[0][name] for name in RUN)
+            run = tuple(rows[0][name] for name in PRECISELY)
             runs[run] = max(runs.get(run, []), rows, key=len)
     measured = ["training_loss", "training_error", "error", *(f"saturated{i}" for i in (1, 2, 3, 4))]
     rows = itertools.chain.from_iterable(runs.values())
@@ -328,11 +338,11 @@ def summary(small: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = figure1_table(small)
     if (folder / "runs.csv").is_file():
-        kept, again = figure1_reference(experiment(small)), pd.MultiIndex.from_frame(table[RUN])
-        table = pd.concat([kept[~pd.MultiIndex.from_frame(kept[RUN]).isin(again)], table])
-        table = table.sort_values([*RUN, "precision", "ended", "epoch"], kind="stable", ignore_index=True)
+        kept, again = figure1_reference(experiment(small)), pd.MultiIndex.from_frame(table[PRECISELY])
+        table = pd.concat([kept[~pd.MultiIndex.from_frame(kept[PRECISELY]).isin(again)], table])
+        table = table.sort_values([*PRECISELY, "ended", "epoch"], kind="stable", ignore_index=True)
     write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[8:], 5)).to_dict("records"))
-    dataset = choose_pictures(SMALL["dataset"] if small else "auto")
+    dataset = pictures_of(small)
     store = load_dataset(dataset)["train"]
     about = {"command": "python -m alexnet_lib.experiments.cifar_experiments figure1" + " --small" * small}
     about |= {"dataset": dataset, "images": len(store), "lossy_pictures": store.meta.get("lossy", False)}
@@ -345,8 +355,8 @@ def main(arguments=None) -> None:
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
     parser.add_argument("--only", nargs="+", default=[], choices=words, help="the runs that have all of these")
-    parser.add_argument("--epochs", type=int, default=50, help="of a run of lrn (50; the published net had 520)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs of lrn (0)")
+    parser.add_argument("--epochs", type=whole(1), default=50, help="of a run of lrn (50; the published net had 520)")
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0], help="of the runs of lrn (0)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
     with command(parser, arguments) as given:

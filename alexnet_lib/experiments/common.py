@@ -1,7 +1,7 @@
 """What all series of runs share: kept runs, means over seeds, the levels that curves reach, the command line."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from ..commands import ends_well
-from ..files import read_table
+from ..files import read_json, read_table
 from ..paths import REFERENCE
 from ..runs.job import JobFailed
 from ..runs.records import Record
@@ -33,6 +33,23 @@ def kept_table(path: Path, command: str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} is kept in {path.parent.name}; `{command}` makes it")
     return read_table(path)
+
+
+def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:
+    """
+    Raises:
+        ValueError: a folder keeps this table as another command made it, or with more seeds, which would be lost.
+    """
+    if not (folder / table).is_file():
+        return
+    made = read_json(folder / "about.json")["command"]
+    more = sorted(set(read_table(folder / table, "seed")["seed"]) - set(seeds))
+    if made.partition(" --seeds ")[0] != asked or more:
+        by = f"{asked} --seeds {' '.join(map(str, seeds))}"
+        raise ValueError(
+            f"{folder} keeps what `{made}` made, and `{by}` would overwrite it with less or with other runs; move the "
+            "folder away first"
+        )
 
 
 def error_of(record: Record, k: int = 1) -> float:
@@ -72,11 +89,22 @@ def crossing(epochs, values, level: float) -> float:
     return epochs[i - 1] + (values[i - 1] - level) / (values[i - 1] - values[i]) * (epochs[i] - epochs[i - 1])
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """What a command line takes for a whole number of at least so much."""
+
+    def number(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}; accepted are whole numbers from {least} on")
+        return int(text)
+
+    return number
+
+
 def command_line(name: str, about: str | None) -> argparse.ArgumentParser:
     """A parser for `python -m alexnet_lib.experiments.<name>`, described by the first line of its module."""
     described = (about or " ").splitlines()[0]
     parser = argparse.ArgumentParser(f"python -m alexnet_lib.experiments.{name}", description=described)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
+    parser.add_argument("--threads", type=whole(1), default=torch.get_num_threads(), help="of the processor")
     return parser
 
 

@@ -150,14 +150,15 @@ def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Pa
 
 
 def by_chance(p: pd.Series, risk: float = RISK) -> str:
-    """How many of several comparisons, given their p one by one, are told from chance, and how many chance would tell.
+    """How many of several comparisons, given the p of each, differ from zero, and how many would by chance.
 
     p: NaN where there are too few runs to compare.
     """
     count, (alone, of_all) = p.notna().sum(), [(values < risk).sum() for values in (p, holm(p))]
-    expected = f"at {100 * risk:.0f} %, {risk * count:.1f} would be if no part were worth anything"
     return (
-        f"{count} comparisons, {alone} are told from chance one by one ({expected}), {of_all} after Holm's correction"
+        f"{count} comparisons: taken singly, {alone} differ from zero at the {100 * risk:.0f} % level, where chance "
+        f"alone would give about {risk * count:.1f}; after Holm's correction, which asks for more the more one "
+        f"compares, {of_all}"
     )
 
 

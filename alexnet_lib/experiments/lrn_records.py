@@ -48,14 +48,18 @@ def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
     return gains.reset_index()
 
 
-def lrn_gain(views: str = "1 view", pair: str = "clean", folder: Path = REFERENCE) -> tuple[float, float, int]:
+def lrn_gain(
+    views: str = "1 view", pair: str = "clean", epochs=None, folder: Path = REFERENCE
+) -> tuple[float, float, int]:
     """Points, deviation and seeds of `lrn_gains` for a pair; NaN, NaN and 0 without runs.
 
-    The schedule with most seeds counts, and of those the longest.
+    The schedule with most seeds counts, and of those the longest; or that of so many epochs.
     """
     if views not in VIEWS or pair not in LRN_PAIRS:
         raise ValueError(f"views {views!r} of pair {pair!r}; accepted are {', '.join(VIEWS)} of {', '.join(LRN_PAIRS)}")
     gains = lrn_gains(folder).query("views == @views and pair == @pair").sort_values(["seeds", "epochs"])
+    if epochs is not None:
+        gains = gains[gains["epochs"] == int(epochs)]
     gains = gains[["points", "deviation", "seeds"]].itertuples(index=False, name=None)
     return [(math.nan, math.nan, 0), *gains][-1]
 

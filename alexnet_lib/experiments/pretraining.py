@@ -30,7 +30,7 @@ from ..runs.records import provenance, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line, kept_table, spread_of
+from .common import command, command_line, kept_table, refuse_less, spread_of, whole
 
 KEPT = REFERENCE / "pretraining-embedded"
 FIRST_LAYER_RATE = 0.1  # over that of the others, in fine-tuning (layer-params-146-2012.cfg)
@@ -138,11 +138,19 @@ def main(arguments=None) -> None:
     parser = command_line("pretraining", __doc__)
     parser.add_argument("--many", help="a data set of many classes; eighteen of the built-in ones unless given")
     parser.add_argument("--few", default="ilsvrc2012", help="the data set of fewer classes, with --many")
-    parser.add_argument("--epochs", type=int, nargs=2, default=[12, 60], help="on the many classes, and on the few")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--epochs", type=whole(1), nargs=2, default=[12, 60], help="on the many classes, and on the few"
+    )
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--keep", action="store_true", help=f"keep the errors in {KEPT.name}")
     rows: list[dict] = []
     with command(parser, arguments) as given:
+        if given.keep:
+            if given.many is not None:
+                parser.error(f"--keep is of the built-in pictures ({KEPT.name}), and --many {given.many} of others")
+            epochs, seeds = (" ".join(map(str, numbers)) for numbers in (given.epochs, given.seeds))
+            asked = f"{parser.prog} --keep --epochs {epochs}"
+            refuse_less(KEPT, "chains.csv", asked, given.seeds)
         for seed in given.seeds:
             if given.many is None:
                 rows += miniature(seed, epochs=tuple(given.epochs))
@@ -155,12 +163,8 @@ def main(arguments=None) -> None:
             print(pd.DataFrame(rows[-len(CHAINS) :]).to_string(index=False))
         if given.keep:
             KEPT.mkdir(parents=True, exist_ok=True)
-            write_table(KEPT / "chains.csv", [row | {"top1": round(row["top1"], 5)} for row in rows])
-            epochs, seeds = (" ".join(map(str, numbers)) for numbers in (given.epochs, given.seeds))
-            write_json(
-                KEPT / "about.json",
-                {"command": f"{parser.prog} --keep --epochs {epochs} --seeds {seeds}"} | provenance(),
-            )
+            write_table(KEPT / "chains.csv", [row | {k: round(row[k], 5) for k in ("top1", "top5")} for row in rows])
+            write_json(KEPT / "about.json", {"command": f"{asked} --seeds {seeds}"} | provenance())
 
 
 if __name__ == "__main__":

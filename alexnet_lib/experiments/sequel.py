@@ -22,6 +22,7 @@ from ..architecture import skeleton as alexnet_skeleton
 from ..dataset import load_dataset
 from ..inception import AUXILIARIES, skeleton
 from ..paths import REFERENCE
+from ..runs.fields import check
 from ..runs.folder import require_same
 from ..runs.records import Record, keep
 from ..runs.settings import TrainSettings, resolve
@@ -30,7 +31,7 @@ from ..study.googlenet import modules
 from ..training import train
 from . import common
 from .ablations import name_of as ablation_name
-from .common import PICTURES, command, command_line, error_of, spread_of
+from .common import PICTURES, command, command_line, error_of, spread_of, whole
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
 SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
@@ -57,23 +58,22 @@ def is_alexnet(net: str) -> bool:
     return "net" not in NETS[net]
 
 
-def work_of(net: str, classes: int = 24) -> int:
-    """Multiply-adds of a net of NETS for one image of 64 pixels, without auxiliary classifiers and normalisation."""
-    width, side = SMALL["width"], SMALL["image_size"]
+def work_of(net: str, classes: int = 24, side: int = SMALL["image_size"]) -> int:
+    """Multiply-adds of a net of NETS for an image of `side` pixels, without auxiliary classifiers and normalisation."""
     if is_alexnet(net):
-        table = summarise(alexnet_skeleton("paper", classes, width=width, image_size=side), side)
+        table = summarise(alexnet_skeleton("paper", classes, width=SMALL["width"], image_size=side), side)
     else:
-        table = modules(skeleton(classes, aux=False, **SMALL), side)
+        table = modules(skeleton(classes, aux=False, **SMALL | {"image_size": side}), side)
     return int(table["multiply_adds"].sum())
 
 
-def settings_of(run: str, dataset: str, epochs: int, seed: int) -> TrainSettings:
-    """The settings of one of RUNS, with this many epochs for the long ones."""
+def settings_of(run: str, dataset: str, epochs: int, seed: int, side: int = SMALL["image_size"]) -> TrainSettings:
+    """The settings of one of RUNS on crops of `side` pixels, with this many epochs for the long ones."""
     net, length = RUNS[run]
     if length == "short":
-        epochs = max(1, round(epochs * work_of("AlexNet") / work_of("GoogLeNet")))
+        epochs = max(1, round(epochs * work_of("AlexNet", side=side) / work_of("GoogLeNet", side=side)))
     asked = {"dataset": dataset, "width": SMALL["width"], "epochs": epochs, "seed": seed} | NETS[net]
-    return TrainSettings(**asked, recipe="small", experiment="sequel")
+    return check(TrainSettings, asked | {"recipe": "small", "experiment": "sequel"})
 
 
 def folder_of(run: str, dataset: str, seed: int | str, folder: Path = REFERENCE) -> Path:
@@ -92,7 +92,7 @@ def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = R
     for seed in seeds:
         for run in only:
             kept, stores = folder_of(run, dataset, seed, folder), load_dataset(dataset)
-            settings = resolve(settings_of(run, dataset, epochs, seed), stores["train"])
+            settings = resolve(settings_of(run, dataset, epochs, seed, stores["train"].crop), stores["train"])
             require_same(settings, stores, kept)
             if not (kept / "summary.json").is_file():
                 keep(train(settings).folder, kept.name, folder)
@@ -105,7 +105,9 @@ def race(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict
         asked = asked | {"learning_rate": 0.02 if "5 ×" in name else 0.004, "width": 0.125 if small else 1.0}
         if "without" in asked and not small:
             asked["without"] = asked["without"].removeprefix(SMALL["without"]).strip() or None
-        run = TrainSettings(dataset=dataset, epochs=epochs, seed=seed, device=device, batch_size=16, **asked)
+        run = TrainSettings(
+            dataset=dataset, epochs=epochs, seed=seed, device=device, batch_size=16, recipe="small", **asked
+        )
         runs[name] = dataclasses.replace(run, experiment="sequel")
     return runs
 
@@ -128,7 +130,8 @@ def curve(record: Record) -> pd.DataFrame:
     An update costs three forward passes. The auxiliary classifiers, a part in a thousand, are left out.
     """
     val = record.history.query("split == 'val'")
-    an_image = work_of("AlexNet" if record.config["net"] == "paper" else "GoogLeNet", record.summary["classes"])
+    net = "AlexNet" if record.config["net"] == "paper" else "GoogLeNet"
+    an_image = work_of(net, record.summary["classes"], record.config["image_size"])
     work = 3 * an_image * record.summary["images"]["train"] * val["epoch"] / 1e12
     return pd.DataFrame({"epoch": val["epoch"], "work": work, "error": 100 * val["top1"]})
 
@@ -151,13 +154,14 @@ def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
     rows = []
     for name, by_seed in runs.items():
         one, errors, net = next(iter(by_seed.values())), {}, RUNS[name][0]
+        work = work_of(net, one.summary["classes"], one.config["image_size"])
         for k in (1, 5):
             values = pd.Series([error_of(run, k=k) for run in by_seed.values()])
             spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
             errors[f"top-{k} error (%)"] = f"{values.mean():.1f}{spread}"
         rows.append(
             {"": name, "epochs": one.summary["epochs"], "seeds": len(by_seed), "parameters": parameters_of(net, one)}
-            | {"million multiply-adds": f"{work_of(net, one.summary['classes']) / 1e6:.1f}"}
+            | {"million multiply-adds": f"{work / 1e6:.1f}"}
             | {"10¹² in all": f"{curve(one)['work'].iloc[-1]:.1f}"}
             | {"images/s": round(one.summary["images_per_second"]), **errors}
         )
@@ -182,8 +186,8 @@ def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFER
 def main(arguments=None) -> None:
     parser = command_line("sequel", __doc__)
     parser.add_argument("--dataset", default="embedded")
-    parser.add_argument("--epochs", type=int, default=45, help="of AlexNet (45)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=whole(1), default=45, help="of AlexNet (45)")
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=list(SHORT_NAMES.values()), choices=list(SHORT_NAMES.values()))
     with command(parser, arguments) as given:
         run_all(given.dataset, given.epochs, given.seeds, [run for run in RUNS if SHORT_NAMES[run] in given.only])

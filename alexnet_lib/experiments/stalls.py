@@ -29,7 +29,7 @@ from ..runs.records import differences, provenance, refuse_differences, write_ta
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import endless_batches, update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line, kept_table
+from .common import command, command_line, kept_table, whole
 
 RULES = ("printed", "code2012", "caffe")
 STEPS, WINDOW, LEFT = 2000, 50, 0.1
@@ -107,8 +107,8 @@ def outcomes(folder: Path = KEPT) -> pd.DataFrame:
 def main(arguments=None) -> None:
     parser = command_line("stalls", __doc__)
     parser.add_argument("--datasets", nargs="+", default=["embedded", "imagenette73"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=whole(1), default=STEPS)
     parser.add_argument("--width", type=float, default=NARROW, help="1: the full-size net")
     parser.add_argument("--folder", type=Path, default=KEPT)
     keep_memory()

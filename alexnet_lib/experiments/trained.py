@@ -29,13 +29,15 @@ from ..dataset import Store, load_dataset
 from ..evaluation import mean_of, top_k_error
 from ..files import read_array, write_json
 from ..paths import REFERENCE, runs_dir
+from ..runs.fields import check
 from ..runs.records import Record, provenance, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import averaged, fit_weights, probabilities
 from ..training import load_net, train
 from .ablations import run_variant
-from .common import PHOTOGRAPHS, command, command_line, kept_table, spread_of
+from .common import PHOTOGRAPHS, command, command_line, kept_table, refuse_less, spread_of, whole
 
+EPOCHS = {PHOTOGRAPHS: 15, "embedded": 45}  # of the kept runs
 BITS = (16, 64, 256)
 NEAREST = 6
 SMALL_SIDE = 16  # pixels, of the pictures whose pixels are coded
@@ -110,13 +112,20 @@ def retrieval(record: Record, seed: int, stores: dict[str, Store]) -> list[dict]
 
 
 def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str = "auto", folder: Path = REFERENCE):
-    """Measure the nets of all seeds, and keep the tables."""
+    """Measure the nets of all seeds, and keep the tables.
+
+    Raises:
+        ValueError: tables of other epochs or of more seeds are kept already.
+    """
     stores, kept = load_dataset(dataset), folder_of(dataset, folder)
+    asked = f"python -m alexnet_lib.experiments.trained --dataset {dataset} --epochs {epochs}"
+    refuse_less(kept, "kernels.csv", asked, seeds)
     kept.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict]] = {"kernels": [], "retrieval": [], "labels": []}
     nets = {}
     for seed in seeds:
-        settings = TrainSettings(dataset=dataset, epochs=epochs, seed=seed, device=device, experiment="ablations")
+        asked_of = {"dataset": dataset, "epochs": epochs, "seed": seed, "device": device, "experiment": "ablations"}
+        settings = check(TrainSettings, asked_of)
         record = run_variant(settings, "baseline")
         nets[seed] = probabilities(record)
         rows["kernels"] += kernels(record, seed)
@@ -129,8 +138,7 @@ def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str =
         if each:
             write_table(kept / f"{name}.csv", each)
     config = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("seed", "device")}
-    asked = f"--dataset {dataset} --epochs {epochs} --seeds {' '.join(map(str, seeds))}"
-    command = f"python -m alexnet_lib.experiments.trained {asked}"
+    command = f"{asked} --seeds {' '.join(map(str, seeds))}"
     write_json(kept / "about.json", {"command": command, "config": config, **provenance()})
 
 
@@ -235,11 +243,12 @@ def precisions(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataF
 def main(arguments=None) -> None:
     parser = command_line("trained", __doc__)
     parser.add_argument("--dataset", default=PHOTOGRAPHS)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--epochs", type=whole(1), help=f"those of the kept runs unless given: {EPOCHS}, else 15")
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="auto")
     with command(parser, arguments) as given:
-        measure(given.dataset, given.epochs, given.seeds, given.device)
+        epochs = EPOCHS.get(given.dataset, 15) if given.epochs is None else given.epochs
+        measure(given.dataset, epochs, given.seeds, given.device)
 
 
 if __name__ == "__main__":

@@ -304,7 +304,10 @@ def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=
 
 @in_style
 def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
-    """Loss and top-1 error of both splits by epoch; dotted, the loss of a guess; upright lines, drops of the rate."""
+    """Loss and top-1 error of both splits by epoch; dotted, the loss of a guess.
+
+    Upright lines are drops of the rate, unless it falls little by little.
+    """
     figure, axes = new_figure(10, 3.2, 1, 2)
     for split, style, name in (("train", "--", "training, as trained"), ("val", "-", "validation")):
         rows = history[history["split"] == split]
@@ -313,7 +316,8 @@ def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
         axes[0, 1].plot(rows["epoch"], 100 * rows["top1"], style, marker=point, label=name)
     rates = history[history["split"] == "val"].set_index("epoch")["learning_rate"]
     change = rates / rates.shift()
-    for epoch in rates.index[change.between(0.05, 0.2)]:
+    little_by_little = change.between(0.2, 0.999, inclusive="neither").any()
+    for epoch in rates.index[change.between(0.05, 0.2) & (not little_by_little)]:
         for place in axes[0]:
             place.axvline(epoch - 0.5, color=PALE, zorder=0)
     level(axes[0, 0], np.log(classes), "a guess", history["epoch"].max())
@@ -332,13 +336,15 @@ def kernels(weights: np.ndarray, columns: int) -> Figure:
     weights: (N, 3, k, k).
     """
     count, _, side, _ = weights.shape
-    across = 12 if count > 24 else count // columns
-    rows = -(-count // across)
+    of_column = count // columns
+    across = 12 if count > 24 else of_column
+    rows = -(-of_column // across)
     low, high = weights.min(), weights.max()
-    wall = np.ones((rows * (side + 1) + 3, across * (side + 1), 3))
+    wall = np.ones((columns * rows * (side + 1) + 3, across * (side + 1), 3))
     for i, kernel in enumerate((weights - low) / (high - low)):
-        row, column = divmod(i, across)
-        top = row * (side + 1) + (3 if i >= count // columns else 0)
+        which, place = divmod(i, of_column)
+        row, column = divmod(place, across)
+        top = (which * rows + row) * (side + 1) + 3 * which
         wall[top : top + side, column * (side + 1) : column * (side + 1) + side] = kernel.transpose(1, 2, 0)
     figure, axes = new_figure(9, 9 * wall.shape[0] / wall.shape[1])
     bare(axes[0, 0])

@@ -181,7 +181,11 @@ def gaps(tables: dict[str, pd.DataFrame]) -> Figure:
     for (name, table), (style, colour) in zip(tables.items(), LINES, strict=False):
         place.plot(table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
         place.plot(table.index, table, style, color=colour, linewidth=0.5, alpha=0.6)
-    place.set(xlabel="error on training images (%); training goes on to the right", ylabel="gap (points)", ylim=0)
+    place.set(
+        xlabel="error on training images (%); training goes on to the right",
+        ylabel="validation − training error\n(points)",
+        ylim=0,
+    )
     place.set_xlim(table.index.max(), table.index.min())
     place.legend(fontsize=9)
     return figure

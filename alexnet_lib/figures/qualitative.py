@@ -80,14 +80,13 @@ def occlusion(
     step: from one place to the next, in pixels.
     """
     figure, axes = new_figure(5.5 * len(images), 2.6, 1, 2 * len(images))
-    limits = {"vmin": min(map(np.min, maps)), "vmax": max(map(np.max, maps))}
     for image, probability, title, (left, right) in zip(images, maps, titles, axes.reshape(-1, 2), strict=True):
         left.imshow(image)
         left.set_title(title, fontsize=9, loc="center")
         first = patch / 2 - 0.5 - step / 2  # the edge of the cell around the first patch's middle
         rows, columns = probability.shape
         extent = (first, first + columns * step, first + rows * step, first)
-        shades = right.imshow(probability, cmap="gray", extent=extent, **limits)
+        shades = right.imshow(probability, cmap="gray", extent=extent, vmin=0, vmax=1)
         right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
         right.set_title("the answer's probability\nwith the patch there", fontsize=9, loc="center")
         for place in (left, right):

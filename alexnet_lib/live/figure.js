@@ -145,13 +145,13 @@ function drawPatch(layer, source) {
 
 // How the unit comes by its number.
 function formula(layer, changes) {
-  const {outputs, now} = shown, {map, y, x} = state.unit, [, side = 1] = layer.shape, at = (map * side + y) * side + x;
+  const {outputs} = shown, {map, y, x} = state.unit, [, side = 1] = layer.shape, at = (map * side + y) * side + x;
   const value = outputs[layer.name][at], below = layer.index ? outputs[net.layers[layer.index - 1].name] : null;
   if (changes.silent !== null && layer.name !== LAST && Math.floor(map / (layer.shape[0] / 2)) === changes.silent) return "0: its column is silent.";
   switch (layer.kind) {
     case "conv": case "fc": {
       const bias = layer.bias[map], sum = `Σ ${layer.kind === "conv" ? "kernel" : "weight"} × input = ${round(value - bias)}, plus the bias ${round(bias)}: ${round(value)}.`;
-      return layer.name === LAST ? `${classes[map]}: ${sum} After the softmax: ${percent(now[map])}.` : sum;
+      return layer.name === LAST ? `${classes[map]}: ${sum} After the softmax: ${percent(net.probabilities(outputs)[map])}.` : sum;
     }
     case "activation": return layer.function === "relu" ? `max(0, ${round(below[at])}) = ${round(value)}.` : `${layer.function}(${round(below[at])}) = ${round(value)}.`;
     case "norm": {

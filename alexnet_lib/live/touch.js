@@ -89,13 +89,13 @@ const ARROWS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 // The square at every fourth pixel; how much of the probability of the best label is left, drawn over the picture.
 let sweeping = 0;
 async function sweep() {
-  const mine = ++sweeping, {touched, now} = shown, side = Number(fields.side.value) || 16, [whole, target] = best(now)[0], drops = [];
-  const places = [];
+  const mine = ++sweeping, {touched} = shown, side = Number(fields.side.value) || 16, drops = [], places = [];
+  const covered = square => net.probabilities(net.run(inputOf(state.picture, size, crop, mean, placesOf(0)[0], touched.noise, square), touched.changes));
+  const [whole, target] = best(covered(null))[0];
   for (let top = 0; top + side <= size; top += 4) for (let left = 0; left + side <= size; left += 4) places.push([top, left, side]);
   let at = performance.now();
   for (const square of places) {
-    const x = inputOf(state.picture, size, crop, mean, placesOf(0)[0], touched.noise, square);
-    drops.push([net.probabilities(net.run(x, touched.changes))[target], square]);
+    drops.push([covered(square)[target], square]);
     if (performance.now() - at > 40) {
       $("sweep").textContent = `${Math.round(100 * drops.length / places.length)} % done`;
       await new Promise(done => setTimeout(done));

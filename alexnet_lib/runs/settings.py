@@ -149,6 +149,12 @@ class TrainSettings(Run):
             initialisation="fan_in" if run.net == "googlenet" else run.named.initialisation,
             epochs=FEW_EPOCHS if few else run.named.epochs,
         )
+        if run.named.average_last and run.normalization == "batch":  # torch.optim.swa_utils.update_bn would have to run
+            others = ", ".join(name for name, each in RECIPES.items() if not each.average_last)
+            raise ValueError(
+                f"recipe = {run.recipe!r} tests averaged weights, of which normalization = 'batch' has no statistics; "
+                f"accepted with it are {others}"
+            )
         require_size(run, store)
         run.skeleton(len(store.classes))  # refuses what cannot be built
         bf16 = run.speed == "fast" and computes_in_bf16(run.device)

@@ -41,19 +41,23 @@ def torch_arguments(convention: str, n: int = N, alpha: float = ALPHA) -> dict:
 
 
 def conventions() -> pd.DataFrame:
-    """The four conventions in each other's units, one row each, with §3.3's constants.
+    """The formula and three programs in each other's units, one row each, with §3.3's constants.
 
     Columns: k; the weight of each square, the printed formula's α; n times that, the alpha of files of 2012, Caffe and
-    torch; the maps of a window for n = 5 and n = 4; torch's arguments for n = 5.
+    torch; the maps of a window for n = 5 and n = 4, which Caffe refuses (lrn_layer.cpp); torch's arguments for n = 5.
     """
     rows = []
     for (convention, k), name in zip(K_OF_CONVENTION.items(), NAMES, strict=False):
         weight, arguments = square_weight(convention), torch_arguments(convention)
         units = {"k": f"{k:g}", "α in the formula": f"{weight:g}", "alpha in a file": f"{N * weight:g}"}
-        windows = {f"maps, n = {n}": window_size(convention, n) for n in (5, 4)}
+        windows = {"maps, n = 5": window_size(convention, 5)}
+        windows["maps, n = 4"] = "not allowed" if convention == "caffe" else f"{window_size(convention, 4)}"
         written = ", ".join(f"{name}={value:g}" for name, value in arguments.items())
         rows.append({"convention": name, **units, **windows, "torch.nn.LocalResponseNorm": f"({written})"})
-    rows.append(rows[-1] | {"convention": NAMES[-1], "torch.nn.LocalResponseNorm": "(size=5)"})
+    rows.append(
+        rows[-1]
+        | {"convention": NAMES[-1], "maps, n = 4": rows[1]["maps, n = 4"], "torch.nn.LocalResponseNorm": "(size=5)"}
+    )
     return pd.DataFrame(rows)
 
 
