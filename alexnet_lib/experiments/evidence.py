@@ -158,7 +158,7 @@ def by_chance(p: pd.Series, risk: float = RISK) -> str:
     return (
         f"{count} comparisons: taken singly, {alone} differ from zero at the {100 * risk:.0f} % level, where chance "
         f"alone would give about {risk * count:.1f}; after Holm's correction, which asks for more the more one "
-        f"compares, {of_all}"
+        f"compares, {of_all} do"
     )
 
 
