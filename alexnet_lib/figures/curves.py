@@ -304,7 +304,7 @@ def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=
 
 @in_style
 def learning_curves(history: pd.DataFrame, classes: int) -> Figure:
-    """Loss and top-1 error of both splits by epoch; dotted, the loss of a guess; upright lines, sudden drops in rate."""
+    """Loss and top-1 error of both splits by epoch; dotted, a guess's loss; upright lines, sudden drops in rate."""
     figure, axes = new_figure(10, 3.2, 1, 2)
     for split, style, name in (("train", "--", "training, as trained"), ("val", "-", "validation")):
         rows = history[history["split"] == split]
