@@ -124,7 +124,7 @@ def test_it_needs_no_front_end_of_its_own(path):
 
 
 def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
-    """The times are the contract's, not a measurement: a minute, and two for the notebook that trains for itself."""
+    """A minute, and five for the notebook that trains for itself: the run alone took nearly four on a slow machine."""
     opening = nbformat.read(path, 4).cells[0].source
     title, where, *_ = [line for line in opening.splitlines() if line]
     assert title.startswith(f"# {path.stem[:2]} · ")
