@@ -245,7 +245,7 @@ def crops_of(images, crop: int, views: int):
 def evaluate(net: nn.Module, store, mean: Tensor, views: int = 1, job: Job = ALONE) -> dict[str, float]:
     """Loss (the mean negative log-probability), top-1 and top-5 error of a net on a store; a job shares the images.
 
-    A probability below 1e-30 counts as 1e-30, so no image's loss is above 69. Errors are counted on probabilities, as
+    A probability below 1e-30 counts as 1e-30, so no image's loss is above 69.1. Errors are counted on probabilities, as
     in 2012: those that float32 rounds to zero are ties, which `rank_credit` shares.
     """
     return evaluate_views(net, store, mean, (views,), job)[views]

@@ -83,7 +83,7 @@ def one_seed(folder: Path, small: bool) -> dict:
 
 
 def pictures(folder: Path, small: bool) -> dict:
-    """At the size of most of ImageNet's, and to the size that is the default; a class is one picture of many names."""
+    """Pictures as large as most of ImageNet's, at the default size; each class is one picture under many names."""
     from PIL import Image
 
     classes, each = (20, 5) if small else (1000, 130)

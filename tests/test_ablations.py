@@ -12,7 +12,7 @@ from small_runs import NAME, prepare_place, settings
 from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
-from alexnet_lib.experiments import ablations
+from alexnet_lib.experiments import ablations, sequel, trained
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.settings import TrainSettings, resolve
 from alexnet_lib.training import load_net
@@ -69,10 +69,13 @@ def test_a_variant_is_its_baseline_less_its_part_or_is_refused(variant, many, ke
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (["dropout", "--short"], "no-dropout should change dropout of the baseline, and changes nothing"),
+        (
+            ["dropout", "--short"],
+            "no-dropout should change dropout of the baseline, and changes nothing: dropout is 0.0 already",
+        ),
         (["augmentation", "--short", "--epochs", "30"], "--short decides width, .*; asked for epochs, too"),
         (["decay", "--recipe", "stepped"], "no-decay is the recipe 'small' less one thing; found recipe = 'stepped'"),
-        (["dropout", "--epochs", "0"], "argument --epochs: 0; accepted are whole numbers from 1 on"),
+        (["dropout", "--epochs", "0"], "argument --epochs: 0; accepted are whole numbers from 1 to 4,294,967,295"),
     ],
 )
 def test_no_run_begins_where_a_question_cannot_be_answered(asked, said, kept, monkeypatch, capsys):
@@ -99,6 +102,8 @@ def test_averaged_weights_are_tested_on_training_images_too(kept):
 
 def test_a_run_on_a_folder_bears_the_folders_name():
     assert ablations.name_of("baseline", "/pictures/of/mine", 0) == "ablation-baseline-mine-seed0"
+    assert sequel.folder_of("GoogLeNet", "/pictures/of/mine", 0).name == "sequel-googlenet-long-mine-seed0"
+    assert trained.folder_of("/pictures/of/mine").name == "trained-mine"
 
 
 def test_every_run_is_kept_with_its_tables(kept):

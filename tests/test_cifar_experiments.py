@@ -21,6 +21,7 @@ from alexnet_lib.experiments.cifar_experiments import (
 )
 from alexnet_lib.experiments.lrn_records import LRN_PAIRS
 from alexnet_lib.figures import curves as figures
+from alexnet_lib.files import write_json
 from alexnet_lib.runs.fields import check
 from alexnet_lib.runs.notebooks import LrnSettings
 
@@ -151,12 +152,18 @@ def test_slopes_are_those_of_the_formulas():
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
-def test_the_smallest_speedup_and_the_cost_of_raw_pixels(table):
+def test_the_smallest_speedup(table):
     scaled = table[table["activation"] == "relu"].assign(initialisation="fan_in")
     faster = runs(("tanh", 0.01, 0, "target", [0.25])).assign(initialisation="fan_in")
     both = pd.concat([table, scaled, faster], ignore_index=True)
     assert speedup(both, "19pct", "fan_in")[0] == cifar_experiments.smallest_speedup(both)[0] == 0.5
-    assert cifar_experiments.raw_against_scaled(both, "19pct", "relu") == 1.0
+
+
+def test_runs_in_two_precisions_are_not_mixed(table):
+    other = table.assign(precision="bf16" if (table["precision"] == "fp32").all() else "fp32")
+    assert speedup(pd.concat([table, other]), "19pct", table["initialisation"].iloc[0]) == speedup(
+        table, "19pct", table["initialisation"].iloc[0]
+    )
 
 
 def test_a_summary_replaces_the_runs_that_were_done_again_and_keeps_the_others(monkeypatch, tmp_path, table):
@@ -224,3 +231,16 @@ def test_the_notebooks_parameters_are_checked(values, message):
     with pytest.raises(ValueError) as error:
         check(LrnSettings, values)
     assert message in str(error.value)
+
+
+def test_a_table_of_other_pictures_is_left_alone(monkeypatch, tmp_path, table):
+    """As on a machine without CIFAR-10, where "auto" means the generated pictures."""
+    (folder := tmp_path / "figure1").mkdir()
+    table.to_csv(folder / "runs.csv", index=False)
+    write_json(folder / "about.json", {"dataset": "cifar10", "images": 50_000, "lossy_pictures": True})
+    before = (folder / "runs.csv").read_bytes()
+    monkeypatch.setattr(cifar_experiments, "REFERENCE", tmp_path)
+    monkeypatch.setattr(cifar_experiments, "pictures_of", lambda small: "embedded32")
+    with pytest.raises(ValueError, match="figure1 is of other pictures: {'dataset': 'cifar10', .*; move it away first"):
+        cifar_experiments.summary()
+    assert (folder / "runs.csv").read_bytes() == before

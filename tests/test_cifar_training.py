@@ -271,6 +271,7 @@ def test_a_loss_that_is_no_number_is_an_error(place):
 def test_the_published_schedule_keeps_its_shape(epochs):
     stages = published_stages(epochs)
     assert [factor for _, factor in stages] == [1.0, 0.1, 0.01] and sum(n for n, _ in stages) == epochs
+    assert epochs != 520 or [n for n, _ in stages] == [500, 10, 10]  # as in the file
     run = settings(stages=stages)
     rates = [run.rate(epoch) for epoch in range(run.epochs)]
     assert rates == sorted(rates, reverse=True) and rates[0] == 0.01 and rates[-1] == pytest.approx(0.0001)

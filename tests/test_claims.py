@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -519,3 +520,10 @@ def test_the_command_is_that_of_the_library():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     assert "pooling-top1" in done.stdout
+
+
+@pytest.mark.parametrize("how", sorted({row.how for row in read_claims() if row.how.startswith("python -c ")}))
+def test_a_command_that_prints_a_number_prints_it(how, capsys):
+    python, option, code = shlex.split(how)
+    exec(compile(code, how, "exec"), {})
+    assert capsys.readouterr().out.strip()

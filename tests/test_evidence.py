@@ -107,5 +107,5 @@ def test_it_is_said_how_many_chance_would_tell():
     p = pd.Series([0.001, 0.04] + [0.5] * 18 + [math.nan])
     assert evidence.by_chance(p) == (
         "20 comparisons: taken singly, 2 differ from zero at the 5 % level, where chance alone would give about 1.0; "
-        "after Holm's correction, which asks for more the more one compares, 1 do"
+        "Holm's correction, which is stricter the more comparisons there are, leaves 1"
     )

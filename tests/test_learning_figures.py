@@ -96,5 +96,7 @@ def test_kernels_lie_in_the_rows_of_their_own_column(count, columns):
     wall = curves.kernels(weights, columns).axes[0].images[0].get_array()
     rows = [np.flatnonzero(np.isclose(wall[..., 0], i / (count - 1)).any(1)).min() for i in range(count - 1)]
     assert rows == sorted(rows)
+    first = np.isclose(wall[..., 0], (count // columns) / (count - 1)).any(0)  # of the second column
+    assert columns == 1 or np.flatnonzero(first).min() == 0
     if columns == 2:
         assert rows[count // 2 - 1] < len(wall) / 2 - 1 < rows[count // 2]

@@ -139,3 +139,21 @@ def test_it_opens_with_where_it_stands_how_long_it_takes_and_what_it_asks(path):
 def test_papermill_can_explain_its_parameters(path):
     """It reads one line at a time: what is assigned over several lines is not found."""
     assert papermill.inspect_notebook(path).keys() == declared_parameters(path).keys()
+
+
+def test_no_cell_gives_a_parameter_another_value(path):
+    """Who runs the settings again later would be given it; what a function or a comprehension names is its own."""
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    (given,) = [ast.parse(cell.source) for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    names = {node.id for node in ast.walk(given) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own = (ast.FunctionDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+    def named(node) -> set[str]:
+        if isinstance(node, own):
+            return set()
+        stored = {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()
+        return stored.union(*map(named, ast.iter_child_nodes(node)))
+
+    for cell in cells:
+        if "parameters" not in cell.metadata.get("tags", []):
+            assert not named(ast.parse(cell.source)) & names, cell.id

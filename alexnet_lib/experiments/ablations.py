@@ -124,12 +124,19 @@ def variant_of(settings: TrainSettings, variant: str, store: Store) -> TrainSett
     base = resolve(settings, store)
     asked = changes(variant, base.epochs)
     if "recipe" in asked and base.recipe != "small":
-        raise ValueError(f"{variant} is the recipe 'small' less one thing; found recipe = {base.recipe!r}")
+        raise ValueError(
+            f"{variant} is the recipe 'small' less one thing; found recipe = {base.recipe!r}. Say --recipe small, or "
+            "name other variants with --only"
+        )
     run = resolve(dataclasses.replace(settings, **{name: getattr(base, name) for name in HELD} | asked), store)
     unlike = differences(dataclasses.asdict(base), dataclasses.asdict(run))
     if unlike.keys() != asked.keys():
-        found = in_words(unlike, "here") if unlike else "nothing"
-        raise ValueError(f"{variant} should change {', '.join(asked)} of the baseline, and changes {found}")
+        same = ", ".join(f"{name} is {value!r} already" for name, value in asked.items())
+        found = in_words(unlike, "here") if unlike else f"nothing: {same}"
+        raise ValueError(
+            f"{variant} should change {', '.join(asked)} of the baseline, and changes {found}. Name other variants "
+            "with --only, or change the baseline"
+        )
     return run
 
 

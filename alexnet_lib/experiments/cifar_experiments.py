@@ -226,9 +226,9 @@ def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `epochs_by_run` at the best rate of each kind with seed 0, or at the one that came nearest."""
+    """The rows of `epochs_by_run` at the best rate of each kind with seed 0, in one precision, or at the nearest."""
     first = table[(table["seed"] == 0) & (table["ended"] != "diverged")]
-    best = first.sort_values(["epochs", "last_error"]).groupby(KIND).head(1)[[*KIND, "learning_rate"]]
+    best = first.sort_values(["epochs", "last_error"]).groupby(KIND).head(1)[[*KIND, "learning_rate", "precision"]]
     order = [*NETS, *REGIMES, *ACTIVATIONS]
 
     def places(column: pd.Series) -> pd.Series:
@@ -297,14 +297,6 @@ def smallest_speedup(table: pd.DataFrame) -> tuple[float, float, int]:
     return min(speedup(table, *kind) for kind, activations in kinds.items() if {"relu", "tanh"} <= activations)
 
 
-def raw_against_scaled(table: pd.DataFrame, net: str, activation: str) -> float:
-    """How many times as many epochs a net needs with raw pixels and published weights as with scaled ones."""
-    rows = at_best_rate(epochs_by_run(table))
-    rows = rows[(rows["net"] == net) & (rows["activation"] == activation)]
-    epochs = rows.groupby("initialisation")["epochs"].mean()
-    return float(epochs["published"] / epochs["fan_in"])
-
-
 def lrn(epochs: int, seeds, only=(), **common) -> None:
     """Train and keep the 13 % net, the same with only normalisation added, and the final 11 % net."""
     for seed, net in itertools.product(seeds, LRN_NETS):
@@ -333,8 +325,18 @@ def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
 
 
 def summary(small: bool = False) -> None:
-    """Write the table of Figure 1's runs to results/reference/; runs that are only there stay."""
-    folder = REFERENCE / experiment(small)
+    """Write the table of Figure 1's runs to results/reference/; runs that are only there stay.
+
+    Raises:
+        ValueError: it is kept of other pictures.
+    """
+    folder, dataset = REFERENCE / experiment(small), pictures_of(small)
+    store = load_dataset(dataset)["train"]
+    pictures = {"dataset": dataset, "images": len(store), "lossy_pictures": store.meta.get("lossy", False)}
+    if (folder / "about.json").is_file():
+        kept = read_json(folder / "about.json")
+        if unlike := {name: kept.get(name) for name, value in pictures.items() if kept.get(name) != value}:
+            raise ValueError(f"{folder} is of other pictures: {unlike} there, and {pictures} here; move it away first")
     folder.mkdir(parents=True, exist_ok=True)
     table = figure1_table(small)
     if (folder / "runs.csv").is_file():
@@ -342,11 +344,8 @@ def summary(small: bool = False) -> None:
         table = pd.concat([kept[~pd.MultiIndex.from_frame(kept[PRECISELY]).isin(again)], table])
         table = table.sort_values([*PRECISELY, "ended", "epoch"], kind="stable", ignore_index=True)
     write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[8:], 5)).to_dict("records"))
-    dataset = pictures_of(small)
-    store = load_dataset(dataset)["train"]
     about = {"command": "python -m alexnet_lib.experiments.cifar_experiments figure1" + " --small" * small}
-    about |= {"dataset": dataset, "images": len(store), "lossy_pictures": store.meta.get("lossy", False)}
-    write_json(folder / "about.json", about | provenance())
+    write_json(folder / "about.json", about | pictures | provenance())
 
 
 def main(arguments=None) -> None:

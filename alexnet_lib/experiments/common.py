@@ -42,7 +42,8 @@ def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:
     """
     if not (folder / table).is_file():
         return
-    made = read_json(folder / "about.json")["command"]
+    about = folder / "about.json"
+    made = read_json(about)["command"] if about.is_file() else "a command that isn't recorded"
     more = sorted(set(read_table(folder / table, "seed")["seed"]) - set(seeds))
     if made.partition(" --seeds ")[0] != asked or more:
         by = f"{asked} --seeds {' '.join(map(str, seeds))}"
@@ -89,12 +90,12 @@ def crossing(epochs, values, level: float) -> float:
     return epochs[i - 1] + (values[i - 1] - level) / (values[i - 1] - values[i]) * (epochs[i] - epochs[i - 1])
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """What a command line takes for a whole number of at least so much."""
+def whole(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
+    """What a command line takes for a whole number from the one to the other, which is the largest seed."""
 
     def number(text: str) -> int:
-        if not text.removeprefix("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}; accepted are whole numbers from {least} on")
+        if not text.removeprefix("-").isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text}; accepted are whole numbers from {least} to {most:,}")
         return int(text)
 
     return number

@@ -80,7 +80,7 @@ def folder_of(run: str, dataset: str, seed: int | str, folder: Path = REFERENCE)
     """Where a run is kept."""
     if run == "AlexNet" and dataset in PICTURES:
         return folder / ablation_name("baseline", dataset, seed)
-    return folder / f"sequel-{SHORT_NAMES[run]}-{dataset}-seed{seed}"
+    return folder / f"sequel-{SHORT_NAMES[run]}-{Path(dataset).name}-seed{seed}"
 
 
 def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = REFERENCE) -> None:

@@ -46,7 +46,7 @@ BY_CHANCE = 0.05
 
 
 def folder_of(dataset: str, folder: Path = REFERENCE) -> Path:
-    return folder / f"trained-{dataset}"
+    return folder / f"trained-{Path(dataset).name}"
 
 
 def table(name: str, dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataFrame:

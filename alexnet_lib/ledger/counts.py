@@ -67,25 +67,22 @@ def connections(layer: str) -> np.ndarray:
     return dependence(alexnet("paper", width=0.125, seed=0), layer)
 
 
-def other_column() -> float:
-    """The share of the maps seen by a map of conv3 that come from the other GPU (§3.2)."""
-    seen = connections("conv3")[0]
-    return float(seen[len(seen) // 2 :].sum() / seen.sum())
-
-
 def share_of_peak() -> float:
     """The share of two GTX 580 that training needs in the time of §5: three passes, two operations each."""
     operations = IMAGES_2010 * CYCLES * 3 * 2 * net_table()["multiply_adds"].sum()
     return operations / (DAYS * 86400) / (2 * GTX580)
 
 
-def dense_ratio() -> float:
-    """The smallest factor by which a dense layer between a convolution's maps has more parameters (conv2 to conv5)."""
+def dense_ratio(of: str) -> float:
+    """The smallest factor by which a dense layer between a convolution's maps has more (conv2 to conv5).
+
+    of: "parameters", or "multiply_adds", which are its connections.
+    """
     table, ratios = net_table(), []
     for layer in layers("conv")[1:]:  # of stride 1: as many positions in as out
         conv = getattr(skeleton(), layer)
         inputs = table["neurons"][layer] / conv.out_channels * conv.in_channels
-        ratios.append(inputs * table["neurons"][layer] / table["parameters"][layer])
+        ratios.append(inputs * table["neurons"][layer] / table[of][layer])
     return float(min(ratios))
 
 

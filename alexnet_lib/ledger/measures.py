@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .. import columns, inception
-from ..architecture import POOLINGS, alexnet, skeleton
+from ..architecture import NETS, POOLINGS, alexnet, skeleton
 from ..augmentation import COPIED_EIGENVALUES, IMAGENET_PCA, add_colour_noise, colour_shifts, ten_views
 from ..data.embedded import CLASSES, small_pictures
 from ..data.preparation import fit
@@ -27,8 +27,10 @@ from ..learning import (
     HEAD_WEIGHT,
     LOGGED_2012,
     LOGGED_END,
+    LOGGED_FROZEN,
     PaperSGD,
     four_per_cent_less,
+    group_factor,
     initial_std,
     initialise,
     recipe,
@@ -48,7 +50,6 @@ from .counts import (
     layers,
     layers_with_bias,
     net_table,
-    other_column,
     parameters,
     rectified,
     share_of_peak,
@@ -167,9 +168,9 @@ def rule_error(rule) -> float:
 def positive_inputs(bias: str = "1") -> float:
     """The share of positive inputs of the ReLUs after the biased convolutions, with their biases set to `bias` (§5).
 
-    A net of a quarter of the width with the printed initial weights, which sees noise.
+    A net with the printed initial weights, on crops of 64 pixels of noise.
     """
-    net = initialise(alexnet("paper", 10, width=0.25, image_size=64, seed=0), "printed", seed=0).eval()
+    net = initialise(alexnet("paper", 10, image_size=64, seed=0), "printed", seed=0).eval()
     x = torch.from_numpy(np.random.default_rng(0).normal(0, 60, (16, 3, 64, 64)).astype(np.float32))
     shares = []
     with torch.no_grad():
@@ -245,26 +246,17 @@ def first_column_kept() -> float:
     return 2.0 * fit(picture, 256)[:, 0].float().mean().item()
 
 
-def selective_kernels(what: str) -> float:
-    """Of the full-size net's first kernels in grey: how much sharper their spectra are than those of random kernels
-    ("sharpness", a ratio of medians), or over how many of four orientations they spread ("orientations").
+def selective_kernels() -> float:
+    """How much sharper the spectra of the full-size net's first kernels, in grey, are than those of random kernels: a
+    ratio of medians. Sharpness is the share of a kernel's power, its mean taken off, at its strongest frequency."""
 
-    Sharpness is the share of a kernel's power, its mean taken off, at its strongest frequency. An orientation counts
-    where at least one kernel in twenty has its strongest frequency within 22.5° of it.
-    """
-
-    def spectra(kernels):
+    def sharpness(kernels):
         grey = kernels.mean(1)
         power = np.abs(np.fft.fft2(grey - grey.mean((1, 2), keepdims=True))) ** 2
-        return (power / power.sum((1, 2), keepdims=True)).reshape(len(power), -1)
+        return np.median((power / power.sum((1, 2), keepdims=True)).max((1, 2)))
 
-    learned = spectra(trained.full_size_kernels())
-    if what == "sharpness":
-        random = spectra(np.random.default_rng(0).standard_normal((96, 3, 11, 11)))
-        return float(np.median(learned.max(1)) / np.median(random.max(1)))
-    row, column = (np.fft.fftfreq(11)[i] for i in np.unravel_index(learned.argmax(1), (11, 11)))
-    nearest = np.round(np.degrees(np.arctan2(row, column)) / 45).astype(int) % 4
-    return int((np.bincount(nearest, minlength=4) >= 96 / 20).sum())
+    random = np.random.default_rng(0).standard_normal((96, 3, 11, 11))
+    return float(sharpness(trained.full_size_kernels()) / sharpness(random))
 
 
 def crops_drawn(what: str) -> float:
@@ -296,7 +288,8 @@ MEASURES = {
     "stride_of_conv1": lambda: int(net_table()["stride"]["conv1"]),
     "side_without_padding": lambda: nn.Conv2d(3, 1, 11, stride=4)(torch.zeros(1, 3, 224, 224)).shape[-1],
     "between_last_convolutions": between_last_convolutions,
-    "dense_ratio": dense_ratio,
+    "dense_ratio": lambda: dense_ratio("parameters"),
+    "dense_work_ratio": lambda: dense_ratio("multiply_adds"),
     "bits_of_a_label": lambda: math.log2(1000),
     # §2
     "first_column_kept": first_column_kept,
@@ -311,14 +304,13 @@ MEASURES = {
     # §3.1
     "rectified": rectified,
     "slope_of_relu": lambda: slope(torch.relu, 100.0),
+    "slope_kept": lambda: slope(torch.relu, 255.0) / slope(torch.relu, 1.0),
     "slope_of_tanh": lambda: slope(torch.tanh, 10.0),
     "relu_speedup": lambda name, *kind: cifar_experiments.speedup(figure1_reference(name), *kind),
     "smallest_speedup": lambda name: cifar_experiments.smallest_speedup(figure1_reference(name)),
-    "raw_against_scaled": lambda name, *kind: cifar_experiments.raw_against_scaled(figure1_reference(name), *kind),
     # §3.2
     "connected": lambda layer: float(connections(layer).mean()),
     "both_columns": lambda: sum(connections(layer).all() for layer in layers("conv")[1:]),
-    "other_column": other_column,
     "fewer_crossing": fewer_crossing,
     "forgotten_split": lambda: sum(layer.weight.numel() for layer in skeleton() if getattr(layer, "groups", 1) == 2),
     "gpu_work": lambda: net_table()["multiply_adds"].sum() / 2 / net_table("one_gpu")["multiply_adds"].sum(),
@@ -361,14 +353,14 @@ MEASURES = {
     "positive_inputs": positive_inputs,
     "share_of_peak": share_of_peak,
     "logged_drops": lambda: len(LOGGED_2012),
-    "logged_bias_rate": lambda: 0.02 / 0.01,  # of the biases over the weights: epsB and epsW in layer-params-145.cfg
+    "logged_last_rate_of_conv1": lambda: group_factor(recipe("code2012"), "conv1 weights", LOGGED_FROZEN / LOGGED_END),
     "logged_cycles": lambda: LOGGED_END,  # epochs of run 145
     # §6, §6.1 and §7
     "table_1": lambda model, column: next(row for row in log2012.TABLE_1 if row[0] == model)[int(column)],
     "table_2": lambda model, column: next(row for row in log2012.TABLE_2 if row[0] == model)[int(column)],
     "rows_with_both_errors": lambda: sum(None not in (row[2], row[3]) for row in log2012.TABLE_2),
-    "pretrained_on_2011": lambda: sum("Fall 2011" in log.about for log in log2012.LOGS),
     "selective_kernels": selective_kernels,
+    "data_layers": lambda: NETS["code2012"].columns,  # conv1a and conv1b in layers-145.cfg
     # what two of three classes with equal logits lose when the third's rises by one
     "taken_from_others": lambda: (torch.zeros(3).softmax(0) - torch.eye(3)[0].softmax(0))[1:].sum().item(),
     "specialised_runs": specialised_runs,

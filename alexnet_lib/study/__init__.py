@@ -3,7 +3,7 @@
 from .. import lazily
 
 NAMES = {
-    "anatomy": "PRINTED seen_by_data specification summarise trace zeros_read",
+    "anatomy": "PRINTED specification summarise trace zeros_read",
     "asynchronous": "gain_of_averaging largest_rate noisy_descent parameter_server stale_descent",
     "baselines": "colour_features small_pixels",
     "log2012": "averaged equal_nets fit_weights",

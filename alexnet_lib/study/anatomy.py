@@ -106,10 +106,3 @@ def zeros_read(net: nn.Sequential, image_size: int = 224) -> np.ndarray:
     window = torch.ones(1, 1, *net.conv1.kernel_size)
     inside = F.conv2d(image, window, stride=net.conv1.stride, padding=net.conv1.padding)
     return (window.numel() - inside[0, 0]).int().numpy()
-
-
-def seen_by_data() -> int:
-    """How many learned layers of run 145 see the image."""
-    net = skeleton("code2012")
-    learned = [layer for _, layer in net.named_children() if isinstance(layer, nn.Conv2d)]
-    return sum(layer.in_channels == 3 for layer in learned)
