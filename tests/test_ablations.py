@@ -212,11 +212,6 @@ def test_runs_that_are_not_kept_are_named_with_their_command(kept):
         ablations.gains(NAME, "run147", folder=kept)
 
 
-def test_a_question_is_answered_where_two_variants_have_two_runs(kept):
-    assert ablations.answered("dropout", kept) == {NAME: ["baseline", "no-dropout"]}
-    assert ablations.answered("pooling", kept) == {}
-
-
 def test_histories_and_silenced_errors_by_seed(kept):
     table = ablations.histories(NAME, "baseline", kept)
     assert table["seed"].tolist() == [0, 0, 1, 1] and table.notna().all(axis=None)

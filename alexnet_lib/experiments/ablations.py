@@ -45,7 +45,7 @@ from ..runs.settings import SPEEDS, TrainSettings, resolve
 from ..study.sub_networks import features_of, silenced
 from ..training import build_net, load_net, train
 from . import common
-from .common import PICTURES, command, command_line, crossing, spread_of, whole
+from .common import command, command_line, crossing, spread_of, whole
 from .common import stated as stated
 
 WITHOUT_A_CONVOLUTION = {f"without-conv{i}": {"without": f"conv{i}"} for i in range(1, 6)}
@@ -252,12 +252,6 @@ def final_errors(record: Record) -> dict[str, float]:
 def kept_runs(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int, Record]:
     """The kept runs of a variant by seed."""
     return common.kept_runs(name_of(variant, dataset, ""), folder)
-
-
-def answered(question: str, folder: Path = REFERENCE) -> dict[str, list[str]]:
-    """For each data set the variants of a question with two kept runs or more, if there are at least two variants."""
-    kept = {d: [v for v in QUESTIONS[question] if len(kept_runs(d, v, folder)) > 1] for d in PICTURES}
-    return {dataset: variants for dataset, variants in kept.items() if len(variants) > 1}
 
 
 def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:
