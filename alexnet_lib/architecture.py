@@ -334,6 +334,10 @@ def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         case nn.Flatten():
             return (prod(shape),)
         case nn.Linear():
+            if prod(shape) != layer.in_features:
+                raise ValueError(
+                    f"a layer takes {layer.in_features} units and gets {prod(shape)}: pictures of another size"
+                )
             return (layer.out_features,)
         case nn.Module(maps=int(maps)):  # an Inception module keeps the side
             return (maps, *shape[1:])

@@ -92,7 +92,7 @@ class Store:
         """
         if count >= len(self):
             return self
-        rows = evenly(len(self), count)
+        rows = np.sort(np.argsort(self.labels, kind="stable")[evenly(len(self), count)])
         return replace(self, images=Rows(self.images, rows), labels=self.labels[rows])
 
     @cached_property

@@ -43,7 +43,8 @@ from .runs.stored import Notebook
 PROFILES = Path(__file__).parent / "profiles"
 # a notebook that reads what another one wrote; the rest stand alone
 DEPENDENCIES = {"07_train": ("00_dataset",), "08_results": ("07_train",), "09_qualitative": ("07_train",)}
-MACHINE = "machine.json"  # beside the notebooks: what they were computed on
+MACHINE = "machine.json"  # beside the notebooks: what they were computed on, the last of them and each
+OF_RUNS = ("reader_runs", "run_to_look_at")  # what finds the reader's own runs
 BROKEN = ("failed", "skipped")
 LONG_CELL = 5.0  # seconds after which the terminal shows what the cell prints
 say = partial(print, flush=True)
@@ -134,23 +135,32 @@ def sources(library: Path) -> str:
 
 
 def stamp(notebook: Path, parameters: dict, *others) -> str:
-    """Changes with a notebook, its parameters, its data, and with what else it depends on."""
+    """Changes with a notebook, its parameters, data and other needs, and the reader's runs where it asks for them."""
     cells = [(cell.cell_type, cell.source) for cell in read_notebook(notebook).cells]
     given = {**declared_parameters(notebook), **parameters}
     listing = data_listing(str(given["dataset"])) if given.get("dataset") else []
     picture = Path(str(given.get("picture"))).expanduser()
     shown = [hashlib.sha256(picture.read_bytes()).hexdigest()] if picture.is_file() else []
-    return digest(cells, parameters, listing, *shown, *others)
+    asks = any(name in source for _, source in cells for name in OF_RUNS)
+    runs = sorted((runs_dir() / "train").glob("*/summary.json")) if asks else []
+    found = [[str(path), path.stat().st_mtime_ns] for path in runs]
+    return digest(cells, parameters, listing, found, *shown, *others)
 
 
 def data_listing(dataset: str) -> list:
-    """What identifies a data set: the descriptions of its prepared stores, or else its files' names and sizes."""
-    stores = "*" if dataset == "auto" else f"{Path(dataset).name}-*"
+    """What identifies a data set: the descriptions of its prepared stores, or else its files' names and sizes.
+
+    Of a folder of the reader's also when its splits and classes have last gained or lost a file.
+    """
+    folder, stores = Path(dataset), "*" if dataset == "auto" else f"{Path(dataset).name}-*"
+    places = [folder, *folder.glob("*/"), *folder.glob("*/*/")] if folder.is_absolute() and folder.is_dir() else []
+    changed = [[str(place), place.stat().st_mtime_ns, ""] for place in places if place.is_dir()]
     files = list(stores_dir(data_dir()).glob(f"{stores}/*/meta.json")) or list((data_dir() / dataset).rglob("*.*"))
     if dataset in ("auto", "embedded"):
         files += (REPOSITORY / "data" / "embedded").rglob("*.*")
     files = [path for path in files if path.is_file()]  # a link may lead nowhere
-    return sorted([str(f), f.stat().st_size, f.read_bytes().hex() if f.name == "meta.json" else ""] for f in files)
+    known = [[str(f), f.stat().st_size, f.read_bytes().hex() if f.name == "meta.json" else ""] for f in files]
+    return sorted([*known, *changed])
 
 
 class Watch:
@@ -307,6 +317,14 @@ def machine() -> dict:
     return {"device": name, "cores": cores(), "processor": platform.machine()}
 
 
+def machines(before: dict, results: dict) -> dict:
+    """`machine`, and under "notebooks" that of each; of those that were up to date, as machine.json had it before."""
+    here, known = machine(), before.get("notebooks", {})
+    former = {name: value for name, value in before.items() if name != "notebooks"}
+    kept = {name: known.get(name, former or here) for name, (result, _) in results.items() if result == "up to date"}
+    return here | {"notebooks": known | dict.fromkeys(results, here) | kept}
+
+
 def ledger_in_short() -> str:
     """How many claims have each verdict."""
     from .ledger.claims import claims
@@ -360,9 +378,12 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependenc
     with ends_well(parser, f"the notebooks that are finished are kept in {output}"):
         with at_work(output):
             tidy(output)
+            before = {}
+            with suppress(OSError, ValueError):  # a damaged one is written anew
+                before = read_json(output / MACHINE)
             results = in_parallel(steps, jobs) if jobs > 1 else steps()
             if not (output / MACHINE).is_file():
-                write_json(output / MACHINE, machine())
+                write_json(output / MACHINE, machines(before, results))
         print(f"\n{len(results)} notebooks in {output}")
         for name, (result, seconds) in results.items():
             print(f"  {name:24} {result:12} {seconds:7.1f} s")

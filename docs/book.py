@@ -43,11 +43,17 @@ PARTS = {
 
 
 class Machine(Stored):
-    """machine.json, which the walkthrough writes."""
+    """What a notebook was computed on."""
 
     device: str
     cores: int
     processor: str
+
+
+class Machines(Machine):
+    """machine.json, which the walkthrough writes: of the last notebook, and of each."""
+
+    notebooks: dict[str, Machine] = {}
 
 
 class Ran(Stored):
@@ -138,12 +144,15 @@ def gather(
     """
     executed = executed or runs_dir() / "walkthrough" / profile
     machine_file = executed / "machine.json"
-    machine = read_json(machine_file, Machine) if machine_file.is_file() else {}
+    machine = read_json(machine_file, Machines) if machine_file.is_file() else {}
     names = sorted(path.stem for path in notebooks.glob("*.ipynb"))
     for name in names:
         path = executed / f"{name}.ipynb"
         notebook = read_page(path if path.is_file() else notebooks / path.name)
-        nbformat.write(page(notebook, run_shown(notebook, profile, machine)), folder / path.name)
+        nbformat.write(
+            page(notebook, run_shown(notebook, profile, machine | machine.get("notebooks", {}).get(name, {}))),
+            folder / path.name,
+        )
     (folder / "index.md").write_text(index(names, nets or {}), encoding="utf-8")
     (folder / "ledger.md").write_text(ledger(), encoding="utf-8")
     shutil.copy(HERE / "imagenet.md", folder)

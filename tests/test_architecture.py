@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from alexnet_lib import alexnet, crossings, fit, from_torchvision, predict
-from alexnet_lib.architecture import CONVOLUTIONS, NETS, layer_shapes
+from alexnet_lib.architecture import CONVOLUTIONS, NETS, layer_shapes, skeleton
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.figures import diagrams
 from alexnet_lib.paths import NOTEBOOKS
@@ -329,3 +329,11 @@ def test_the_loudest_answer_of_a_kernel_is_framed_in_both_pictures():
     answers[1, 3] = 1
     figure = diagrams.slid_kernel(torch.zeros(27, 27, 3).byte().numpy(), torch.ones(11, 11).numpy(), answers.numpy(), 4)
     assert [figure.axes[i].patches[0].get_xy() for i in (0, 2)] == [(11.5, 3.5), (1.5, -0.5)]
+
+
+def test_a_net_is_not_described_as_one_of_another_size():
+    small = skeleton("paper", image_size=96)
+    assert crossings(small, 96)["values"].iloc[0] < crossings(skeleton("paper"))["values"].iloc[0]
+    for describe in (summarise, crossings, layer_shapes):
+        with pytest.raises(ValueError, match=r"takes \d+ units and gets \d+: pictures of another size"):
+            describe(small)

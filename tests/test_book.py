@@ -124,7 +124,9 @@ def test_an_executed_copy_comes_before_the_committed_one(tmp_path):
     about = {"parameters": {"dataset": "pictures"}, "start_time": "2031-05-04T10:00:00", "duration": 12.3}
     ran.metadata["papermill"] = about
     nbformat.write(ran, executed / "01_first.ipynb")
-    (executed / "machine.json").write_text('{"device": "abacus", "cores": 10, "processor": "beads"}')
+    own = {"device": "abacus", "cores": 10, "processor": "beads"}
+    later = {"device": "rule", "cores": 1, "processor": "slide"}
+    (executed / "machine.json").write_text(json.dumps(later | {"notebooks": {"01_first": own}}))
     assert book.gather(pages, "small", notebooks, executed) == ["01_first", "02_second"]
     first, second = (nbformat.read(pages / f"{name}.ipynb", 4).cells[0].source for name in ("01_first", "02_second"))
     assert "profile small, data set pictures, abacus (10 cores, beads), 2031-05-04, 12 seconds" in first

@@ -402,6 +402,10 @@ def test_the_ledger_is_exported(table, monkeypatch, tmp_path):
     read = pd.read_csv(tmp_path / "a.csv")
     assert list(read.columns) == COLUMNS and read["id"].tolist() == table["id"].tolist()
     rows = json.loads((tmp_path / "a.json").read_text())
+    whole = claims.claims().set_index("id")
+    for row in rows:  # to the last digit
+        assert row["tolerance"] == whole.loc[row["id"], "tolerance"]
+        assert row["measured"] is None or row["measured"] == whole.loc[row["id"], "measured"]
     assert [row["verdict"] for row in rows] == table["verdict"].tolist()
     assert rows[0]["measured"] is None  # the first needs ImageNet
 

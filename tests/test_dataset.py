@@ -441,3 +441,13 @@ def test_a_tiff_is_not_turned_by_its_tag(turn, deep):
 def test_a_tiff_whose_zero_is_white_is_no_negative():
     data = saved(Image.fromarray(np.full((4, 4), 60000, np.uint16)), "TIFF", tiffinfo={262: 0})
     assert (decode(data) == 255 - (60000 >> 8)).all()
+
+
+def test_a_spread_store_has_all_classes_however_its_pictures_lie():
+    store = load_dataset("embedded32")["val"]
+    assert not np.array_equal(np.sort(store.labels), store.labels)
+    for count in (24, 100, 500):
+        some = store.spread(count)
+        found, whole = (np.bincount(each.labels, minlength=24) for each in (some, store))
+        assert len(some) == count and np.abs(found - whole * count / len(store)).max() <= 1
+        assert np.array_equal(some.images[:], store.images[:][np.isin(np.arange(len(store)), some.images.rows)])

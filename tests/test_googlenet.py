@@ -350,3 +350,8 @@ def test_many_views_of_a_net_that_answers(net):
     found = predict(net, images, mean, views=144)
     by_hand = predict(net, many_views(images[1], 64), mean).mean(0)
     torch.testing.assert_close(found[1], by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_the_parameters_of_batch_normalisation_are_counted():
+    net = skeleton(10, aux=False, normalization="batch")
+    assert modules(net)["parameters"].sum() == sum(p.numel() for p in net.parameters())

@@ -24,7 +24,12 @@ def test_a_timeline_has_every_step_and_its_batch(in_thread, images):
 
 def test_the_hidden_share_is_the_overlap():
     rows = [("batch", 0, 1), ("step", 0.5, 3), ("batch", 2, 4), ("step", 3, 3.5)]
-    assert hidden_share(pd.DataFrame(rows, columns=["what", "start", "end"])) == pytest.approx((0.5 + 1.5) / 3)
+    assert hidden_share(pd.DataFrame(rows, columns=["what", "start", "end"])) == pytest.approx((0.5 + 1.5) / 2.5)
+
+
+def test_what_was_made_before_the_first_step_had_ended_does_not_count():
+    rows = [("batch", -1.5, 0.5), ("step", 0, 1.5), ("batch", 0.5, 1.0), ("batch", 1.0, 2.0)]
+    assert hidden_share(pd.DataFrame(rows, columns=["what", "start", "end"])) == 1
 
 
 def test_the_share_of_a_step_is_the_worst_measured(tmp_path):

@@ -108,7 +108,7 @@ def test_extra_loss_is_none_where_nothing_falls_silent():
 
 def test_hidden_layers_are_the_end_of_the_net(net, features):
     x = torch.from_numpy(np.random.default_rng(0).uniform(-90, 90, (20, 3, 64, 64))).float()
-    torch.testing.assert_close(hidden_layers(net, features, lambda h: h / 2), net(x))
+    torch.testing.assert_close(hidden_layers(net, features, lambda h, _: h / 2), net(x))
 
 
 def test_features_need_a_flat_layer():
@@ -123,15 +123,30 @@ def test_sampled_sub_networks_average_to_the_counted_ones(net, features):
     assert len(drawn[:, 0].unique(dim=0)) == 200
 
 
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.2}, {"name": "owt2014"}])
+def test_sub_networks_are_those_that_the_nets_own_dropout_draws(changes):
+    """As often as the net draws in training, to a tenth; PyTorch's dropout scales what is left."""
+    own = {"name": "paper", "width": 0.125, "image_size": 96, "seed": 0} | changes
+    whole = initialise(alexnet(own.pop("name"), 10, **own), "fan_in", 0)
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 60, (8, 3, 96, 96))).float()
+    given = features_of(whole, x)
+    names = [name for name, _ in whole.named_children()]
+    end = nn.Sequential(*list(whole.children())[names.index("flatten") + 1 :]).train()
+    with torch.no_grad():
+        expected = torch.stack([end(given).softmax(-1).amax(-1).mean() for _ in range(200)]).mean().item()
+    drawn = sampled_sub_networks(whole, given, 200).exp().amax(-1).mean().item()
+    assert drawn == pytest.approx(expected, rel=0.1)
+
+
 def test_silencing_nobody_changes_nothing(net, features):
     labels = torch.arange(20) % 3
     table = silenced(net, features, labels, shares=(0.0, 0.9), draws=3).set_index("share")
-    expected = F.cross_entropy(hidden_layers(net, features, lambda h: h / 2), labels).item()
+    expected = F.cross_entropy(hidden_layers(net, features, lambda h, _: h / 2), labels).item()
     assert table.loc[0.0, "loss"] == pytest.approx(expected, rel=1e-5) and table.loc[0.9, "loss"] != expected
 
 
 def test_silencing_keeps_the_sums_on_average(net, features):
-    once = hidden_layers(net, features, lambda h: h / 2)
+    once = hidden_layers(net, features, lambda h, _: h / 2)
     draws = sampled_sub_networks(net, features[:1], 400)
     assert distance(draws.exp().mean(0), once[:1].softmax(-1)).item() < 0.05
 

@@ -339,7 +339,7 @@ def test_who_is_stopped_before_the_machine_is_named_finds_it_named_the_next_time
         assert not named.exists()
         monkeypatch.setattr(walkthrough, "machine", lambda cores_of=cores_of: {"cores": cores_of})
         assert walkthrough.main(*arguments) == 0
-        assert json.loads(named.read_text()) == {"cores": cores_of}
+        assert json.loads(named.read_text()) == {"cores": cores_of, "notebooks": {"a": {"cores": cores_of}}}
     assert names(ran) == ["a", "a"]
 
 
@@ -449,3 +449,34 @@ def test_a_picture_with_other_bytes_is_another_parameter(tmp_path):
         (tmp_path / "mine.jpg").write_bytes(data)
         stamps.add(walkthrough.stamp(NOTEBOOKS / "09_qualitative.ipynb", given))
     assert len(stamps) == 2
+
+
+def test_each_notebook_has_the_machine_that_it_was_run_on(tmp_path, ran, monkeypatch):
+    for name in ("a", "b"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", "print(x)")
+    (tmp_path / "own.toml").write_text("")
+    arguments = ["--profile", str(tmp_path / "own.toml"), "--output", str(tmp_path / "out")]
+    for device, more in (("cpu", []), ("cuda", ["--only", "b", "--force"])):
+        monkeypatch.setattr(walkthrough, "machine", lambda device=device: {"device": device})
+        assert walkthrough.main([*arguments, *more], tmp_path / "notebooks", {}) == 0
+    named = json.loads((tmp_path / "out" / "machine.json").read_text())
+    assert named == {"device": "cuda", "notebooks": {"a": {"device": "cpu"}, "b": {"device": "cuda"}}}
+
+
+def test_pictures_and_runs_that_come_later_change_what_rests_on_them(tmp_path, monkeypatch):
+    for name in ("DATA", "RUNS"):
+        monkeypatch.setenv(f"ALEXNET_{name}", str(tmp_path / name))
+    pictures = tmp_path / "mine"
+    (pictures / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "DATA" / "prepared" / "mine-256" / "train").mkdir(parents=True)
+    (tmp_path / "DATA" / "prepared" / "mine-256" / "train" / "meta.json").write_text("{}")
+    seven, eight = NOTEBOOKS / "07_train.ipynb", NOTEBOOKS / "08_results.ipynb"
+    first = walkthrough.stamp(seven, {"dataset": str(pictures)})
+    assert walkthrough.stamp(seven, {"dataset": str(pictures)}) == first
+    (pictures / "train" / "cat" / "new.png").write_bytes(b"")
+    assert walkthrough.stamp(seven, {"dataset": str(pictures)}) != first
+    before = [walkthrough.stamp(notebook, {}) for notebook in (seven, eight)]
+    (tmp_path / "RUNS" / "train" / "mine").mkdir(parents=True)
+    (tmp_path / "RUNS" / "train" / "mine" / "summary.json").write_text("{}")
+    after = [walkthrough.stamp(notebook, {}) for notebook in (seven, eight)]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]

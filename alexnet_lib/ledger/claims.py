@@ -273,7 +273,8 @@ def _show(given: argparse.Namespace) -> int:
     if given.csv:
         write_file(given.csv, table.to_csv(index=False, lineterminator="\n").encode())
     if given.json:
-        write_file(given.json, table.to_json(orient="records", indent=1, force_ascii=False).encode())
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")  # to_json would round to ten digits
+        write_json(given.json, rows)
     if given.html:
         write_file(given.html, page(table, MEANING).encode())
     found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})

@@ -179,7 +179,7 @@ def card(record: Record, store: Store) -> str:
     config, summary, name = record.config, record.summary, Path(record.config["dataset"]).name
     views = [(split, views, errors) for split, found in summary["metrics"].items() for views, errors in found.items()]
     tested = [entry for entry in views if entry[0] != "train"]
-    own, divisor = name in OWN_DATA, config.get("input_divisor", 1.0)
+    own, divisor = config["dataset"] in OWN_DATA, config.get("input_divisor", 1.0)
     return CARD.format(
         licence="mit" if own else "other",
         index=json.dumps(_results(record.folder.name, name, tested), ensure_ascii=False),
@@ -208,7 +208,7 @@ def card(record: Record, store: Store) -> str:
 def terms_of(dataset: str) -> str:
     """In a sentence or two, what others may do with a net that learned from this data set."""
     name = Path(dataset).name
-    if name in OWN_DATA:
+    if dataset in OWN_DATA:
         return "MIT, as the code and the drawn pictures that it learned from."
     terms = (text for of, text in TERMS.items() if name.startswith(of))
     terms = next(terms, "whoever passes the weights on minds them")

@@ -63,6 +63,8 @@ def _follow(rows: list[dict], module: str, name: str, layer: nn.Module, shape: t
             row = {"module": module, "layer": f"{name}, narrowing" if narrows else name, "input": seen, "output": shape}
             row |= {"weights": weights, "parameters": weights + part.bias.numel()}
             rows.append(row | {"multiply_adds": weights * prod(shape[1:])})
+        elif isinstance(part, nn.BatchNorm2d):
+            rows[-1]["parameters"] += sum(p.numel() for p in part.parameters())
     return shape
 
 
@@ -123,13 +125,13 @@ def naive_weights(seen: int, branches: Branches) -> pd.Series:
     return seen * pd.Series({"one": branches.one, "three": 9 * branches.three, "five": 25 * branches.five})
 
 
-def reductions(net: GoogLeNet | None = None) -> pd.DataFrame:
+def reductions() -> pd.DataFrame:
     """Weights of the wide branches with and without the narrowing layers, a row a module.
 
     Columns: 3 × 3 and 5 × 5 as "naive" and "narrowed"; "times", the ratio for the whole module; "maps"; and "maps, pool
     unprojected", those of the module without the projection of the pool.
     """
-    table, rows = dissect(net or skeleton(aux=False)), {}
+    table, rows = dissect(skeleton(aux=False)), {}
     for name, branches in INCEPTIONS.items():
         own = table[table["module"] == name]
         seen = own["input"].iloc[0][0]

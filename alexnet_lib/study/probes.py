@@ -110,8 +110,12 @@ def batch_seconds(run: TrainSettings, store: Store, augmentation: str, count: in
 
 
 def hidden_share(spans: pd.DataFrame) -> float:
-    """The share of the time spent on making batches, in a `timeline`, during which a step is being taken."""
+    """The share of the time spent on making batches, in a `timeline`, during which a step is being taken.
+
+    From the end of the first step, which the timeline leaves out, to the end of the last.
+    """
     made, steps = (spans[spans["what"] == what][["start", "end"]].to_numpy() for what in ("batch", "step"))
+    made = made.clip(0, steps.max())
     overlap = np.minimum(made[:, None, 1], steps[None, :, 1]) - np.maximum(made[:, None, 0], steps[None, :, 0])
     return float(overlap.clip(min=0).sum() / (made[:, 1] - made[:, 0]).sum())
 

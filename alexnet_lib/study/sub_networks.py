@@ -106,11 +106,16 @@ def extra_squared_loss(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tup
 
 @torch.no_grad()
 def hidden_layers(net: nn.Sequential, features: Tensor, mask) -> Tensor:
-    """Logits (N, classes) from the layers after "flatten", with `mask(x)` in place of each dropout layer."""
+    """Logits (N, classes) from the layers after "flatten", with `mask(x, layer)` in place of each dropout layer."""
     names = [name for name, _ in net.named_children()]
     for name, layer in list(net.named_children())[names.index("flatten") + 1 :]:
-        features = mask(features) if kind_of(name) == "drop" else layer(features)
+        features = mask(features, layer) if kind_of(name) == "drop" else layer(features)
     return features
+
+
+def test_factor(layer: nn.Module) -> float:
+    """What a dropout layer multiplies its units by at test time: PyTorch's has scaled them in training."""
+    return 1.0 if isinstance(layer, nn.Dropout) else 1 - layer.p
 
 
 @torch.no_grad()
@@ -125,9 +130,16 @@ def features_of(net: nn.Sequential, inputs: Tensor) -> Tensor:
 
 
 def sampled_sub_networks(net: nn.Sequential, features: Tensor, count=100, seed=0) -> Tensor:
-    """Log-probabilities of `count` random sub-networks, one mask for all inputs: (count, N, classes)."""
+    """Log-probabilities of `count` random sub-networks, one mask for all inputs: (count, N, classes).
+
+    Masks are drawn as the net's own dropout layers draw them in training, and PyTorch's scale what is left.
+    """
     generator = torch.Generator().manual_seed(seed)
-    kept = lambda x: x * (torch.rand(x.shape[1], generator=generator) >= 0.5)  # noqa: E731
+
+    def kept(x, layer):
+        scale = 1 / (1 - layer.p) if isinstance(layer, nn.Dropout) else 1
+        return scale * x * (torch.rand(x.shape[1], generator=generator) >= layer.p)
+
     return torch.stack([hidden_layers(net, features, kept).log_softmax(-1) for _ in range(count)])
 
 
@@ -138,11 +150,10 @@ def silenced(net: nn.Sequential, features: Tensor, labels: Tensor, shares=SHARES
     units that rely on particular others. One row a share: loss (nats), error (0 to 1), means over draws.
     """
     generator, rows = torch.Generator().manual_seed(seed), []
-    keep = 1 - net.drop7.p
     for share in shares:
 
-        def mask(x, share=share):
-            return x * keep / (1 - share) * (torch.rand(x.shape[1], generator=generator) >= share)
+        def mask(x, layer, share=share):
+            return x * test_factor(layer) / (1 - share) * (torch.rand(x.shape[1], generator=generator) >= share)
 
         logits = [hidden_layers(net, features, mask) for _ in range(draws)]
         losses = [F.cross_entropy(each, labels).item() for each in logits]
@@ -154,7 +165,7 @@ def silenced(net: nn.Sequential, features: Tensor, labels: Tensor, shares=SHARES
 def correlation(net: nn.Sequential, features: Tensor) -> float:
     """The mean |correlation| between units of the last hidden layer, over pairs of units that aren't always silent."""
     seen = []
-    hidden_layers(net, features, lambda x: seen.append(x) or x * (1 - net.drop7.p))
+    hidden_layers(net, features, lambda x, layer: seen.append(x) or x * test_factor(layer))
     active = seen[-1][:, seen[-1].std(0) > 1e-6].double()
     matrix = torch.corrcoef(active.T).abs()
     return ((matrix.sum() - len(matrix)) / (len(matrix) * (len(matrix) - 1))).item()
