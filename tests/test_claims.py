@@ -201,7 +201,7 @@ def test_verdicts_are_no_bolder_than_what_they_rest_on(table):
     assert rows.loc["trained-longer", "verdict"] == "undecided"  # one difference of two logs
     assert rows.loc["trained-longer", "low"] < 0 < rows.loc["trained-longer", "high"]
     assert rows.loc["logistic-published", ["low", "high", "spread"]].isna().all()  # no run got there
-    crops = evidence.effects("imagenette73").set_index("part").loc["crops and reflections", ["ours", "low", "high"]]
+    crops = evidence.effects("tiny_imagenet").set_index("part").loc["crops and reflections", ["ours", "low", "high"]]
     assert rows.loc["crops-photographs", ["measured", "low", "high"]].tolist() == crops.tolist()
 
 
