@@ -162,7 +162,7 @@ KINDS = ("csv", "json", "html")
 
 def is_no_torn_ledger(place: Path) -> None:
     """A file that others may be reading is there as a whole, or not at all."""
-    ends = {"ledger.csv": b"\n", "ledger.json": b"]", "ledger.html": b"</html>\n", "verdicts.json": b"}\n"}
+    ends = {"ledger.csv": b"\n", "ledger.json": b"]\n", "ledger.html": b"</html>\n", "verdicts.json": b"}\n"}
     for name, end in ends.items():
         data = (place / name).read_bytes() if (place / name).exists() else end
         if not data.endswith(end):
