@@ -329,7 +329,7 @@ class Matrix:
             time.sleep(0.01 if worker.code is None else 0.1)
             if time.perf_counter() - began > self.ended:
                 raise AssertionError(f"{self.name}: {', '.join(map(shown, alive()))} outlive their starter")
-        said = self.said.read_text(errors="replace")
+        said = self.said.read_text(errors="replace") if self.said.is_file() else ""  # it may be killed before it begins
         require("Traceback" not in said or number == signal.SIGKILL, f"{self.name}: ended with a traceback: {said}")
         self.part.between(self.place)
         return time.perf_counter() - began
