@@ -1,5 +1,7 @@
 """Fixtures that more than one test file uses."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -10,6 +12,12 @@ LONGEST = ("test_lab_first_hour.py", "test_profiles.py", "test_lab.py", "test_bo
 
 settings.register_profile("own", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("own")
+
+# A script's background ignores SIGINT, nohup SIGHUP. What a test starts would ignore them, too, and not end by them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)  # unlike SIG_IGN, no program that is started inherits it
 
 
 def pytest_collection_modifyitems(items):

@@ -131,15 +131,9 @@ def test_a_command_that_still_loads_ends_in_two_lines(tmp_path, module, name):
     (tmp_path / "sitecustomize.py").write_text(LOADS.format(number=int(getattr(signal, name))))
     command = [sys.executable, "-m", f"alexnet_lib.{module}", "a"]
     own = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=own, cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=listens)
+    done = subprocess.run(command, env=own, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 130 and done.stdout == ""
     assert done.stderr == "\nStopped: nothing was begun.\nGive the same command again to begin.\n"
-
-
-def listens() -> None:
-    """Signals end this process, however pytest was started."""
-    for name in SIGNALS:
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def test_what_nohup_has_silenced_stays_silent_and_handlers_come_back():
@@ -189,14 +183,6 @@ def test_a_job_outlives_the_kernel_of_a_reader_and_not_that_of_a_walkthrough(pla
     assert given == [not in_walkthrough]
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C raises KeyboardInterrupt, however pytest was started."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class Interrupts:
     """A signal comes while Python puts this away, where what its handler raises is dropped."""
 
@@ -220,7 +206,7 @@ def interrupt_and_wait(*_) -> None:
         assert not late.is_set(), "the interruption was lost, or not heard while it waited"
 
 
-def test_an_interruption_that_python_drops_is_heard(ctrl_c):
+def test_an_interruption_that_python_drops_is_heard():
     """It was lost where it came while a figure was drawn, and the run went on."""
     before = sys.unraisablehook
     with pytest.raises(KeyboardInterrupt), heard():
@@ -228,7 +214,7 @@ def test_an_interruption_that_python_drops_is_heard(ctrl_c):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.unraisablehook is before
 
 
-def test_what_is_dropped_at_the_end_of_a_block_is_raised_in_it(ctrl_c):
+def test_what_is_dropped_at_the_end_of_a_block_is_raised_in_it():
     within = False
     with pytest.raises(KeyboardInterrupt):
         try:
@@ -240,7 +226,7 @@ def test_what_is_dropped_at_the_end_of_a_block_is_raised_in_it(ctrl_c):
     assert within
 
 
-def test_a_ctrl_c_that_comes_meanwhile_is_not_one_more(ctrl_c):
+def test_a_ctrl_c_that_comes_meanwhile_is_not_one_more():
     with heard():
         with pytest.raises(KeyboardInterrupt):
             Interrupts()
@@ -262,14 +248,14 @@ def test_other_errors_that_python_drops_are_told_as_before(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", *ENDING])
-def test_a_command_hears_what_python_drops(ctrl_c, capsys, name):
+def test_a_command_hears_what_python_drops(capsys, name):
     with pytest.raises(SystemExit) as end, ends_well(argparse.ArgumentParser("p")):
         Interrupts(name)
         time.sleep(ENDED)
     assert end.value.code == 130 and "p: Stopped: what was finished is kept." in capsys.readouterr().err
 
 
-def test_a_training_a_preparation_and_one_who_follows_hear_what_python_drops(ctrl_c, place, monkeypatch):
+def test_a_training_a_preparation_and_one_who_follows_hear_what_python_drops(place, monkeypatch):
     run = settings(epochs=2)
     with pytest.raises(Interrupted, match="Stopped: there is no checkpoint yet"), monkeypatch.context() as patch:
         patch.setattr(training, "train_step", interrupt_and_wait)
@@ -285,7 +271,7 @@ def test_a_training_a_preparation_and_one_who_follows_hear_what_python_drops(ctr
 
 
 @pytest.fixture
-def noted(monkeypatch, ctrl_c):
+def noted(monkeypatch):
     """Signals are noted, as in a training that is a program of its own."""
     monkeypatch.setattr(stopping, "asked", [])
     numbers = [getattr(signal, name) for name in (*ENDING, "SIGUSR1", "SIGALRM")]
@@ -323,7 +309,7 @@ def test_a_checkpoint_is_not_torn_because_a_signal_came_while_it_was_read(noted,
         train(run)
 
 
-def test_a_checkpoint_that_is_being_written_is_finished_first(ctrl_c, place, monkeypatch):
+def test_a_checkpoint_that_is_being_written_is_finished_first(place, monkeypatch):
     save = torch.save
 
     def save_slowly(*given):
@@ -335,7 +321,7 @@ def test_a_checkpoint_that_is_being_written_is_finished_first(ctrl_c, place, mon
         train(settings(epochs=3))
 
 
-def test_curves_are_drawn_to_their_end_and_a_second_ctrl_c_does_not_wait(ctrl_c, place, monkeypatch):
+def test_curves_are_drawn_to_their_end_and_a_second_ctrl_c_does_not_wait(place, monkeypatch):
     """matplotlib made another error of the first, which a notebook showed, and the run went on."""
     drawn, draw = [], curves.learning_curves
 

@@ -48,9 +48,7 @@ def start(place, seconds, errors=None, **changes):
     config.write_text(
         json.dumps({name: getattr(given, name) for name in ("dataset", "width", "epochs", "batch_size", "name")})
     )
-    # where pytest runs in a script's background, SIGINT is ignored, by what it starts as well
-    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program = heard + SLOWLY.format(seconds=seconds) + f"training.main([{str(config)!r}])"
+    program = SLOWLY.format(seconds=seconds) + f"training.main([{str(config)!r}])"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=errors)
     return given, resolve(given, training.load_dataset(NAME)["train"]).folder, process
 
