@@ -5,8 +5,11 @@ import argparse
 import signal
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import CodeType
 
 from . import while_it_loads
 from .files import AtWork
@@ -67,43 +70,53 @@ def heard(*kinds: type[BaseException]) -> Iterator[None]:
     reference, Python drops what is raised. Drawing a figure spends a good part of its time there, so JupyterLab's stop
     button sometimes did nothing while one was drawn.
     """
-    before, kinds, timers = sys.unraisablehook, (KeyboardInterrupt, *kinds), []
+    before, kinds, senders = sys.unraisablehook, (KeyboardInterrupt, *kinds), []
 
     def again(dropped) -> None:
         if isinstance(dropped.exc_value, kinds) and threading.current_thread() is threading.main_thread():
-            timers.append(_raise_soon(dropped.exc_value))
+            senders.append(_raise_soon(dropped.exc_value, again.__code__))
         else:
             before(dropped)
 
     sys.unraisablehook = again
     try:
         yield
-        for timer in timers:
-            timer.join()  # so that it is raised here, and not after the block
+        for sender in senders:
+            sender.join(1)  # so that it is raised here, and not after the block
     finally:
         if sys.unraisablehook is again:
             sys.unraisablehook = before
 
 
-def _raise_soon(stop: BaseException) -> threading.Timer:
+def _raise_soon(stop: BaseException, callback: CodeType) -> threading.Thread:
     """Raise it in this thread, the main one, after the callback that we are in; here it would be dropped again."""
-    before, waiting = signal.getsignal(signal.SIGINT), [stop]
+    before, waiting, due = signal.getsignal(signal.SIGINT), [stop], [True]
 
     def raise_it(number, frame):
-        signal.signal(number, before)
-        timer.cancel()  # where Ctrl-C came first
-        raise waiting.pop().with_traceback(None)
+        if any(each.f_code is callback for each, _ in traceback.walk_stack(frame)):
+            due.append(True)  # on a busy machine the callback may last longer than AGAIN_SECONDS: once more
+        else:
+            signal.signal(number, before)
+            raise waiting.pop().with_traceback(None)
 
     def send():
-        if hasattr(signal, "pthread_kill"):  # also wakes a thread that waits
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        else:
-            _thread.interrupt_main()
+        while waiting:  # Ctrl-C may come first
+            time.sleep(AGAIN_SECONDS)
+            if waiting and due:
+                due.clear()
+                _interrupt_main()
 
-    timer = threading.Timer(AGAIN_SECONDS, send)
     signal.signal(signal.SIGINT, raise_it)
-    timer.start()
-    return timer
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    return sender
+
+
+def _interrupt_main() -> None:
+    if hasattr(signal, "pthread_kill"):  # also wakes a thread that waits
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 @contextmanager

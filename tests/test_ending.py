@@ -214,6 +214,20 @@ def test_an_interruption_that_python_drops_is_heard():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.unraisablehook is before
 
 
+def test_an_interruption_is_heard_where_python_is_slow_to_drop_it(monkeypatch):
+    """On a busy machine it was raised again before Python was through with the first, and dropped once more."""
+    starts = threading.Thread.start
+
+    def start_slowly(thread):
+        starts(thread)
+        time.sleep(0.2)
+
+    with pytest.raises(KeyboardInterrupt), heard():
+        monkeypatch.setattr(threading.Thread, "start", start_slowly)
+        interrupt_and_wait()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_what_is_dropped_at_the_end_of_a_block_is_raised_in_it():
     within = False
     with pytest.raises(KeyboardInterrupt):
