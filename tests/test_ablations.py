@@ -69,11 +69,6 @@ def test_a_variant_is_its_baseline_less_its_part_or_is_refused(variant, many, ke
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (
-            ["dropout", "--short"],
-            "no-dropout should change dropout of the baseline, and changes nothing: dropout is 0.0 already",
-        ),
-        (["augmentation", "--short", "--epochs", "30"], "--short decides width, .*; asked for epochs, too"),
         (["decay", "--recipe", "stepped"], "no-decay is the recipe 'small' less one thing; found recipe = 'stepped'"),
         (["dropout", "--epochs", "0"], "argument --epochs: 0; accepted are whole numbers from 1 to 4,294,967,295"),
     ],

@@ -11,7 +11,7 @@ from scipy import stats
 
 from alexnet_lib.experiments import evidence
 from alexnet_lib.experiments.ablations import VARIANTS, WORTH
-from alexnet_lib.experiments.evidence import DATASET, PARTS, interval, missing, overview, wanted
+from alexnet_lib.experiments.evidence import DATASET, MINUTES, PARTS, interval, missing, overview, wanted
 from alexnet_lib.experiments.sequel import folder_of
 
 
@@ -34,7 +34,7 @@ def test_what_is_kept_is_not_missing(tmp_path):
     (tmp_path / first.record / "silenced.csv").touch()
     assert first not in missing(tmp_path) and len(missing(tmp_path)) == len(wanted()) - 1
     row = overview(tmp_path).loc[first.about]
-    assert (row["kept"], row["wanted"], row["minutes"]) == (1, 3, 90)
+    assert (row["kept"], row["wanted"], row["minutes"]) == (1, 3, 2 * MINUTES["ablations"])
 
 
 @pytest.mark.parametrize("run", {run.about: run for run in wanted()}.values(), ids=lambda run: run.about)

@@ -11,7 +11,6 @@ The history's training error can't show overfitting: it is measured with random 
 
     python -m alexnet_lib.experiments.ablations pooling --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
-    python -m alexnet_lib.experiments.ablations augmentation --short
     python -m alexnet_lib.experiments.ablations augmentation --long
     python -m alexnet_lib.experiments.ablations parts --dataset imagenette73 --epochs 15 --only no-lrn one-gpu
 
@@ -90,7 +89,7 @@ LIGHTS = {"as it is": (1, 1, 1), "dim": (0.6,) * 3, "bright": (1.5,) * 3, "warm"
 NOISES = (0.1, 0.3)  # deviations of α
 # enough to overfit within ten epochs: a narrow net without dropout, at a high rate
 SHORT_RUN = {"width": 0.125, "epochs": 10, "dropout": 0.0, "learning_rate": 0.008}
-SHORT, LONG = REFERENCE / "augmentation-short", REFERENCE / "augmentation-long"
+LONG = REFERENCE / "augmentation-long"
 
 
 def name_of(variant: str, dataset: str, seed: int | str) -> str:
@@ -359,16 +358,12 @@ def main(arguments=None) -> None:
     parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
     parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
     parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
-    parser.add_argument("--short", action="store_true", help=f"runs of seconds, kept in {SHORT.name}: {SHORT_RUN}")
     parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}, so all variants are of one machine")
     with command(parser, arguments) as given:
         asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
         chosen = {name: value for name in asked if (value := getattr(given, name)) is not None}
-        if given.short and (twice := chosen.keys() & SHORT_RUN):
-            parser.error(f"--short decides {', '.join(SHORT_RUN)} itself; asked for {', '.join(sorted(twice))}, too")
-        chosen |= SHORT_RUN if given.short else {}
         settings = check(TrainSettings, {"dataset": given.dataset, "speed": given.speed} | chosen)
-        folder = SHORT if given.short else LONG if given.long else REFERENCE
+        folder = LONG if given.long else REFERENCE
         run_all(given.question, settings, given.seeds, given.only, folder)
 
 

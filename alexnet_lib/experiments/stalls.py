@@ -9,7 +9,8 @@ computes in bfloat16 where the processor can.
     python -m alexnet_lib.experiments.stalls                                             narrow nets, five seeds
     python -m alexnet_lib.experiments.stalls --width 1 --datasets imagenette --seeds 0   the full-size net
 
-Both repeat the runs of results/reference/stalls/, and skip those that are kept.
+Both skip the runs that results/reference/stalls/ keeps: five seeds of the rescaled narrow nets, three of the others,
+which were tried on the built-in pictures alone, and three of the full-size net. They make what is missing.
 """
 
 import itertools

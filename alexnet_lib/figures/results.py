@@ -151,7 +151,8 @@ def worth(panels: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
     name_rows(axes[0, 0], list(names))
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     place.plot([], [], "o", color=INK, linestyle="-", linewidth=1.2, label="our mean, 95 %")
-    place.plot([], [], "o", color=INK, mfc="white", linestyle="", label="ours, one seed")
+    if any((table["ours"].notna() & table["low"].isna()).reindex(names).any() for table in panels.values()):
+        place.plot([], [], "o", color=INK, mfc="white", linestyle="", label="ours, one seed")
     place.plot([], [], "D", mfc="none", mec=ACCENT, mew=1.5, markersize=9, linestyle="", label="the paper")
     if any(table["log2012"].reindex(names).notna().any() for table in panels.values()):
         place.plot([], [], "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012, one run")
