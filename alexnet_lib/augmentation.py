@@ -134,7 +134,7 @@ def views_of(images, size: int, places) -> np.ndarray:
     """Several views of each image, (N, len(places), size, size, 3), as `VIEWS` names their places."""
     _check_pixels(images, size)
     borders, views = (images.shape[1] - size, images.shape[2] - size), []
-    if is_tensor(images):
+    if isinstance(images, Tensor):
         rows, views = every_view(len(images), borders, places)
         return _gathered(images, views, size, rows).unflatten(0, (len(images), len(places)))
     images = np.asarray(images)  # read once, where they are on disk
@@ -219,7 +219,7 @@ def add_colour_noise(images, pca, std=0.1, units="code2012", generator=None, shi
     rows = pixels.view(len(shifts), -1, 3 * pixels.shape[-2])
     # colours as rows of 3·W numbers, which are added many times faster than triples
     rows.add_(shifts.to(rows.device).repeat(1, pixels.shape[-2])[:, None]).div_(1 + std if units == "code2012" else 1.0)
-    return pixels if in_place else _like(images, pixels)
+    return pixels if in_place or isinstance(images, Tensor) else pixels.numpy()
 
 
 def recoloured(images, mean, pca, normals, std: float = 0.1, units: str = "code2012") -> np.ndarray:
@@ -247,10 +247,6 @@ def numpy_generator(generator=None) -> np.random.Generator:
     return np.random.default_rng(generator)
 
 
-def is_tensor(images) -> bool:
-    return isinstance(images, torch.Tensor)
-
-
 def _check_pixels(images, size: int) -> None:
     """Images are uint8 (N, H, W, 3), and no smaller than the crop."""
     if images.dtype not in (np.uint8, torch.uint8):
@@ -263,7 +259,3 @@ def _check_sizes(images, size: int) -> None:
         raise ValueError(f"images are {tuple(images.shape)}; accepted are (N, H, W, 3)")
     if not 1 <= size <= min(images.shape[1:3]):
         raise ValueError(f"size = {size} for images of {images.shape[1]} × {images.shape[2]} pixels")
-
-
-def _like(images, result: Tensor):
-    return result if is_tensor(images) else result.numpy()

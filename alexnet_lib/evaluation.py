@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import keep_memory
-from .augmentation import VIEWS, Views, centre_crops, every_view, is_tensor, views_of
+from .augmentation import VIEWS, Views, centre_crops, every_view, views_of
 from .data.reading import whole_pictures
 from .data.store_files import RAW
 from .distortions import many_views
@@ -27,23 +27,15 @@ class NotNumbers(ValueError, ArithmeticError):
 
 
 def rank_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """`top_k_credit` unchecked: a training step must not wait for the device, and its loss is looked at later."""
+    """How far each label is among the k highest scores: (N,) from 0 to 1. Unchecked, as a step must not wait for it.
+
+    A label that ties with others for the last places gets the fraction of the places that are left for them, as in
+    the 2012 program (src/layer_kernels.cu), so that a net that says nothing scores as chance does.
+    """
     of_label = scores.gather(1, labels[:, None])
     above = (scores > of_label).sum(1)
     level = (scores == of_label).sum(1).clamp(min=1)
     return ((k - above) / level).clamp(0, 1)
-
-
-def top_k_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """How far each label is among the k highest scores: (N,) from 0 to 1.
-
-    A label that ties with others for the last places gets the fraction of the places that are left for them, as in
-    the 2012 program (src/layer_kernels.cu), so that a net that says nothing scores as chance does.
-
-    Raises:
-        ValueError: as `top_k_error`.
-    """
-    return rank_credit(scores, as_labels(scores, labels), k)
 
 
 def as_labels(scores: Tensor, labels: Tensor) -> Tensor:
@@ -218,7 +210,7 @@ def answers(
 def _read(images, size: int, device: torch.device, views: tuple[int, ...], path: Path | None) -> Iterator:
     """`size` of the images at a time: on a GPU, unless views are wanted that only a CPU makes."""
     parts = [range(len(images))[start : start + size] for start in range(0, len(images), size)]
-    if device.type != "cuda" or is_tensor(images) or 144 in views:
+    if device.type != "cuda" or isinstance(images, Tensor) or 144 in views:
         return (images[part.start : part.stop] for part in parts)
     return whole_pictures(images, map(np.asarray, parts), str(device), path)
 
@@ -226,11 +218,11 @@ def _read(images, size: int, device: torch.device, views: tuple[int, ...], path:
 def _input(images, mean: Tensor, views: int, device: torch.device, divisor: float) -> Tensor:
     """The input of a net from this many views of each image, (N · views, 3, crop, crop)."""
     crop = mean.shape[1]
-    if is_tensor(images) and views in VIEWS and cuts_at_once(images.device):
+    if isinstance(images, Tensor) and views in VIEWS and cuts_at_once(images.device):
         borders = images.shape[1] - crop, images.shape[2] - crop
         return input_at_once(images, *every_view(len(images), borders, VIEWS[views]), mean, divisor=divisor)
     crops = crops_of(images, crop, views)
-    crops = crops.contiguous() if is_tensor(crops) else np.ascontiguousarray(crops)
+    crops = crops.contiguous() if isinstance(crops, Tensor) else np.ascontiguousarray(crops)
     finish = None if divisor == 1 else lambda pixels, _: pixels.div_(divisor)
     return to_input(crops.reshape(-1, crop, crop, 3), mean, device, finish)
 

@@ -16,6 +16,7 @@ from glob import escape
 from io import BytesIO
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -136,7 +137,8 @@ def write_file(path: Path, *data) -> None:
     here = f"{path.name}.{socket.gethostname()}."
     temporary = path.with_name(f"{here}{os.getpid()}.tmp")
     for left in path.parent.glob(f"{escape(here)}*.tmp"):  # by processes of this machine, if they were killed
-        if not _runs(left.name.removeprefix(here).removesuffix(".tmp")):
+        pid = left.name.removeprefix(here).removesuffix(".tmp")
+        if pid.isdigit() and len(pid) < 10 and not psutil.pid_exists(int(pid)):
             left.unlink(missing_ok=True)
     try:
         with open(temporary, "wb") as file:
@@ -149,19 +151,6 @@ def write_file(path: Path, *data) -> None:
         if isinstance(error, OSError):  # a full disk does not say where it is full
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-
-
-def _runs(pid: str) -> bool:
-    """Whether a process is there; also where nobody can tell."""
-    if os.name != "posix" or not pid.isdigit():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def write_json(path: Path, values: dict) -> None:

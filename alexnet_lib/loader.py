@@ -54,7 +54,7 @@ def make_batches(
     border = store.size - run.image_size
     views = draw_views(generator, math.ceil(len(store) / named.views_shared_by), (border, border), named.crop_offsets)
     if named.views_shared_by > 1:
-        views = views[_positions(order) // named.views_shared_by]
+        views = views[np.argsort(order) // named.views_shared_by]  # where in the order each image stands
     if not run.cropped:
         views = centre_views(len(store), (border, border))
     if distorted := _distorted(run):
@@ -125,13 +125,6 @@ def fits_on(device: str, stores: dict[str, Store]) -> bool:
     if not device.startswith("cuda"):
         return False
     return 2 * sum(math.prod(store.images.shape) for store in stores.values()) < torch.cuda.mem_get_info(device)[0]
-
-
-def _positions(order: np.ndarray) -> np.ndarray:
-    """Where in the order each image stands."""
-    positions = np.empty_like(order)
-    positions[order] = np.arange(len(order))
-    return positions
 
 
 def ahead(items: Iterator, count: int = 2) -> Iterator:

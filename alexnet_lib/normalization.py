@@ -237,9 +237,7 @@ def reach_and_scale(norm: LocalResponseNorm) -> tuple[int, int, float, float]:
 def window_band(maps: int, n: int, convention: str = "paper") -> Tensor:
     """The matrix W, (maps, maps) float64, with W[j, i] = 1 where map j is in the window of map i, else 0."""
     before, after = _reach(n, convention)
-    place = torch.arange(maps, device="cpu")
-    distance = place[:, None] - place[None, :]
-    return ((distance >= -before) & (distance <= after)).double()
+    return torch.ones(maps, maps, dtype=torch.float64, device="cpu").tril(before).triu(-after)
 
 
 @cache

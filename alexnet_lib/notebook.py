@@ -36,24 +36,6 @@ def facts(rows: dict) -> HTML:
     return plain(pd.DataFrame({"": list(rows), " ": values}))
 
 
-def verdicts(checks: dict[str, bool], needs: dict[str, bool] | None = None) -> HTML:
-    """A table of statements that hold, or a line that says what they need where it is missing.
-
-    Args:
-        checks: each statement, and whether it holds.
-        needs: what the statements require, such as "a run of three epochs or more", and whether it is there.
-
-    Raises:
-        AssertionError: naming each that does not hold.
-    """
-    if missing := [what for what, given in (needs or {}).items() if not given]:
-        return HTML(f"<p>These checks do not apply here: they need {escape(' and '.join(missing))}.</p>")
-    failed = [statement for statement, holds in checks.items() if not holds]
-    if failed:
-        raise AssertionError("does not hold: " + "; ".join(failed))
-    return facts(dict.fromkeys(checks, "holds"))
-
-
 def ledger(rows: str | pd.DataFrame) -> HTML:
     """Rows of the ledger of claims: what the paper says, what was measured, the verdict, and what such verdicts mean.
 

@@ -16,7 +16,6 @@ from .evaluation import in_evaluation, to_input
 from .runs.optimizers import Adam
 
 LAST_HIDDEN = "relu7"
-BITS_OF_A_NUMBER = 32
 HIDDEN = 256  # units of the encoder and of the decoder
 AT_ONCE = 256  # pictures whose pixels are compared at once; 150 MB at 224 pixels
 
@@ -202,8 +201,3 @@ def hamming_neighbours(queries: np.ndarray, known: np.ndarray, count: int = 6) -
         differing = np.bitwise_count(known ^ query).sum(1, dtype=np.uint16)
         found[i] = np.argsort(differing, kind="stable")[:count]
     return found
-
-
-def bits_ratio(units: str | int, bits: str | int) -> float:
-    """How many times as many bits as a code so many real numbers take."""
-    return int(units) * BITS_OF_A_NUMBER / int(bits)

@@ -357,9 +357,7 @@ def main(arguments=None) -> None:
     """Train from a configuration file, the same as a notebook's call."""
     parser = argparse.ArgumentParser("python -m alexnet_lib.training", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument(
-        "config",
-        type=Path,
-        help="a JSON file with fields of TrainSettings, or of CifarSettings for a net of CIFAR-10",
+        "config", type=Path, help="a JSON file with fields of TrainSettings, or of CifarSettings for a net of CIFAR-10"
     )
     given = parser.parse_args(arguments)
     if progress_style() == PIPE:

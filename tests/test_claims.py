@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 import pandas as pd
 import pytest
+import torch
 
 from alexnet_lib.cifar_nets import NETS
 from alexnet_lib.experiments import ablations, evidence
@@ -394,6 +395,13 @@ def test_a_file_without_claims_is_an_error(tmp_path, text):
 def test_a_claim_that_nothing_measures_is_an_error(measure):
     with pytest.raises(ValueError, match="measure = "):
         claims.measure(claim(measure=measure))
+
+
+def test_no_row_depends_on_what_was_drawn_before(table):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(len(table))
+        again = claims.claims()
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
 
 
 def test_the_ledger_is_exported(table, monkeypatch, tmp_path):

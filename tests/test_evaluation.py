@@ -11,7 +11,17 @@ import torch
 from alexnet_lib import evaluation, top_k_error
 from alexnet_lib.augmentation import Views, cut_views
 from alexnet_lib.distortions import many_views
-from alexnet_lib.evaluation import answers, evaluate, input_at_once, mean_of, onto, predict, to_input, top_k_credit
+from alexnet_lib.evaluation import (
+    answers,
+    as_labels,
+    evaluate,
+    input_at_once,
+    mean_of,
+    onto,
+    predict,
+    rank_credit,
+    to_input,
+)
 from alexnet_lib.runs import stopping
 from alexnet_lib.runs.job import Job
 
@@ -52,7 +62,9 @@ def test_arrays_and_fewer_classes_than_k():
         (torch.zeros(1, 3), torch.tensor([1.0]), "labels are torch.float32"),
     ],
 )
-@pytest.mark.parametrize("score", [top_k_error, lambda *both: top_k_credit(*both, 1)])
+@pytest.mark.parametrize(
+    "score", [top_k_error, lambda scores, labels: rank_credit(scores, as_labels(scores, labels), 1)]
+)
 def test_what_cannot_be_scored_is_refused(scores, labels, message, score):
     if score is top_k_error or len(scores):  # no images have no error rate, but credit
         with pytest.raises(ValueError, match=message):

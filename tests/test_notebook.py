@@ -15,20 +15,6 @@ def test_facts_separate_thousands_and_escape():
     assert "60,965,224" in shown and "a &lt; b" in shown and "True" in shown
 
 
-def test_verdicts_name_what_fails():
-    assert notebook.verdicts({"one": True}).data.count("holds") == 1
-    with pytest.raises(AssertionError, match="does not hold: two"):
-        notebook.verdicts({"one": True, "two": False})
-
-
-def test_verdicts_that_do_not_apply_neither_fail_nor_claim():
-    shown = notebook.verdicts({"it learned": False, "so did that": True}, {"ten epochs": False, "a net": True}).data
-    assert "do not apply here: they need ten epochs." in shown and "holds" not in shown and "learned" not in shown
-    assert "holds" in notebook.verdicts({"it learned": True}, {"ten epochs": True}).data
-    with pytest.raises(AssertionError, match="does not hold: it learned"):
-        notebook.verdicts({"it learned": False}, {"ten epochs": True})
-
-
 def test_a_photographic_figure_is_a_jpeg():
     figure = figures.curves({"line": ([1, 2], [3, 4])}, "epoch", "loss")
     assert notebook.photographic(figure).data[:2] == b"\xff\xd8"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from alexnet_lib import alexnet
 from alexnet_lib.architecture import POOLINGS, Pooling, layer_shapes, skeleton
 from alexnet_lib.figures import pooling as figures
+from alexnet_lib.ledger.measures import MEASURES
 from alexnet_lib.study import pooling
 from alexnet_lib.study.anatomy import trace
 from alexnet_lib.study.pooling import side_after, sides, unseen
@@ -30,7 +31,7 @@ def test_sides_are_those_of_the_builder(name, image_size):
 
 def test_equal_sizes_rounding_down_and_unequal_rounding_up():
     assert [sides(POOLINGS["non_overlapping"])[layer] for layer in ("pool1", "pool2", "pool5")] == [27, 13, 6]
-    assert pooling.equal_sides() == 3
+    assert MEASURES["equal_sides"]() == 3
     assert sides(pooling.UNPADDED_2012)["pool5"] == 7
 
 

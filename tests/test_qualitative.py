@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from alexnet_lib import alexnet, qualitative
+from alexnet_lib.ledger.measures import MEASURES
 from alexnet_lib.paths import NOTEBOOKS
 
 
@@ -195,4 +196,4 @@ def test_notebook_09_finds_the_place_that_an_answer_needs():
 def test_pixels_and_sizes():
     images = np.full((2, 73, 73, 3), 255, np.uint8)
     assert qualitative.pixel_features(images, 64).shape == (2, 64 * 64 * 3)
-    assert qualitative.bits_ratio("4096", "64") == 2048
+    assert MEASURES["bits_ratio"]("4096", "64") == 2048

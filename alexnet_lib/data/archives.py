@@ -5,7 +5,6 @@ archive that ends early or is damaged in the middle is an error; Python's tarfil
 """
 
 import gzip
-import hashlib
 import json
 import math
 import tarfile
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from ..files import Damaged, write_file
+from ..files import Damaged, sha256, write_file
 from ..progress import progress_bar
 from .sources import SourceFile, is_junk, readable
 
@@ -42,18 +41,14 @@ def list_place(place: Path, lists: Path, progress=True) -> tuple[list[SourceFile
     stamp = [str(place), status.st_size, status.st_mtime_ns]
     with suppress(OSError):  # no list yet
         digest, _, text = saved.read_bytes().partition(b"\n")
-        if digest == _digest(text) and (known := json.loads(text))["stamp"] == stamp:
+        if digest == sha256(text).encode() and (known := json.loads(text))["stamp"] == stamp:
             return [SourceFile(name, -1, place, size, start) for name, size, start in known["files"]], known["refused"]
     files, refused = _list_archive(place, progress)
     lists.mkdir(parents=True, exist_ok=True)
     listed = {"stamp": stamp, "refused": refused, "files": [(file.name, file.size, file.offset) for file in files]}
     text = json.dumps(listed).encode()
-    write_file(saved, _digest(text) + b"\n" + text)
+    write_file(saved, sha256(text).encode() + b"\n" + text)
     return files, refused
-
-
-def _digest(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest().encode()
 
 
 def read_texts(kit: Path, folder: str) -> dict[str, bytes]:

@@ -97,7 +97,8 @@ def list_split(folder: Path, split: str) -> Split:
         )
     parts = [PART.fullmatch(path.stem) for path in found[split]]
     if any(parts) and (missing := int(next(filter(None, parts))[2]) - len(parts)):
-        raise ValueError(f"{folder} has {len(parts)} parquet files of {split}, {abs(missing)} too {_less(missing)}")
+        less = "few" if missing > 0 else "many"
+        raise ValueError(f"{folder} has {len(parts)} parquet files of {split}, {abs(missing)} too {less}")
     numbers = sorted(int(part[1]) for part in parts if part)
     if any(parts) and numbers != list(range(len(parts))):
         raise ValueError(f"{folder} has the parquet files {numbers} of {split}, and not each of them once")
@@ -128,10 +129,6 @@ def _numbered(paths: list[Path], labels: list[list[int]]) -> list[str]:
         path = paths[largest.index(last)]
         raise ValueError(f"{path} has label {last} among {rows} rows; accepted are numbers from 0 on, none left out")
     return [str(i) for i in range(last + 1)]
-
-
-def _less(missing: int) -> str:
-    return "few" if missing > 0 else "many"
 
 
 @contextmanager

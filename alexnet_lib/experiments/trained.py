@@ -229,11 +229,6 @@ def full_size_kernels(name: str = "imagenette-code2012", folder: Path = REFERENC
     return read_array(folder / name / "conv1.npy", np.float16, (96, 3, 11, 11)).astype(np.float32)
 
 
-def full_size_chance() -> float:
-    """The probability that chance alone makes that net's columns differ as much in colourfulness."""
-    return ask.column_difference(ask.colourfulness(full_size_kernels()))[1]
-
-
 def precisions(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataFrame:
     """Precision in per cent, one row a way to compare (of, code, bits), one column a seed."""
     rows = table("retrieval", dataset, folder).query("of != 'both'")

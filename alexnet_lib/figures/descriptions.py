@@ -41,7 +41,8 @@ def description(figure: Figure, what: str) -> str:
         "Legend": (text.get_text() for legend in legends if legend for text in legend.get_texts()),
     }
     said = {name: _listed(texts) for name, texts in parts.items()}
-    return " ".join([_first_sentence(what), *(f"{name}: {texts}." for name, texts in said.items() if texts)])
+    first = " ".join(what.split()).partition(". ")[0].rstrip(".")
+    return " ".join([f"{first}.", *(f"{name}: {texts}." for name, texts in said.items() if texts)])
 
 
 def with_descriptions(notebook, resources):
@@ -67,10 +68,6 @@ def with_descriptions(notebook, resources):
                     said = " ".join(f'{name}="{escape(value)}"' for name, value in given.items())
                     data["text/html"] = f'<img {said} src="data:{kind};base64,{data[kind].strip()}">'
     return notebook, resources
-
-
-def _first_sentence(text: str) -> str:
-    return " ".join(text.split()).partition(". ")[0].rstrip(".") + "."
 
 
 def _rows(axes: Axes) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import columns, inception
+from .. import columns, inception, learning
 from ..architecture import NETS, POOLINGS, alexnet, skeleton
 from ..augmentation import COPIED_EIGENVALUES, IMAGENET_PCA, add_colour_noise, colour_shifts, ten_views
 from ..data.embedded import CLASSES, small_pictures
@@ -22,39 +22,12 @@ from ..evaluation import to_input, top_k_error
 from ..experiments import ablations, cifar_experiments, trained
 from ..experiments.cifar_experiments import figure1_reference
 from ..experiments.common import spread_of
-from ..learning import (
-    BIASED_LAYERS,
-    HEAD_WEIGHT,
-    LOGGED_2012,
-    LOGGED_END,
-    LOGGED_FROZEN,
-    PaperSGD,
-    four_per_cent_less,
-    group_factor,
-    initial_std,
-    initialise,
-    recipe,
-)
 from ..normalization import LocalResponseNorm
-from ..qualitative import related
-from ..study import googlenet, log2012, responses, sub_networks
+from ..qualitative import colourfulness, column_difference, related
+from ..study import googlenet, log2012, pooling, responses, sub_networks
 from ..study.probes import update
-from .counts import (
-    IMAGES_2010,
-    between_last_convolutions,
-    connections,
-    dense_ratio,
-    fewer_crossing,
-    heads_after_training,
-    inception_growth,
-    layers,
-    layers_with_bias,
-    net_table,
-    parameters,
-    rectified,
-    share_of_peak,
-    weight_of,
-)
+from . import counts
+from .counts import layers, net_table, weight_of
 
 POOLED_AFTER = ("norm1 pool1", "norm2 pool2", "conv5 relu5 pool5")  # where §3.5 says that there is pooling
 COMPARED = (("145-half", "145-2010", "2010 test"), ("148", "145"), ("147", "145"))  # the logs of §3.2 to §3.4
@@ -64,9 +37,7 @@ RATES = [0.01] * 20 + [0.001] * 20  # learning rates of forty steps under a cons
 
 def slope(function, at: float) -> float:
     """The derivative of a function at one place."""
-    x = torch.tensor(at, dtype=torch.float64, requires_grad=True)
-    function(x).backward()
-    return x.grad.item()
+    return torch.func.grad(function)(torch.tensor(at, dtype=torch.float64)).item()
 
 
 def top5_by_sorting() -> float:
@@ -170,15 +141,15 @@ def positive_inputs(bias: str = "1") -> float:
 
     A net with the printed initial weights, on crops of 64 pixels of noise.
     """
-    net = initialise(alexnet("paper", 10, image_size=64, seed=0), "printed", seed=0).eval()
+    net = learning.initialise(alexnet("paper", 10, image_size=64, seed=0), "printed", seed=0).eval()
     x = torch.from_numpy(np.random.default_rng(0).normal(0, 60, (16, 3, 64, 64)).astype(np.float32))
     shares = []
     with torch.no_grad():
         for name, layer in net.named_children():
-            if name in BIASED_LAYERS:
+            if name in learning.BIASED_LAYERS:
                 layer.bias.fill_(float(bias))
             x = layer(x)
-            if name in BIASED_LAYERS and name.startswith("conv"):
+            if name in learning.BIASED_LAYERS and name.startswith("conv"):
                 shares.append((x > 0).double().mean().item())
     return float(np.mean(shares))
 
@@ -225,7 +196,10 @@ def better_features(code: str, bits: str) -> tuple[float, float, int]:
 def objective_error() -> float:
     """How far the loss that is minimised is from the mean of −log p of the right labels (§3.5)."""
     generator = np.random.default_rng(0)
-    net, images = nn.Linear(8, 5).double(), torch.from_numpy(generator.standard_normal((16, 8)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Linear(8, 5).double()
+    images = torch.from_numpy(generator.standard_normal((16, 8)))
     labels = torch.from_numpy(generator.integers(0, 5, 16))
     p = torch.exp(net(images)) / torch.exp(net(images)).sum(1, keepdim=True)
     by_hand = -torch.log(p[range(16), labels]).mean().item()
@@ -269,10 +243,15 @@ def crops_drawn(what: str) -> float:
     return float((named | {"filter": np.abs(filters - 1 / 4).max()})[what])
 
 
+def table_1(model: str, column) -> float:
+    """A number of Table 1."""
+    return next(row for row in log2012.TABLE_1 if row[0] == model)[int(column)]
+
+
 MEASURES = {
     # abstract, §1, §3.5 and the caption of Figure 2: counts
-    "parameters": parameters,
-    "parameter_ratio": lambda name, other: parameters(name) / parameters(other),
+    "parameters": counts.parameters,
+    "parameter_ratio": lambda name, other: counts.parameters(name) / counts.parameters(other),
     "neurons": lambda layer: int(net_table()["neurons"][layer]),
     "all_neurons": lambda: int(net_table()["neurons"].sum()),
     "layers": lambda kind: len(layers(kind)),
@@ -287,9 +266,9 @@ MEASURES = {
     "largest_share": lambda: 100 * net_table()["share"].filter(like="conv").max(),  # §7, per cent
     "stride_of_conv1": lambda: int(net_table()["stride"]["conv1"]),
     "side_without_padding": lambda: nn.Conv2d(3, 1, 11, stride=4)(torch.zeros(1, 3, 224, 224)).shape[-1],
-    "between_last_convolutions": between_last_convolutions,
-    "dense_ratio": lambda: dense_ratio("parameters"),
-    "dense_work_ratio": lambda: dense_ratio("multiply_adds"),
+    "between_last_convolutions": counts.between_last_convolutions,
+    "dense_ratio": lambda: counts.dense_ratio("parameters"),
+    "dense_work_ratio": lambda: counts.dense_ratio("multiply_adds"),
     "bits_of_a_label": lambda: math.log2(1000),
     # §2
     "first_column_kept": first_column_kept,
@@ -302,16 +281,16 @@ MEASURES = {
     "worst_placed": worst_placed,
     "objective_error": objective_error,
     # §3.1
-    "rectified": rectified,
+    "rectified": counts.rectified,
     "slope_of_relu": lambda: slope(torch.relu, 100.0),
     "slope_kept": lambda: slope(torch.relu, 255.0) / slope(torch.relu, 1.0),
     "slope_of_tanh": lambda: slope(torch.tanh, 10.0),
     "relu_speedup": lambda name, *kind: cifar_experiments.speedup(figure1_reference(name), *kind),
     "smallest_speedup": lambda name: cifar_experiments.smallest_speedup(figure1_reference(name)),
     # §3.2
-    "connected": lambda layer: float(connections(layer).mean()),
-    "both_columns": lambda: sum(connections(layer).all() for layer in layers("conv")[1:]),
-    "fewer_crossing": fewer_crossing,
+    "connected": lambda layer: float(counts.connections(layer).mean()),
+    "both_columns": lambda: sum(counts.connections(layer).all() for layer in layers("conv")[1:]),
+    "fewer_crossing": counts.fewer_crossing,
     "forgotten_split": lambda: sum(layer.weight.numel() for layer in skeleton() if getattr(layer, "groups", 1) == 2),
     "gpu_work": lambda: net_table()["multiply_adds"].sum() / 2 / net_table("one_gpu")["multiply_adds"].sum(),
     "memory_gib": lambda: sum(columns.memory(skeleton(), 128).values()) / 2**30,  # a batch of 128, no working space
@@ -324,6 +303,11 @@ MEASURES = {
         (layer.kernel_size, layer.stride) == (3, 2) for layer in skeleton() if isinstance(layer, nn.MaxPool2d)
     ),
     "window_of": lambda name: POOLINGS[name].window,
+    # in how many of the three pooling layers windows of 2 and of 3 give maps of one size when torch rounds down
+    "equal_sides": lambda: sum(
+        pooling.sides(POOLINGS["overlapping"])[pool] == pooling.sides(POOLINGS["non_overlapping"])[pool]
+        for pool in ("pool1", "pool2", "pool5")
+    ),
     "pooled_after": lambda: sum(place in " ".join(layers()) for place in POOLED_AFTER),
     # §4.1
     "patches": patches,
@@ -343,27 +327,34 @@ MEASURES = {
     "penalty_of_relu_dropout": partial(penalty_error, lambda sums: np.maximum(sums, 0)),
     "less_harm": less_harm,
     # §5
-    "recipe_value": lambda name: getattr(recipe("paper"), name),
-    "rule_error": partial(rule_error, PaperSGD),
+    "recipe_value": lambda name: getattr(learning.recipe("paper"), name),
+    "rule_error": partial(rule_error, learning.PaperSGD),
     "torch_rule_error": lambda: (
         rule_error(torch.optim.SGD) / np.abs(printed_path() - 1).max()
     ),  # over how far the weight moves
-    "largest_std": lambda rule: max(initial_std(n, weight_of(n)[0].numel(), rule) for n in layers("conv")),
-    "layers_with_bias": layers_with_bias,
+    "largest_std": lambda rule: max(learning.initial_std(n, weight_of(n)[0].numel(), rule) for n in layers("conv")),
+    "layers_with_bias": counts.layers_with_bias,
     "positive_inputs": positive_inputs,
-    "share_of_peak": share_of_peak,
-    "logged_drops": lambda: len(LOGGED_2012),
-    "logged_last_rate_of_conv1": lambda: group_factor(recipe("code2012"), "conv1 weights", LOGGED_FROZEN / LOGGED_END),
-    "logged_cycles": lambda: LOGGED_END,  # epochs of run 145
+    "share_of_peak": counts.share_of_peak,
+    "logged_drops": lambda: len(learning.LOGGED_2012),
+    "logged_last_rate_of_conv1": lambda: learning.group_factor(
+        learning.recipe("code2012"), "conv1 weights", learning.LOGGED_FROZEN / learning.LOGGED_END
+    ),
+    "logged_cycles": lambda: learning.LOGGED_END,  # epochs of run 145
     # §6, §6.1 and §7
-    "table_1": lambda model, column: next(row for row in log2012.TABLE_1 if row[0] == model)[int(column)],
-    "table_2": lambda model, column: next(row for row in log2012.TABLE_2 if row[0] == model)[int(column)],
+    "table_1": table_1,
+    "better_than_others": lambda: round(table_1("SIFT + Fisher vectors", 1) - table_1("CNN", 1), 6),  # top-1, points
+    # the largest difference of top-5 errors between validation and test images, in points
+    "validation_less_test": lambda: round(max(abs(a - b) for *_, a, b, _ in log2012.TABLE_2 if a and b), 6),
     "rows_with_both_errors": lambda: sum(None not in (row[2], row[3]) for row in log2012.TABLE_2),
     "selective_kernels": selective_kernels,
     "data_layers": lambda: NETS["code2012"].columns,  # conv1a and conv1b in layers-145.cfg
     # what two of three classes with equal logits lose when the third's rises by one
     "taken_from_others": lambda: (torch.zeros(3).softmax(0) - torch.eye(3)[0].softmax(0))[1:].sum().item(),
     "specialised_runs": specialised_runs,
+    # the probability that chance alone makes that net's columns differ as much in colourfulness
+    "full_size_chance": lambda: column_difference(colourfulness(trained.full_size_kernels()))[1],
+    "bits_ratio": lambda units, bits: int(units) * 32 / int(bits),  # a real number is kept in 32 bits
     "better_features": better_features,
     "shared_neighbours": lambda: spread_of(trained.table("retrieval").query("of == 'both'")["shared"]),
     "plausible": plausible,
@@ -371,14 +362,16 @@ MEASURES = {
     # GoogLeNet
     "table_1_sum": lambda: float(googlenet.PRINTED["million multiply-adds"].sum()),
     "least_reduced": lambda: float(googlenet.reductions()["times"].min()),
-    "inception_growth": inception_growth,
-    "head_weight": lambda: HEAD_WEIGHT,
+    "inception_growth": counts.inception_growth,
+    "head_weight": lambda: learning.HEAD_WEIGHT,
     "head": lambda layer, name: getattr(getattr(inception.skeleton().heads["inception4a"], layer), name),
     "dropout_before_classifier": lambda: inception.skeleton().drop5.p,
-    "heads_after_training": heads_after_training,
-    "rate_after": lambda epochs: four_per_cent_less(int(epochs)),
-    "iterations_to_first_drop": lambda: next(n for n in range(99) if four_per_cent_less(n) < 1) * IMAGES_2010 // 128,
-    "recipe_of": lambda name, value: getattr(recipe(name), value),
+    "heads_after_training": counts.heads_after_training,
+    "rate_after": lambda epochs: learning.four_per_cent_less(int(epochs)),
+    "iterations_to_first_drop": lambda: (
+        next(n for n in range(99) if learning.four_per_cent_less(n) < 1) * counts.IMAGES_2010 // 128
+    ),
+    "recipe_of": lambda name, value: getattr(learning.recipe(name), value),
     "crops_drawn": crops_drawn,
     "norms_of_googlenet": lambda: sum("norm" in name for name in inception.skeleton().layers),
     "beside_table_1": lambda module, column: float(googlenet.beside_table_1().loc[module, column]),

@@ -82,11 +82,12 @@ def live(record: Record, destination: Path | None = None, link: Link | None = No
         "scales": scales.astype("<f4"),
         "thumbnails": np.frombuffer(contact_sheet(known, about["crop"]), np.uint8),
     }
+    coded = {name: base64.b64encode(np.ascontiguousarray(values)).decode() for name, values in binary.items()}
     page = Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         style=(HERE / "style.css").read_text(encoding="utf-8"),
         scripts="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
         about=json.dumps(about).replace("</", "<\\/"),
-        data="\n".join(f'<script type="text/plain" id="{k}">{in_base64(v)}</script>' for k, v in binary.items()),
+        data="\n".join(f'<script type="text/plain" id="{k}">{v}</script>' for k, v in coded.items()),
         run=escape(told(record)),
         lost=f"{lost:.2%}",
         terms=escape(terms_of(record.config["dataset"])),
@@ -163,10 +164,6 @@ def contact_sheet(store: Store, crop: int, across: int = 24) -> bytes:
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "WEBP", quality=75)
     return file.getvalue()
-
-
-def in_base64(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
 def said(name: str) -> str:

@@ -113,9 +113,7 @@ def torchrun(
         if job.returncode:
             said = said or f"the job ended with code {job.returncode}"
             if logs is not None:
-                shutil.copytree(
-                    folder, logs, ignore=lambda _, names: {n for n in names if n == "store"}, dirs_exist_ok=True
-                )
+                shutil.copytree(folder, logs, ignore=shutil.ignore_patterns("store"), dirs_exist_ok=True)
                 said += f"\nAll that the processes said is in {logs}"
             raise JobFailed(with_remedies(said))
         return printed

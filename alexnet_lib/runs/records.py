@@ -32,16 +32,7 @@ import torch
 from torch import Tensor
 
 from ..commands import ends_well, undivided
-from ..files import (
-    Damaged,
-    damage,
-    named_values,
-    npy_bytes,
-    read_json,
-    read_table,
-    write_file,
-    write_json,
-)
+from ..files import Damaged, damage, named_values, npy_bytes, read_json, read_table, write_file, write_json
 from ..paths import REFERENCE, REPOSITORY, require_checkout
 from .stored import HISTORY, WHERE, Chosen, Progress, Summary, digests_of
 
@@ -337,11 +328,7 @@ def provenance() -> dict:
     """What the numbers of a run depend on beside its settings."""
     return {
         "commit": _git_commit(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
     }

@@ -7,16 +7,7 @@ from torch import nn
 
 from ..architecture import RGB, shape_after
 from ..architecture import skeleton as alexnet_skeleton
-from ..inception import (
-    HEADS,
-    INCEPTIONS,
-    POOLS,
-    TORCHVISION_FIVE,
-    Branches,
-    GoogLeNet,
-    Inception,
-    skeleton,
-)
+from ..inception import HEADS, INCEPTIONS, POOLS, TORCHVISION_FIVE, Branches, GoogLeNet, Inception, skeleton
 from .anatomy import summarise, times
 
 # Table 1, where the two layers of conv2 are one row

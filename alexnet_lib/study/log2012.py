@@ -22,8 +22,6 @@ from ..runs.folder import data_of
 from ..runs.records import Record
 from ..training import load_net
 
-VALIDATION_2012 = 50_000  # images
-
 
 @dataclass(frozen=True)
 class Logged:
@@ -123,20 +121,9 @@ def log_error() -> float:
     return max(abs(printed - 100 * log) for a, b, run in rows for printed, log in ((a, run.top1), (b, run.top5)))
 
 
-def validation_less_test() -> float:
-    """The largest difference of top-5 errors between validation and test images in Table 2, in points."""
-    return round(max(abs(val - test) for _, _, val, test, _ in TABLE_2 if val is not None and test is not None), 6)
-
-
 def logged_validation_less_test() -> float:
-    """The same for the top-1 error of the one run whose log has both."""
+    """Points between the top-1 errors on validation and test images, of the one run whose log has both."""
     return 100 * (logged("137-2010", "2010 validation").top1 - logged("137-2010", "2010 test").top1)
-
-
-def better_than_others() -> float:
-    """How many points lower the net's top-1 error is than the best of the others in Table 1."""
-    errors = {model: top1 for model, top1, _, _ in TABLE_1}
-    return round(errors["SIFT + Fisher vectors"] - errors["CNN"], 6)
 
 
 def gain_of_training_on() -> float:

@@ -5,7 +5,7 @@ The layers themselves are torch's, chosen by `architecture.POOLINGS`.
 
 from torch import nn
 
-from ..architecture import CONVOLUTIONS, POOLINGS, Pooling, shape_after
+from ..architecture import CONVOLUTIONS, Pooling, shape_after
 
 STRIDE = 2
 FIRST_SIDE = 55  # of conv1's map
@@ -35,9 +35,3 @@ def unseen(side: int, pooling: Pooling) -> float:
     """The share of a map's units that lie in no window, because another window wouldn't fit."""
     reach = STRIDE * (side_after(side, pooling) - 1) + pooling.window
     return 1 - min(reach / side, 1) ** 2
-
-
-def equal_sides() -> int:
-    """In how many of the three pooling layers windows of 2 and of 3 give maps of one size when torch rounds down."""
-    of_three, of_two = (sides(POOLINGS[name]) for name in ("overlapping", "non_overlapping"))
-    return sum(of_three[name] == of_two[name] for name in ("pool1", "pool2", "pool5"))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..architecture import skeleton
 from ..normalization import K_OF_CONVENTION, LocalResponseNorm, window_band
-from .log2012 import logged, logged_gain
+from .log2012 import logged
 
 N, ALPHA, BETA = 5, 1e-4, 0.75  # §3.3, and the same in all conventions
 NAMES = ("paper: as printed", "code2012: the program", "caffe: Caffe's AlexNet", "torch without further arguments")
@@ -21,7 +21,6 @@ RUNS_2012 = {
     "170": ("", "nothing but the schedule of 2013"),
 }
 LOGGED = {run: (logged(run).top1, logged(run).top5, *about) for run, about in RUNS_2012.items()}
-GAIN_PRINTED = (1.4, 1.2)  # points of top-1 and top-5 error, §3.3
 
 
 def window_size(convention: str, n: int = N) -> int:
@@ -158,11 +157,6 @@ def after_relu(name: str = "code2012") -> int:
     """In how many layers of a named net the normalisation comes after the ReLU."""
     order = [layer for layer, _ in skeleton(name).named_children()]
     return sum(order.index(f"relu{i}") < order.index(f"norm{i}") for i in (1, 2))
-
-
-def logged_gains() -> tuple[float, float]:
-    """How many points higher the top-1 and top-5 error of run 148 is than that of 145."""
-    return logged_gain("148", "145")
 
 
 def logged_table() -> pd.DataFrame:
