@@ -120,7 +120,7 @@ class GoogLeNet(nn.Module):
 
 
 def googlenet(num_classes: int = 1000, aux: bool = True, *, seed: int | None = None, **changes) -> GoogLeNet:
-    """Build the network as published. Its initial weights follow He's rule, since the paper doesn't give any.
+    """Build the network as published, with initial weights by `initial_std`'s "fan_in", as the paper doesn't give any.
 
     Dropout is AlexNet's (dropout.py).
 

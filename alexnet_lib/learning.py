@@ -112,9 +112,9 @@ def initial_std(name: str, fan_in: int, rule: str) -> float:
     code2012  0.03 from the third convolution on, else 0.01.
     caffe     0.005 in the hidden fully connected layers, else 0.01.
     rescaled  code2012 times `rescaling`: a narrow net starts with the signal of the full-size one.
-    fan_in    √(2 / fan-in) but for conv1 and the last layer, which keep 0.01 (He et al. 2015).
+    fan_in    √(2 / fan-in) but for conv1 and the last layer of each classifier, which keep 0.01 (He et al. 2015).
     """
-    if rule == "fan_in" and name not in ("conv1", "fc8", "fc"):
+    if rule == "fan_in" and name != "conv1" and name.rpartition(".")[2] not in ("fc8", "fc"):
         return (2 / fan_in) ** 0.5
     own = {"code2012": STD_2012, "rescaled": STD_2012, "caffe": STD_CAFFE}.get(rule, {})
     return own.get(name, PRINTED_STD) * (rescaling(name, fan_in) if rule == "rescaled" else 1)
