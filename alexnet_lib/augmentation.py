@@ -119,14 +119,17 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
         uint8 (N, size, size, 3).
 
     Raises:
-        ValueError: images of another kind or smaller than the crop, or an unknown `offsets`.
+        ValueError: images of another kind or smaller than the crop, an unknown `offsets`, or views beyond the images.
     """
     _check_pixels(images, size)
+    borders = (images.shape[1] - size, images.shape[2] - size)
     if views is None:
-        borders = (images.shape[1] - size, images.shape[2] - size)
         views = draw_views(numpy_generator(generator), len(images if rows is None else rows), borders, offsets)
     if len(views.top) != (wanted := len(images if rows is None else rows)):
         raise ValueError(f"{len(views.top)} views for {wanted} images; accepted is one for each")
+    for places, border in zip((views.top, views.left), borders, strict=True):
+        if len(places) and not 0 <= np.min(places) <= np.max(places) <= border:
+            raise ValueError(f"views from {np.min(places)} to {np.max(places)}; accepted are places from 0 to {border}")
     return cut_views(images, views, size, rows)
 
 

@@ -224,7 +224,12 @@ def memory(net: nn.Sequential, batch: int = 128, image_size: int = 224, columns:
 
     Outputs are counted as the 2012 program kept them: those of every layer, as values and as gradients (src/layer.cu).
     What a convolution needs while it works is not counted.
+
+    Raises:
+        ValueError: a layer has layers inside, whose outputs would not be counted.
     """
+    if nested := [name for name, layer in net.named_children() if next(layer.children(), None) is not None]:
+        raise ValueError(f"{nested[0]} has layers inside; accepted are nets whose layers have none, such as AlexNet's")
     weights = sum(p.numel() for p in net.parameters()) * BYTES // columns
     shapes = layer_shapes(net, image_size)
     kept = [shape for name, shape in shapes.items() if not name.startswith(("pad", "flatten"))]

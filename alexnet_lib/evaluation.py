@@ -125,7 +125,12 @@ def mean_of_views(logits: Tensor, average: str = "probabilities") -> Tensor:
     """The probabilities of the classes, (N, C), from the logits of the views, (N, views, C); as in `predict`.
 
     The mean of the logits gives the geometric mean of the probabilities, but for a factor that makes their sum 1.
+
+    Raises:
+        ValueError: an unknown `average`.
     """
+    if average not in AVERAGES:
+        raise ValueError(f"average = {average!r}; accepted are {', '.join(AVERAGES)}")
     return logits.mean(1).softmax(1) if average == "logits" else logits.softmax(2).mean(1)
 
 

@@ -26,8 +26,9 @@ class PaperSGD(SGD):
     the 2012 program (src/weights.cu). ε may be a tensor.
     """
 
+    _fixed = False  # of the class, since torch copies and pickles an optimiser without its own attributes
+
     def __init__(self, params, lr, momentum=0.9, weight_decay=5e-4):
-        self._fixed = False
         if not all(isfinite(value) for value in (lr, momentum, weight_decay)):
             raise ValueError(f"lr = {lr}, momentum = {momentum}, weight_decay = {weight_decay}; all must be finite")
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)

@@ -105,14 +105,16 @@ def neighbours(queries, known, count: int = 6, features: Callable | None = None)
     """The rows of `known` nearest to each query by Euclidean distance, the nearest first: (N, count).
 
     features: makes features of a part of either, where all of them would be too large, as pixels are.
+
+    Raises:
+        ValueError: features that are NaN or infinite.
     """
     nearest = np.empty((len(queries), count), np.int64)
     for rows, asked in _parts(queries, features, AT_ONCE):
-        asked, distances = asked.double(), torch.empty(len(asked), len(known))
+        distances = torch.empty(len(asked), len(known), dtype=torch.float64)
         own = (asked**2).sum(1, keepdim=True)
         for columns, part in _parts(known, features, AT_ONCE // 4):
-            part = part.double()  # in float32 only roundings would be left of numbers that are large and alike
-            distances[:, columns] = (own + (part**2).sum(1) - 2 * asked @ part.T).float()
+            distances[:, columns] = own + (part**2).sum(1) - 2 * asked @ part.T
         nearest[rows] = distances.topk(count, largest=False).indices
     return nearest
 
@@ -120,7 +122,12 @@ def neighbours(queries, known, count: int = 6, features: Callable | None = None)
 def _parts(of, features: Callable | None, size: int) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, len(of), size):
         rows = slice(start, min(start + size, len(of)))
-        yield rows, torch.from_numpy(np.ascontiguousarray(features(of[rows]) if features else of[rows], np.float32))
+        part = features(of[rows]) if features else of[rows]
+        # in float32 only roundings would be left of numbers that are large and alike
+        part = torch.from_numpy(np.ascontiguousarray(part, np.float64))
+        if not part.isfinite().all():
+            raise ValueError("the features are not all finite; nothing can be said to be near to NaN or infinity")
+        yield rows, part
 
 
 def precision(found: np.ndarray, labels: np.ndarray, known_labels: np.ndarray) -> float:
@@ -152,7 +159,12 @@ def train_autoencoder(features: np.ndarray, bits: int, epochs: int = 10, seed: i
     """Train a net that gives back features (N, F) from codes of so many bits: the signs of its encoder's outputs.
 
     The features are brought to mean 0, and to unit variance all together; the loss is the mean squared error.
+
+    Raises:
+        ValueError: features that are not finite, or all alike.
     """
+    if not (np.isfinite(features).all() and np.ptp(features) > 0):
+        raise ValueError("features from which no code can be learned: they must be finite, and not all alike")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         x, units = torch.from_numpy(features), features.shape[1]

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from alexnet_lib import alexnet, crossings, fit, from_torchvision, predict
+from alexnet_lib import alexnet, crossings, fit, from_torchvision, googlenet_skeleton, predict
 from alexnet_lib.architecture import CONVOLUTIONS, NETS, layer_shapes, skeleton
+from alexnet_lib.cifar_nets import cifar_net
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.figures import diagrams
 from alexnet_lib.paths import NOTEBOOKS
@@ -196,6 +197,33 @@ def test_the_half_net_keeps_its_last_convolution_and_its_hidden_layers():
     table = summarise(net)
     assert table["multiply_adds"].sum() == pytest.approx(391.5e6, abs=5e4)
     assert table["parameters"].sum() / 60_965_224 == pytest.approx(0.981, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", ["paper", "code2012"])
+def test_a_unit_depends_on_as_many_pixels_as_its_field_is_wide(name):
+    """The normalisation within maps widens it, too."""
+    side = 448  # so that the border cuts off nothing
+    net = alexnet(name, 3, width=0.1, image_size=side, seed=0).eval()
+    images = torch.rand(1, 3, side, side, requires_grad=True)
+    x, table = images, summarise(net, side)
+    for layer, module in net.named_children():
+        if layer == "flatten":
+            break
+        x = module(x)
+        if layer in table.index:
+            middle = x[0, :, x.shape[2] // 2, x.shape[3] // 2].sum()
+            (seen,) = torch.autograd.grad(middle, images, retain_graph=True)
+            rows = seen.abs().sum((0, 1, 3)).nonzero()
+            assert rows.max() - rows.min() + 1 == table.loc[layer, "field"], layer
+
+
+def test_a_table_of_layers_has_all_of_them_or_says_so():
+    net = cifar_net("conv-local-13pct")
+    table = summarise(net, 24)
+    assert table["parameters"].sum() == sum(p.numel() for p in net.parameters())
+    assert table["share"].sum() == pytest.approx(1) and {"local3", "local4"} < set(table.index)
+    with pytest.raises(ValueError, match="inception3a is Inception; accepted are layers with parameters of Conv2d"):
+        summarise(googlenet_skeleton())
 
 
 def test_the_sixth_convolution_sees_both_columns_and_keeps_the_side():

@@ -73,6 +73,8 @@ def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities():
     np.testing.assert_allclose(mean_of_views(logits), probabilities.mean(1))
     geometric = probabilities.log().mean(1).exp()
     np.testing.assert_allclose(mean_of_views(logits, "logits"), geometric / geometric.sum(1, keepdim=True))
+    with pytest.raises(ValueError, match="average = 'logit'; accepted are probabilities, logits"):
+        mean_of_views(logits, "logit")
 
 
 def test_one_view_has_one_average_and_others_are_refused(place):

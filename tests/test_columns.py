@@ -285,3 +285,8 @@ def test_warnings_of_a_job_reach_the_caller(place, monkeypatch):
         tell({"n": 1, "total": 2, "initial": 0, "postfix": ""})
     close()
     assert [(str(w.message), w.category) for w in caught] == [("slow", ResourceWarning)]
+
+
+def test_the_memory_of_layers_within_layers_is_not_guessed():
+    with pytest.raises(ValueError, match="inception3a has layers inside"):
+        memory(googlenet(3, width=0.1, image_size=64, without="pool3"), image_size=64)

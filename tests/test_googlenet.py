@@ -14,6 +14,7 @@ from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import predict
 from alexnet_lib.figures import googlenet as figures
 from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
+from alexnet_lib.learning import learned_layers
 from alexnet_lib.normalization import LocalResponseNorm
 from alexnet_lib.runs.job import Job
 from alexnet_lib.runs.launch import torchrun
@@ -254,7 +255,7 @@ def small(**changes):
 
 
 def test_the_loop_trains_it_and_it_comes_back(place):
-    record = train(small(epochs=8))
+    record = train(small(epochs=8, learning_rate=0.004))
     losses = record.history.query("split == 'train'")["loss"]
     assert losses.iloc[-1] < losses.iloc[0]
     net = load_net(record)
@@ -355,3 +356,14 @@ def test_many_views_of_a_net_that_answers(net):
 def test_the_parameters_of_batch_normalisation_are_counted():
     net = skeleton(10, aux=False, normalization="batch")
     assert modules(net)["parameters"].sum() == sum(p.numel() for p in net.parameters())
+
+
+def test_every_classifier_starts_quietly_and_all_else_by_its_inputs():
+    """The auxiliaries' last layers started nine times as loud as the main one, and drowned its gradient."""
+    layers = learned_layers(googlenet(200, seed=0, width=0.25, image_size=64, without="pool3"))
+    quiet = ("conv1", "fc", "heads.inception4a.fc", "heads.inception4d.fc")
+    for name, layer in layers.items():
+        std = 0.01 if name in quiet else (2 / layer.weight[0].numel()) ** 0.5
+        few = layer.weight.numel()
+        assert layer.weight.std().item() == pytest.approx(std, rel=4 / few**0.5), name
+    assert set(quiet) < set(layers)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -168,6 +169,23 @@ def test_state_goes_through_a_checkpoint():
 
 def run_rule(rule, errors):
     return [rule.step(error) for error in errors]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_an_optimiser_can_be_copied(copied):
+    net = torch.nn.Linear(2, 1)
+    optimizer = PaperSGD(net.parameters(), 0.1)
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    other = copied(optimizer)
+    for p in other.param_groups[0]["params"]:
+        p.grad = torch.ones_like(p)
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    other.step()
+    for ours, theirs in zip(net.parameters(), other.param_groups[0]["params"], strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_plateau_rule_drops_three_times_and_stops():

@@ -93,6 +93,25 @@ def test_neighbours_are_found_where_numbers_are_large_and_alike(offset, first):
     assert (found[:, 0] == np.arange(200)).all() and (found == np.argsort(apart, 1)[:, :6]).mean() > 0.99
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_neighbours_of_one_who_asks_from_far_away_are_told_apart(kind):
+    known = np.array([[0, 2], [0, 1], [0, 0]], kind)
+    assert qualitative.neighbours(np.array([[1e4, 0]], kind), known, 3).tolist() == [[2, 1, 0]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_is_near_to_what_is_no_number(value):
+    features = np.ones((3, 2), np.float32)
+    bad = features.copy()
+    bad[1, 1] = value
+    for asked, known in ((bad, features), (features, bad)):
+        with pytest.raises(ValueError, match="the features are not all finite"):
+            qualitative.neighbours(asked, known, 2)
+    for useless in (bad, features):
+        with pytest.raises(ValueError, match="must be finite, and not all alike"):
+            qualitative.train_autoencoder(useless, 8)
+
+
 def test_neighbours_of_pictures_are_found_in_pieces(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (60, 20, 20, 3), np.uint8)
     asked, known = images[:25], images[10:]

@@ -1,6 +1,7 @@
 """§4.2: averages over all sub-networks by counting, and nets whose hidden units are silenced."""
 
 import copy
+from collections import OrderedDict
 
 import numpy as np
 import pandas as pd
@@ -181,3 +182,14 @@ def test_distances_of_the_halved_net_stand_on_one_scale():
     figure = comparisons.halving({"one": table, "two": table})
     assert [place.get_ylim() for place in figure.axes] == [(-0.02, 0.52)] * 2
     assert figure.axes[1].lines[1].get_xydata().tolist() == [[1, 0.1], [3, 0.4]]
+
+
+def test_correlation_is_of_the_last_hidden_layer_wherever_dropout_stands():
+    net = alexnet("owt2014", 3, width=0.1, image_size=64, seed=0).eval()
+    assert [name for name, _ in net.named_children()][-2:] != ["drop7", "fc8"]
+    inputs = torch.randn(40, net.fc6.in_features, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        hidden = hidden_layers(nn.Sequential(OrderedDict(list(net.named_children())[:-1])), inputs, lambda x, d: x / 2)
+    used = hidden[:, hidden.std(0) > 1e-6].double().numpy()
+    expected = np.abs(np.corrcoef(used.T))[np.triu_indices(used.shape[1], 1)].mean()
+    assert correlation(net, inputs) == pytest.approx(expected)

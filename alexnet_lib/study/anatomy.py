@@ -10,7 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..architecture import NETS, RGB, layer_shapes, shape_after, side_of, skeleton
+from ..cifar_nets import LocallyConnected2d
 from ..learning import BIASED_LAYERS, initial_std
+from ..normalization import SpatialResponseNorm
+
+LISTED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.Linear, LocallyConnected2d)
 
 # neurons by layer, from the caption of Figure 2
 PRINTED = dict(conv1=253_440, conv2=186_624, conv3=64_896, conv4=64_896, conv5=43_264, fc6=4096, fc7=4096, fc8=1000)
@@ -32,22 +36,35 @@ def summarise(net: nn.Sequential, image_size: int = 224) -> pd.DataFrame:
 
     Columns: layer, output (C × H × W), neurons, kernel (of one filter), parameters, share of all parameters,
     multiply_adds for one image, and field / stride: the side of the receptive field and the step between neighbouring
-    units, both in input pixels.
+    units, both in input pixels, and no wider than the image. A normalisation within maps has no row, but widens the
+    fields behind it.
+
+    Raises:
+        ValueError: a layer with parameters of another kind, such as GoogLeNet's modules.
     """
     total, rows, field, stride = sum(p.numel() for p in net.parameters()), [], 1, 1
     for (name, layer), shape in zip(net.named_children(), layer_shapes(net, image_size).values(), strict=True):
-        if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | nn.Linear):
+        if isinstance(layer, SpatialResponseNorm):
+            field += (layer.size - 1) * stride
+        if not isinstance(layer, LISTED):
+            if any(True for _ in layer.parameters()):
+                kinds = ", ".join(kind.__name__ for kind in LISTED)
+                raise ValueError(f"{name} is {type(layer).__name__}; accepted are layers with parameters of {kinds}")
             continue
         row = {"layer": name, "output": times(shape), "neurons": 0, "kernel": "", "parameters": 0, "share": 0.0}
         row |= {"multiply_adds": 0, "field": image_size, "stride": image_size}
         if hasattr(layer, "weight"):
             parameters = sum(p.numel() for p in layer.parameters())
-            row |= {"neurons": prod(shape), "kernel": times(reversed(layer.weight.shape[1:]))}
-            row |= {"parameters": parameters, "share": parameters / total}
-            row["multiply_adds"] = layer.weight.numel() * prod(shape[1:])
+            row |= {"neurons": prod(shape), "parameters": parameters, "share": parameters / total}
+            if isinstance(layer, LocallyConnected2d):  # a kernel for each position
+                k, kernels = layer.kernel_size, 1
+                row["kernel"] = times((k, k, layer.weight.shape[1] // k**2))
+            else:
+                kernels, row["kernel"] = prod(shape[1:]), times(reversed(layer.weight.shape[1:]))
+            row["multiply_adds"] = layer.weight.numel() * kernels
         if hasattr(layer, "kernel_size"):
             field, stride = field + (side_of(layer.kernel_size) - 1) * stride, stride * side_of(layer.stride)
-            row |= {"field": field, "stride": stride}
+            row |= {"field": min(field, image_size), "stride": stride}
         rows.append(row)
     return pd.DataFrame(rows).set_index("layer")
 

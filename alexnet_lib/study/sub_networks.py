@@ -165,7 +165,9 @@ def silenced(net: nn.Sequential, features: Tensor, labels: Tensor, shares=SHARES
 def correlation(net: nn.Sequential, features: Tensor) -> float:
     """The mean |correlation| between units of the last hidden layer, over pairs of units that aren't always silent."""
     seen = []
-    hidden_layers(net, features, lambda x, layer: seen.append(x) or x * test_factor(layer))
-    active = seen[-1][:, seen[-1].std(0) > 1e-6].double()
+    with list(net.children())[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+        hidden_layers(net, features, lambda x, layer: x * test_factor(layer))
+    (units,) = seen
+    active = units[:, units.std(0) > 1e-6].double()
     matrix = torch.corrcoef(active.T).abs()
     return ((matrix.sum() - len(matrix)) / (len(matrix) * (len(matrix) - 1))).item()
