@@ -137,7 +137,7 @@ def gradients(panels: dict[str, dict[str, pd.Series]]) -> Figure:
 
     panels: for each title and line, a number a layer.
     """
-    figure, axes = new_figure(3.1 * len(panels) + 0.6, 3.0, 1, len(panels), sharey=True)
+    figure, axes = new_figure(2.6 * len(panels) + 0.6, 3.0, 1, len(panels), sharey=True)
     for place, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for (name, sizes), (style, colour), marker in zip(lines.items(), LINES, "os^", strict=False):
             place.plot(range(len(sizes)), sizes, style, marker=marker, markersize=4, color=colour, label=name)
