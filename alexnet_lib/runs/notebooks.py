@@ -125,7 +125,7 @@ class QualitativeSettings:
 
 @checked
 class GoogLeNetSettings:
-    """Notebook 10. epochs: of short runs, one of each net, of 126 batches at most."""
+    """Notebook 10. epochs: of short runs, one of each net, of 126 batches an epoch at most."""
 
     dataset: Dataset = "auto"
     epochs: Epochs = 1
