@@ -162,7 +162,7 @@ def by_chance(p: pd.Series, risk: float = RISK) -> str:
     """
     count, (alone, of_all) = p.notna().sum(), [(values < risk).sum() for values in (p, holm(p))]
     return (
-        f"{count} comparisons: taken singly, {alone} differ{'s' * (alone == 1)} from zero at the {100 * risk:.0f} % "
+        f"{count} comparisons: taken singly, {alone} {'differs' if alone == 1 else 'differ'} from zero at the {100 * risk:.0f} % "
         f"level, where chance alone would give about {risk * count:.1f}; Holm's correction, which is stricter the more "
         f"comparisons there are, leaves {of_all}"
     )
