@@ -122,7 +122,11 @@ def initial_std(name: str, fan_in: int, rule: str) -> float:
 
 
 def rescaling(name: str, fan_in: int) -> float:
-    """√(fan-in in the full-size net / fan-in here): larger weights make up for fewer inputs."""
+    """√(fan-in in the full-size net / fan-in here): larger weights make up for fewer inputs.
+
+    The full-size net is that of two GPUs for all nets. So the third convolution of the net for one GPU, which sees half
+    as many maps, starts √2 times as large as in code2012, at full width, too.
+    """
     return (FAN_IN_2012.get(name, 4096) / fan_in) ** 0.5
 
 
