@@ -161,10 +161,10 @@ def by_chance(p: pd.Series, risk: float = RISK) -> str:
     p: NaN where there are too few runs to compare.
     """
     count, (alone, of_all) = p.notna().sum(), [(values < risk).sum() for values in (p, holm(p))]
+    differ = f"{alone} {'differs' if alone == 1 else 'differ'} from zero at the {100 * risk:.0f} % level"
     return (
-        f"{count} comparisons: taken singly, {alone} {'differs' if alone == 1 else 'differ'} from zero at the {100 * risk:.0f} % "
-        f"level, where chance alone would give about {risk * count:.1f}; Holm's correction, which is stricter the more "
-        f"comparisons there are, leaves {of_all}"
+        f"{count} comparisons: taken singly, {differ}, where chance alone would give about {risk * count:.1f}; "
+        f"Holm's correction, which is stricter the more comparisons there are, leaves {of_all}"
     )
 
 
