@@ -67,6 +67,21 @@ def mean_image(mean: np.ndarray, image: np.ndarray) -> Figure:
     return figure
 
 
+def directions(pca) -> list[str]:
+    """How much red, green and blue each axis of colour has, such as "R +0.6, G +0.6, B +0.5"."""
+    rounded = pca.eigenvectors.T.round(1) + 0.0  # nothing is "-0.0"
+    parts = [", ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in rounded]
+    return [part.replace("-", "−") for part in parts]
+
+
+def axis_names(pca, imagenet) -> list[str]:
+    """What each axis of colour is called: its direction, if it isn't close to ImageNet's axis of the same rank."""
+    cosines = np.abs((pca.eigenvectors * imagenet.eigenvectors).sum(0))
+    known = ("light", "warm to cold", "magenta to green")
+    names = [name if cosine >= 0.9 else way for name, cosine, way in zip(known, cosines, directions(pca), strict=True)]
+    return [name if value >= 0.5 else "none: λ ≈ 0" for name, value in zip(names, pca.eigenvalues, strict=True)]
+
+
 @in_style
 def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
     """Left, pixels in the plane of the first two axes of colour; right, the mean colour moved along each axis.
@@ -87,10 +102,8 @@ def colour_axes(pca, mean: np.ndarray, pixels: np.ndarray) -> Figure:
     axes[0, 1].imshow(strips.transpose(1, 0, 2).clip(0, 255) / 255, aspect="auto", extent=(-2.05, 2.05, 2.5, -0.5))
     for line in (0.5, 1.5):
         axes[0, 1].axhline(line, color="white", linewidth=6)
-    directions = pca.eigenvectors.T.round(1) + 0.0  # nothing is "-0.0"
-    parts = [", ".join(f"{c} {part:+.1f}" for c, part in zip("RGB", axis, strict=True)) for axis in directions]
-    parts = [part.replace("-", "−") for part in parts]
-    axes[0, 1].set_yticks(range(3), [f"√λ = {d:.1f}\n{part}" for d, part in zip(deviations, parts, strict=True)])
+    labels = [f"√λ = {d:.1f}\n{part}" for d, part in zip(deviations, directions(pca), strict=True)]
+    axes[0, 1].set_yticks(range(3), labels)
     axes[0, 1].set(xlabel="standard deviations from the mean colour", title="what each principal axis looks like")
     axes[0, 1].tick_params(left=False)
     axes[0, 1].spines[:].set_visible(False)

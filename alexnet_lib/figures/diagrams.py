@@ -46,8 +46,9 @@ def figure_2(
             place.text(x + depth / 2, -4.5, text, ha="center", va="top", fontsize=8, color=ACCENT, weight="bold")
         previous = (x + depth, centres)
         x += depth + 0.95
-    for y, name in ((1.45, "GPU 1"), (-1.45, "GPU 2")):
-        place.text(-1.8, y, name, va="center", fontsize=9)
+    if 2 in columns.values():
+        for y, name in ((1.45, "GPU 1"), (-1.45, "GPU 2")):
+            place.text(-1.8, y, name, va="center", fontsize=9)
     place.text(-1.8, -4.1, "neurons", va="top", fontsize=8)
     place.set(xlim=(-1.9, x - 0.4), ylim=(-5.3, 3.6), aspect="equal")
     return figure
