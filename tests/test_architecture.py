@@ -350,6 +350,9 @@ def test_figure_2_shows_the_number_that_is_printed_wrong():
     figure = diagrams.figure_2(outputs, {"conv1": 11, "conv2": 5}, dict.fromkeys(outputs, 2), {"conv1": 253_440})
     words = [text.get_text() for text in figure.axes[0].texts]
     assert "290,400" in words and [word for word in words if "printed" in word] == ["printed:\n253,440"]
+    assert {"GPU 1", "GPU 2"} < set(words)
+    alone = diagrams.figure_2(outputs, {"conv1": 11, "conv2": 5}, dict.fromkeys(outputs, 1), {})
+    assert not [text.get_text() for text in alone.axes[0].texts if "GPU" in text.get_text()]
 
 
 def test_the_loudest_answer_of_a_kernel_is_framed_in_both_pictures():

@@ -1,5 +1,7 @@
 """§4.1: crops, reflections, colour noise and its units, ten views."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,7 @@ from alexnet_lib.augmentation import (
     views_of,
 )
 from alexnet_lib.colours import colour_products
+from alexnet_lib.figures.dataset import axis_names, directions
 
 
 def numbered(count=3, height=9, width=9):
@@ -314,3 +317,12 @@ def test_views_beyond_the_images_are_refused(place, kind):
         views = Views(np.array([top]), np.array([left]), np.array([False]))
         with pytest.raises(ValueError, match=f"views from {place} to {place}; accepted are places from 0 to 4"):
             random_crops(images, 4, views=views)
+
+
+def test_an_axis_of_colour_is_named_where_it_is_imagenets():
+    assert axis_names(IMAGENET_PCA, IMAGENET_PCA) == ["light", "warm to cold", "magenta to green"]
+    turned = IMAGENET_PCA.eigenvectors[:, [0, 2, 1]]
+    other = replace(IMAGENET_PCA, eigenvectors=turned, eigenvalues=np.array([9000.0, 100.0, 0.0]))
+    names = axis_names(other, IMAGENET_PCA)
+    assert names[0] == "light" and names[1] == directions(other)[1] and names[2] == "none: λ ≈ 0"
+    assert "R " in names[1] and "G " in names[1]
