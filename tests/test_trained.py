@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from small_runs import NAME, prepare_place, settings
 
+from alexnet_lib.architecture import ACTIVATIONS, NETS, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.experiments import trained
 from alexnet_lib.files import read_json, write_json
@@ -129,6 +130,52 @@ def test_a_run_to_look_at_is_named_found_or_trained(place, record, monkeypatch):
         trained.run_to_look_at("imagenette", record.folder.name)
 
 
+def test_a_folder_is_the_same_however_its_path_is_written(place, record, tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "link").symlink_to("pictures")
+    of = dataclasses.replace(record, config=record.config | {"dataset": str(tmp_path / "pictures")})
+    monkeypatch.setattr(trained.Record, "open", lambda folder: of)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for written in (f"{tmp_path}/pictures", f"{tmp_path}/pictures/", "pictures", "./link", "~/pictures", "auto"):
+        assert trained.run_to_look_at(written, "named") is of
+    for other in (str(tmp_path), f"{tmp_path}/elsewhere", "embedded", "~nobody-here/pictures"):
+        with pytest.raises(ValueError, match="the run named is of .*pictures', and dataset = "):
+            trained.run_to_look_at(other, "named")
+
+
+def test_a_folder_called_as_a_data_set_is_not_that_data_set(record, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(ValueError, match=f"is of '{NAME}', and dataset = './{NAME}'"):
+        trained.run_to_look_at(f"./{NAME}", record.folder.name)
+
+
+NO_LAST_HIDDEN = ({"without": "fc7"}, {"activation": "tanh"}, {"net": "googlenet"}, {"net": "19pct"})
+
+
+@pytest.mark.parametrize("changes", NO_LAST_HIDDEN)
+def test_a_run_without_the_hidden_layer_is_not_looked_at(record, monkeypatch, changes):
+    """Notebook 07 can train it, and the notebook of its pictures asks that layer."""
+    other = dataclasses.replace(record, config=record.config | {"epochs": 90} | changes)
+    monkeypatch.setattr(trained.Record, "open", lambda folder: other)
+    monkeypatch.setattr(trained, "train", lambda run: run)
+    assert trained.run_to_look_at(NAME, epochs=1, device="cpu").epochs == 1  # another is trained
+    with pytest.raises(ValueError, match=r"run = 'named', whose net has no layer relu7; accepted are runs of paper, "):
+        trained.run_to_look_at(NAME, "named")
+
+
+def test_which_nets_have_the_hidden_layer():
+    kinds = [{"net": net} for net in NETS]
+    kinds += [{"net": "paper", "without": w} for w in ("conv1", "conv3", "conv5", "fc6", "fc7")]
+    kinds += [{"net": "paper", "activation": a} for a in ACTIVATIONS]
+    kinds += [{"net": "paper", "normalization": None}, {"net": "paper", "geometry": "ceil"}]
+    for kind in kinds:
+        changes = {name: value for name, value in kind.items() if name != "net"}
+        layers = [name for name, _ in skeleton(kind["net"], **changes).named_children()]
+        assert trained._has_last_hidden(kind) == (trained.ask.LAST_HIDDEN in layers), kind
+
+
 def test_times_and_bytes_of_searches():
     known = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
     codes = {64: [np.zeros((3, 1), np.uint64), np.zeros((200, 1), np.uint64)]}
@@ -142,6 +189,14 @@ def test_a_search_of_few_questions_took_what_it_took(monkeypatch):
     known = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
     for questions, tree in ((3, 1000), (200, 2000)):
         assert trained.search_seconds(known[:questions], known, {})["milliseconds"].tolist() == [1000, tree]
+
+
+def test_a_search_of_less_than_a_millisecond_took_some_of_it(monkeypatch):
+    """Notebook 09 divides by it."""
+    clock = itertools.count()
+    monkeypatch.setattr(trained.time, "perf_counter", lambda: 2**-13 * next(clock))
+    known = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32)
+    assert trained.search_seconds(known[:3], known, {})["milliseconds"].tolist() == [1000 / 2**13] * 2
 
 
 def test_by_product_the_nearest_are_found():

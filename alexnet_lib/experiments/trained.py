@@ -13,6 +13,7 @@ results/reference/trained-<dataset>/:
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +26,7 @@ import torch
 
 from .. import qualitative as ask
 from ..architecture import NETS
-from ..dataset import Store, load_dataset
+from ..dataset import HOW_TO_GET, Store, load_dataset
 from ..evaluation import mean_of, top_k_error
 from ..files import read_array, write_json
 from ..paths import REFERENCE, runs_dir
@@ -145,16 +146,23 @@ def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str =
 def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int = 0, device: str = "auto") -> Record:
     """A finished run of the reader's: one by its name, or one of notebook 07; if there is none, a short one is trained.
 
-    Of notebook 07's runs, that of its defaults, or the longest of at least `epochs` on these pictures.
+    Of notebook 07's runs, that of its defaults, or the longest of at least `epochs` on these pictures whose net has
+    the hidden layer that is asked for features.
 
     Raises:
         FileNotFoundError: no finished run of that name.
-        ValueError: it is of another data set.
+        ValueError: it is of another data set, or its net does not have that layer.
     """
     if name != "auto":
         record = Record.open(runs_dir() / "train" / name)
-        if dataset not in ("auto", record.config["dataset"]):
-            raise ValueError(f"the run {name} is of {record.config['dataset']!r}, and dataset = {dataset!r}")
+        of = record.config["dataset"]
+        if dataset != "auto" and _pictures(dataset) != _pictures(of):
+            raise ValueError(f"the run {name} is of {of!r}, and dataset = {dataset!r}")
+        if not _has_last_hidden(record.config):
+            raise ValueError(
+                f"run = {name!r}, whose net has no layer {ask.LAST_HIDDEN}; accepted are runs of {', '.join(NETS)}, "
+                "with activation = 'relu', and not without = 'fc7'"
+            )
         return record
     settings, store = TrainSettings(dataset=dataset, seed=seed, device=device), load_dataset(dataset)["train"]
     run = resolve(settings, store)
@@ -162,10 +170,20 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
         return train(settings)  # which checks that the run is what its name says
     finished = [Record.open(path.parent) for path in sorted(run.folder.parent.glob("*/summary.json"))]
     others = [r for r in finished if r.summary["dataset"]["train"] == store.meta["fingerprint"]]
-    others = [r for r in others if r.config["net"] in NETS and r.config.get("epochs", 0) >= epochs]
+    others = [r for r in others if _has_last_hidden(r.config) and r.config.get("epochs", 0) >= epochs]
     if others:
         return max(others, key=lambda r: r.config["epochs"])
     return train(dataclasses.replace(settings, epochs=epochs))
+
+
+def _pictures(dataset: str) -> str:
+    """A data set's name, or the folder that a path leads to, however it is written."""
+    return dataset if dataset in HOW_TO_GET else os.path.realpath(os.path.expanduser(dataset))
+
+
+def _has_last_hidden(config: dict) -> bool:
+    """Whether the net of a run with this configuration has the layer `qualitative.LAST_HIDDEN`."""
+    return config.get("net") in NETS and config.get("activation", "relu") == "relu" and config.get("without") != "fc7"
 
 
 def by_product(queries: np.ndarray, known: np.ndarray) -> torch.Tensor:
@@ -194,7 +212,7 @@ def search_seconds(queries: np.ndarray, known: np.ndarray, codes: dict[int, list
         began = time.perf_counter()
         search()
         seconds = (time.perf_counter() - began) * (len(queries) / min(100, len(queries)) if "tree" in name else 1)
-        rows.append({"search": name, "milliseconds": round(1000 * seconds), "bytes an image": stored[0].nbytes})
+        rows.append({"search": name, "milliseconds": 1000 * seconds, "bytes an image": stored[0].nbytes})
     return pd.DataFrame(rows)
 
 
