@@ -47,7 +47,7 @@ NAMES = {
     "dropout": "Dropout",
     "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
     "inception": "INCEPTIONS Inception googlenet",
-    "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less rate_factor recipe",
+    "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less initial_std rate_factor recipe",
     "ledger.claims": "Claim MEANING MET OPEN READERS accepted_verdicts changes claims compared measure verdict",
     "loader": "ahead make_batches",
     "normalization": "K_OF_CONVENTION LocalResponseNorm",

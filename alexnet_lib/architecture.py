@@ -285,8 +285,7 @@ def stacked(names: Iterable[str], layer_for: Callable, image_size: int) -> tuple
         layers[name] = layer_for(name, shape)
         shapes[name] = shape_after(layers[name], shape)
         if min(shapes[name]) < 1:
-            units = f"only {shape[1]} × {shape[1]} units reach {name}"
-            raise ValueError(f"image_size = {image_size}: {units}; accepted are larger pictures")
+            raise ValueError(f"image_size = {image_size}: only {shape[1]} × {shape[1]} units reach {name}, too few")
         shape = shapes[name]
     return layers, shapes
 
