@@ -100,7 +100,7 @@ def _raise_soon(stop: BaseException, callback: CodeType) -> threading.Thread:
             raise waiting.pop().with_traceback(None)
 
     def send():
-        while waiting:  # Ctrl-C may come first
+        while waiting and signal.getsignal(signal.SIGINT) is raise_it:  # Ctrl-C may come first, or another stop
             time.sleep(AGAIN_SECONDS)
             if waiting and due:
                 due.clear()

@@ -27,10 +27,11 @@ class NotNumbers(ValueError, ArithmeticError):
 
 
 def rank_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """How far each label is among the k highest scores: (N,) from 0 to 1. Unchecked, as a step must not wait for it.
+    """How far each label is among the k highest scores: (N,) from 0 to 1.
 
     A label that ties with others for the last places gets the fraction of the places that are left for them, as in
-    the 2012 program (src/layer_kernels.cu), so that a net that says nothing scores as chance does.
+    the 2012 program (src/layer_kernels.cu), so that a net that says nothing scores as chance does. Nothing is checked:
+    a training step must not wait for the device.
     """
     of_label = scores.gather(1, labels[:, None])
     above = (scores > of_label).sum(1)

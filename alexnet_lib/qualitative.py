@@ -17,7 +17,7 @@ from .runs.optimizers import Adam
 
 LAST_HIDDEN = "relu7"
 HIDDEN = 256  # units of the encoder and of the decoder
-AT_ONCE = 256  # pictures whose pixels are compared at once; 150 MB at 224 pixels
+AT_ONCE = 256  # pictures whose pixels are compared at once; 300 MB at 224 pixels
 
 # ------------------------------------------------------------------------------------------------- kernels (Figure 3)
 

@@ -5,8 +5,8 @@ normalisation (§3.3), no crops (§4.1), each convolution left out (§7), the in
 (§5), the net of 2012; "decay": no weight decay (§5); "schedule" (§5): a constant rate, and two thirds of the epochs;
 "worth": every part of the net and of its training in turn, for a data set large enough to tell them apart.
 
-Everything else is equal: data, order, crops, rates, and the initial weights up to a layer that is left out (behind it,
-they are drawn anew); a variant that would change more than its part, or nothing, is refused. After each epoch the net
+Everything else is equal: data, order, crops, rates, and the initial weights, except behind a layer that is left out:
+there the draws differ. A variant that would change more than its part, or nothing, is refused. After each epoch the net
 is also tested, with dropout off, on centre crops of training images.
 The history's training error can't show overfitting: it is measured with random crops, colour noise and dropout.
 

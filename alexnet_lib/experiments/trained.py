@@ -161,7 +161,7 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
         if not _has_last_hidden(record.config):
             raise ValueError(
                 f"run = {name!r}, whose net has no layer {ask.LAST_HIDDEN}; accepted are runs of {', '.join(NETS)}, "
-                "with activation = 'relu', and not without = 'fc7'"
+                "with activation = 'relu' and with fc7 left in"
             )
         return record
     settings, store = TrainSettings(dataset=dataset, seed=seed, device=device), load_dataset(dataset)["train"]
