@@ -80,6 +80,12 @@ def test_no_run_begins_where_a_question_cannot_be_answered(asked, said, kept, mo
     assert re.search(said, capsys.readouterr().err)
 
 
+def test_what_has_no_dropout_cannot_lose_it(kept):
+    said = "no-dropout should change dropout of the baseline, and changes nothing: dropout is 0.0 already"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ablations.variant_of(settings(dropout=0.0), "no-dropout", load_dataset(NAME)["train"])
+
+
 def test_averaged_weights_are_tested_on_training_images_too(kept):
     asked = settings(
         recipe="googlenet", initialisation="rescaled", epochs=4, learning_rate=0.01, experiment="ablations"
