@@ -1,6 +1,6 @@
 """How many of the library's lines its tests run, in the processes that they start, too.
 
-    python -m tests.covered [--keep] [PYTEST ARGUMENT ...]      keep writes results/reference/coverage/
+    python -m tests.covered [--keep] [-- PYTEST ARGUMENT ...]      keep writes results/reference/coverage/
 
 It runs all tests, or those that the arguments name; the notebooks' cells are not counted. It ends with an error where
 a test fails or less than 95 % of the lines are run.
@@ -9,6 +9,7 @@ a test fails or less than 95 % of the lines are run.
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -44,8 +45,9 @@ def run(arguments: list[str]) -> tuple[list[dict], dict]:
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.covered", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="write results/reference/coverage/")
-    given, asked = parser.parse_known_args(arguments)
-    rows, ended = run(asked or ALL)
+    parser.add_argument("pytest", nargs="*", metavar="PYTEST ARGUMENT", help="after --: instead of all tests")
+    given = parser.parse_args(arguments)
+    rows, ended = run(given.pytest or ALL)
     total = {"module": "all", **{name: sum(row[name] for row in rows) for name in ("lines", "run")}}
     for row in [*rows, total]:
         row["percent"] = round(100 * row["run"] / row["lines"], 1)
@@ -62,7 +64,8 @@ def main(arguments=None) -> int:
 
         (kept := REFERENCE / "coverage").mkdir(exist_ok=True)
         write_table(kept / "lines.csv", [*rows, total])
-        command = " ".join(["python -m tests.covered --keep", *asked])
+        asked = ["--", *given.pytest] if given.pytest else []
+        command = shlex.join(["python", "-m", "tests.covered", "--keep", *asked])
         ended.pop("code")
         write_json(kept / "summary.json", {"command": command, "percent": round(percent, 2), **ended} | provenance())
     return 0

@@ -54,7 +54,11 @@ TOLD = sorted(
 
 
 @pytest.mark.parametrize("command", [*MODULES, *TOLD])
-def test_a_command_is_there_and_accepts_its_options(command):
+def test_a_command_is_there_and_accepts_its_options(command, monkeypatch):
+    def works(*arguments, **options):  # it has read its options in another way, and would run for hours
+        raise AssertionError(f"{command} goes past argparse")
+
+    monkeypatch.setattr(subprocess, "Popen", works)
     _, _, module, *arguments = shlex.split(command)
     main = import_module(module).main
     if not arguments and command in TOLD:  # only mentioned

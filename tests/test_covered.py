@@ -14,9 +14,9 @@ def test_it_ends_well_with_enough_lines_and_tests_that_pass(monkeypatch, tmp_pat
     rows = [{"module": "a.py", "lines": 60, "run": run - 40}, {"module": "b.py", "lines": 40, "run": 40}]
     monkeypatch.setattr(covered, "run", lambda arguments: (rows, ENDED | {"code": code}))
     monkeypatch.setattr(covered, "REFERENCE", tmp_path)
-    assert covered.main(["--keep", "-x"]) == ends
+    assert covered.main(["--keep", "--", "-x"]) == ends
     assert f"{run} of 100 lines" in capsys.readouterr().out
     assert (tmp_path / "coverage" / "lines.csv").is_file() == (not ends)
     if not ends:
         about = json.loads((tmp_path / "coverage" / "summary.json").read_text())
-        assert about["percent"] == 96 and about["skipped"] == 1 and about["command"].endswith("--keep -x")
+        assert about["percent"] == 96 and about["skipped"] == 1 and about["command"].endswith("--keep -- -x")
