@@ -54,7 +54,9 @@ def main(arguments=None) -> None:
         folder = REFERENCE / "augmentation-cost"
         folder.mkdir(exist_ok=True)
         write_table(folder / "cost.csv", table.round(4).to_dict("records"))
-        write_json(folder / "summary.json", {**provenance(), "command": "python benchmarks/augmentation.py --keep"})
+        threads = " ".join(map(str, given.threads))
+        command = f"python benchmarks/augmentation.py --device {given.device} --threads {threads} --keep"
+        write_json(folder / "summary.json", {**provenance(), "command": command})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ reflections; in float32, which is what `CifarSettings` has unless told otherwise
 it, in bfloat16. The other loop is always in float32.
 """
 
+import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -103,7 +104,8 @@ def own_loop(size, precision):
     return epoch
 
 
-def main() -> None:
+def main(arguments=None) -> None:
+    argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0]).parse_args(arguments)
     capable = torch.cpu.get_capabilities()
     precisions = ["fp32"] + ["bf16"] * bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
     for size in (32, 24):

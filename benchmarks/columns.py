@@ -5,6 +5,7 @@ the share of its time that a process of the pair spends in the exchange of maps 
 included).
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -90,5 +91,6 @@ if __name__ == "__main__":
     if "LOCAL_RANK" in os.environ:
         pair()
     else:
+        argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0]).parse_args()
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
         sys.exit(subprocess.run(command, env={"OMP_NUM_THREADS": "2"} | os.environ).returncode)

@@ -181,6 +181,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--threads-only", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given = parser.parse_args(arguments)
+    if given.keep and (given.threads_only or not given.photographs):
+        parser.error("--keep writes the whole record, with the size of --photographs")
     if not has_allocator():
         with_allocator()
     # what is given is looked at before minutes of work

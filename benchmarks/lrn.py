@@ -6,6 +6,7 @@ channels last in memory. Printed are the median of the ratios, for our operator 
 share of the largest value.
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -50,7 +51,8 @@ def largest_error(norm, x, grad) -> str:
     return " and ".join(f"{error:.0e}" for error in errors)
 
 
-def main() -> None:
+def main(arguments=None) -> None:
+    argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0]).parse_args(arguments)
     norms = {
         "torch": nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0),
         "ours": LocalResponseNorm("code2012"),

@@ -176,7 +176,9 @@ def write(name: str, rows: list[dict], about: dict) -> None:
     folder = REFERENCE / name
     folder.mkdir(exist_ok=True)
     write_table(folder / "step.csv", rows)
-    write_json(folder / "summary.json", {"command": "python benchmarks/step.py --keep"} | about | provenance())
+    asked = f"--batch {about['batch_size']} --rounds {about['rounds']} --ways {' '.join(row['way'] for row in rows)}"
+    command = f"python benchmarks/step.py {asked} --keep"
+    write_json(folder / "summary.json", {"command": command} | about | provenance())
 
 
 def main(arguments=None) -> None:

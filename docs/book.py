@@ -258,9 +258,20 @@ def main(arguments=None) -> int:
 
 
 def build(chosen: argparse.Namespace) -> int:
-    """Make the book that the command's options ask for; gives the command's exit status."""
+    """Make the book that the command's options ask for; gives the command's exit status.
+
+    Raises:
+        ValueError: the folder of the pages holds other things, or no walkthrough of the profile has run.
+    """
+    own = chosen.work / ".book"  # whose pages may be thrown away
+    old = chosen.work == BUILD / "source" or own.is_file()
+    if chosen.work.exists() and not old and any(chosen.work.iterdir()):
+        raise ValueError(f"--work {chosen.work} would be emptied, and not all in it is the book's; give a new folder")
+    if chosen.profile != "embedded" and not (executed := runs_dir() / "walkthrough" / chosen.profile).is_dir():
+        raise ValueError(f"no walkthrough of a profile {chosen.profile!r} has run: there is no {executed}")
     shutil.rmtree(chosen.work, ignore_errors=True)
     chosen.work.mkdir(parents=True)
+    own.touch()
     gather(chosen.work, chosen.profile, nets=live_pages(chosen.work / "extra", chosen.epochs))
     if code := sphinx(["-b", "html", "-W", "--keep-going", "-q", str(chosen.work), str(chosen.output)]):
         return code

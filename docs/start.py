@@ -7,6 +7,7 @@ digits, {{verdicts}} the rows of a table of its verdicts, and ![what it shows](0
 the cell `headline` of the notebook holds.
 """
 
+import argparse
 import base64
 import re
 from pathlib import Path
@@ -57,7 +58,8 @@ def picture_of(path: Path, cell_id: str) -> tuple[str, bytes]:
     raise ValueError(f"{path.name} has no cell {cell_id!r} with a picture")
 
 
-def main() -> None:
+def main(arguments=None) -> None:
+    argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0]).parse_args(arguments)
     text, pictures = page((HERE / "start.md").read_text(encoding="utf-8"))
     (HERE / "START_HERE.md").write_text(text, encoding="utf-8")
     (HERE / "start").mkdir(exist_ok=True)

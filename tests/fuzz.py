@@ -749,6 +749,12 @@ def main(arguments=None) -> int:
     parser.add_argument("--atheris", action="store_true", help="let atheris choose the inputs of one target")
     parser.add_argument("--keep", action="store_true", help="write results/reference/fuzz/")
     given = parser.parse_args(arguments)
+    if unknown := set(given.targets) - set(TARGETS):
+        parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    if given.keep and (given.targets or given.atheris):
+        parser.error("--keep writes the record of all targets")
+    if given.atheris and len(given.targets) != 1:
+        parser.error("--atheris follows one target")
     if given.atheris:
         return follow(*given.targets, given.inputs)
     preload()

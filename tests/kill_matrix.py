@@ -434,6 +434,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given = parser.parse_args(arguments)
+    if given.keep and (given.parts or not given.moments):
+        parser.error("--keep writes the record of all parts, each at the --moments that you give")
     parts = given.parts or [name for name in PARTS if given.moments or not PARTS[name].several]
     preload()
     if "ledger" in parts:
@@ -446,8 +448,7 @@ def main(arguments=None) -> None:
     with tempfile.TemporaryDirectory(prefix="kill-matrix-") as folder:
         rows = run(parts, count, given.seed, Path(folder), ended=ended)
     if given.keep:
-        chosen = "" if not given.parts else f" --parts {' '.join(map(repr, given.parts))}"
-        keep(rows, f"--moments {count} --seed {given.seed}{chosen} --keep")
+        keep(rows, f"--moments {count} --seed {given.seed} --keep")
 
 
 if __name__ == "__main__":

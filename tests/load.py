@@ -222,6 +222,10 @@ def main(arguments=None) -> None:
     parser.add_argument("--small", action="store_true", help="a few seconds of each but the notebooks and one seed")
     parser.add_argument("--keep", action="store_true", help="write the reference")
     given, rows = parser.parse_args(arguments), []
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if given.keep and (given.parts or given.small):
+        parser.error("--keep writes the record of all parts at full size")
     for name in given.parts or [name for name in PARTS if not (given.small and name in ("notebooks", "one seed"))]:
         with tempfile.TemporaryDirectory(prefix="load-") as folder:
             rows.append({"part": name} | PARTS[name](Path(folder), given.small))

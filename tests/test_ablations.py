@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,20 @@ def test_finished_runs_are_skipped(kept, monkeypatch):
     monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained again"))
     ablations.run_all("dropout", settings(epochs=2), seeds=(0, 1), folder=kept)
     ablations.run_all("pooling", settings(epochs=2), seeds=(0,), only=("baseline",), folder=kept)
+
+
+def test_a_variant_that_the_question_does_not_ask_for_is_named(tmp_path):
+    with pytest.raises(ValueError, match="dropout doesn't ask for one-gpu; its variants are baseline, no-dropout"):
+        ablations.run_all("dropout", settings(epochs=2), seeds=(0,), only=("one-gpu",), folder=tmp_path)
+
+
+def test_a_folder_whose_name_only_begins_like_a_series_is_not_of_it(kept, tmp_path):
+    series = ablations.kept_runs(NAME, "no-dropout", kept)
+    for record in series.values():
+        shutil.copytree(record.folder, tmp_path / record.folder.name)
+    shutil.copytree(series[0].folder, tmp_path / f"{series[0].folder.name}-again")
+    found = ablations.kept_runs(NAME, "no-dropout", tmp_path)
+    assert [record.folder.name for record in found.values()] == [record.folder.name for record in series.values()]
 
 
 def test_a_kept_run_of_other_settings_is_not_taken_for_the_one_that_is_asked_for(kept):

@@ -184,6 +184,20 @@ def _ends_with(tmp_path, path, capsys):
     assert said.startswith(f"python docs/book.py: {path}: ") and "; accepted: " in said
 
 
+def test_a_folder_with_other_things_is_not_emptied(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        book.main(["--output", str(tmp_path / "html"), "--work", str(tmp_path)])
+    assert f"--work {tmp_path} would be emptied" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_profile_that_has_not_run_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        book.main(["--output", str(tmp_path / "html"), "--work", str(tmp_path / "pages"), "--profile", "imagnette"])
+    assert "profile 'imagnette'" in capsys.readouterr().err and not (tmp_path / "pages").exists()
+
+
 def test_a_link_that_leads_nowhere_is_named(tmp_path):
     (tmp_path / "a.html").write_text('<a href="b.html#there">b</a> <a href="http://elsewhere/x">away</a>')
     (tmp_path / "b.html").write_text('<p id="there">here</p> <img src="no.png"> <a href="#gone">gone</a>')

@@ -111,6 +111,35 @@ def test_curves_are_those_of_the_training_split():
     assert training_curves(history).to_dict("records") == [{"saturated1": 0.1, "epoch": 1, "training_error": 0.5}]
 
 
+def test_each_of_several_nets_is_trained(monkeypatch):
+    trained = []
+
+    def train(run):
+        trained.append((run.net, run.seed))
+        return SimpleNamespace(folder=None, summary={"metrics": {"val": {}}})
+
+    monkeypatch.setattr(cifar_experiments, "train_cifar", train)
+    monkeypatch.setattr(cifar_experiments, "keep", lambda *_: None)
+    nets = ("conv-local-13pct", "conv-local-11pct-first")
+    cifar_experiments.main(["lrn", "--epochs", "520", "--seeds", "0", "1", "--only", *nets])
+    assert trained == [(net, seed) for seed in (0, 1) for net in nets]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["lrn", "--only", "published"], "lrn has no run of published"),
+        (["figure1", "--only", "relu", "tanh"], "no run has all"),
+        (["crossed", "--only", "conv-local-13pct"], "no run has all"),
+    ],
+)
+def test_what_no_run_has_is_named(monkeypatch, capsys, asked, told):
+    monkeypatch.setattr(cifar_experiments, "train_cifar", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        cifar_experiments.main(asked)
+    assert told in capsys.readouterr().err
+
+
 def test_weights_and_scale_are_crossed(monkeypatch, tmp_path):
     asked = []
 

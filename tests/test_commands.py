@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -21,13 +22,20 @@ class Parsed(Exception):
 @pytest.fixture(autouse=True)
 def no_work(monkeypatch):
     """Commands end when they have read their options."""
-    parse = argparse.ArgumentParser.parse_args
+    parse, parse_known = argparse.ArgumentParser.parse_args, argparse.ArgumentParser.parse_known_args
+    within = []
 
     def parse_and_stop(parser, arguments=None, namespace=None):
+        within.append(parser)
         parse(parser, arguments, namespace)
         raise Parsed
 
+    def refuse(parser, *arguments, **options):  # what is left over would be accepted, and the work would begin
+        assert within, "a command that accepts options which it doesn't know"
+        return parse_known(parser, *arguments, **options)
+
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", refuse)
 
 
 def kept() -> dict[str, list[str]]:
@@ -76,8 +84,48 @@ def test_every_run_is_repeated_by_the_configuration_beside_it():
 
 
 @pytest.mark.parametrize("command", sorted(c for c in KEPT if not c.startswith("python -m")))
-def test_the_benchmark_of_a_record_is_there(command):
-    assert (REPOSITORY / shlex.split(command)[1]).is_file()
+def test_the_benchmark_of_a_record_is_there_and_accepts_its_options(command, monkeypatch):
+    _, path, *arguments = shlex.split(command)
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    script = runpy.run_path(str(REPOSITORY / path))
+    with pytest.raises(Parsed):
+        script["main"](arguments)
+
+
+def test_every_record_says_how_it_is_made():
+    """But series of runs, whose folders each do."""
+    for folder in (path for path in REFERENCE.iterdir() if path.is_dir()):
+        abouts = [*folder.glob("summary.json"), *folder.glob("about.json")]
+        assert abouts or all(list(run.glob("summary.json")) for run in folder.iterdir()), folder.name
+        assert all(json.loads(path.read_text(encoding="utf-8"))["command"] for path in abouts)
+
+
+@pytest.mark.parametrize("script", ["benchmarks/lrn.py", "benchmarks/cifar_step.py", "docs/start.py"])
+def test_a_script_refuses_options_that_it_does_not_have(script, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(REPOSITORY / script))["main"](["--hepl"])
+    assert "--hepl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "told"),
+    [
+        ("load", ["opening", "--keep"], "all parts"),
+        ("load", ["--small", "--keep"], "all parts"),
+        ("load", ["openin"], "no part openin"),
+        ("fuzz", ["archive", "--keep"], "all targets"),
+        ("fuzz", ["archiv"], "no target archiv"),
+        ("fuzz", ["--atheris"], "one target"),
+        ("kill_matrix", ["--parts", "raw", "--moments", "2", "--keep"], "all parts"),
+        ("kill_matrix", ["--keep"], "--moments"),
+    ],
+)
+def test_a_record_of_the_whole_is_not_replaced_by_one_of_a_part(monkeypatch, capsys, module, arguments, told):
+    monkeypatch.undo()  # they read their options, and look at them
+    with pytest.raises(SystemExit):
+        import_module(f"tests.{module}").main(arguments)
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", ["tests/alone.py", "tests/baseline.py", "docs/book.py"])
@@ -100,7 +148,9 @@ for name in {modules}:
     except SystemExit as ended:
         print("ended", name, ended.code)
 """
-    told = subprocess.run([sys.executable, "-OO", "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, "-OO", "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
     assert [line for line in told.stdout.splitlines() if line.startswith("ended ")] == [
         f"ended {name} 0" for name in modules
     ], told.stderr

@@ -25,7 +25,7 @@ from alexnet_lib.runs.records import (
 from alexnet_lib.training import kind_of
 
 PROGRESS = json.dumps({"epoch": 1})
-KEPT = sorted(path.name for path in REFERENCE.iterdir() if (path / "config.json").is_file())
+KEPT = sorted(path.parent.relative_to(REFERENCE).as_posix() for path in REFERENCE.rglob("config.json"))
 
 
 CHOSEN = {"dataset": "embedded", "net": "paper", "image_size": 8, "seed": 0, "precision": "fp32", "epochs": 1}

@@ -173,8 +173,12 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     """Train every variant of a question with every seed, and keep the records.
 
     Raises:
-        ValueError: a run is kept already that has other settings, or a variant isn't the baseline less its part.
+        ValueError: a run is kept already that has other settings, a variant isn't the baseline less its part, or the
+            question doesn't ask for it.
     """
+    if unasked := set(only) - set(QUESTIONS[question]):
+        of_it = ", ".join(QUESTIONS[question])
+        raise ValueError(f"{question} doesn't ask for {', '.join(sorted(unasked))}; its variants are {of_it}")
     last = AVERAGED if question == "augmentation" else SILENCED
     variants = [variant for variant in QUESTIONS[question] if variant in (only or VARIANTS)]
     stores = load_dataset(settings.dataset)

@@ -13,7 +13,7 @@ Several commands can run side by side, each with its own --only.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -64,14 +64,24 @@ def figure1(only=(), small: bool = False, **common) -> None:
     seeds get BEYOND at the rate that came nearest.
     """
     common |= SMALL if small else {}
-    for net, regime, activation in itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS):
-        if set(only) <= {net, regime, activation}:
-            settings = CifarSettings(**unregularised(net, regime, activation), **common, experiment=experiment(small))
-            rate, epochs = fastest_rate(settings)
-            print(f"{net} {regime} {activation}: rate {rate:g}, {epochs:.1f} epochs", flush=True)
-            limit, seeds = (LONGEST, SEEDS[1:]) if math.isfinite(epochs) else (BEYOND, SEEDS)
-            for seed in seeds:
-                epochs_needed(dataclasses.replace(settings, learning_rate=rate, seed=seed), limit)
+    for net, regime, activation in having(itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS), only):
+        settings = CifarSettings(**unregularised(net, regime, activation), **common, experiment=experiment(small))
+        rate, epochs = fastest_rate(settings)
+        print(f"{net} {regime} {activation}: rate {rate:g}, {epochs:.1f} epochs", flush=True)
+        limit, seeds = (LONGEST, SEEDS[1:]) if math.isfinite(epochs) else (BEYOND, SEEDS)
+        for seed in seeds:
+            epochs_needed(dataclasses.replace(settings, learning_rate=rate, seed=seed), limit)
+
+
+def having(kinds: Iterable[tuple], only) -> list[tuple]:
+    """Those of several kinds of run that have all the words.
+
+    Raises:
+        ValueError: none has.
+    """
+    if not (found := [kind for kind in kinds if set(only) <= set(kind)]):
+        raise ValueError(f"--only {' '.join(only)}: no run has all of these")
+    return found
 
 
 def unregularised(net: str, regime: str, activation: str) -> dict:
@@ -98,13 +108,12 @@ def crossed(only=(), **common) -> None:
         error = rows[-1]["training_error"]
         return error if error < LEARNS else math.inf, error
 
-    for kind, begin in BEGIN.items():
-        if set(only) <= set(kind):
-            fixed = unregularised("19pct", kind[0], kind[2]) | SMALL | {"experiment": "figure1-crossed"}
-            fixed |= {"stages": ((CROSSED_EPOCHS, 1.0),), "target_error": None, "give_up_epochs": None}
-            fixed |= {"input_divisor": kind[1], "learning_rate": begin}
-            rate, _ = fastest_rate(CifarSettings(**fixed | common), last_error, CROSSED_RATES)
-            print(f"{kind[0]}, pixels ÷ {kind[1]:g}, {kind[2]}: rate {rate:g}", flush=True)
+    for kind in having(BEGIN, only):
+        fixed = unregularised("19pct", kind[0], kind[2]) | SMALL | {"experiment": "figure1-crossed"}
+        fixed |= {"stages": ((CROSSED_EPOCHS, 1.0),), "target_error": None, "give_up_epochs": None}
+        fixed |= {"input_divisor": kind[1], "learning_rate": BEGIN[kind]}
+        rate, _ = fastest_rate(CifarSettings(**fixed | common), last_error, CROSSED_RATES)
+        print(f"{kind[0]}, pixels ÷ {kind[1]:g}, {kind[2]}: rate {rate:g}", flush=True)
     if not only:
         folder = REFERENCE / "figure1-crossed"
         folder.mkdir(parents=True, exist_ok=True)
@@ -298,14 +307,19 @@ def smallest_speedup(table: pd.DataFrame) -> tuple[float, float, int]:
 
 
 def lrn(epochs: int, seeds, only=(), **common) -> None:
-    """Train and keep the 13 % net, the same with only normalisation added, and the final 11 % net."""
-    for seed, net in itertools.product(seeds, LRN_NETS):
-        if set(only) <= {net}:
-            settings = CifarSettings(net=net, seed=seed, stages=published_stages(epochs), experiment="lrn", **common)
-            record = train_cifar(settings)
-            keep(record.folder, f"lrn-{net}-{epochs}epochs-seed{seed}")
-            errors = ", ".join(f"{views}: {row['top1']:.2%}" for views, row in record.summary["metrics"]["val"].items())
-            print(f"{net} seed {seed}: {errors}", flush=True)
+    """Train and keep the 13 % net, the same with only normalisation added, and the final 11 % net; or some of them.
+
+    Raises:
+        ValueError: `only` names another net.
+    """
+    if unknown := set(only) - set(LRN_NETS):
+        raise ValueError(f"lrn has no run of {', '.join(sorted(unknown))}; its nets are {', '.join(LRN_NETS)}")
+    for seed, net in itertools.product(seeds, only or LRN_NETS):
+        settings = CifarSettings(net=net, seed=seed, stages=published_stages(epochs), experiment="lrn", **common)
+        record = train_cifar(settings)
+        keep(record.folder, f"lrn-{net}-{epochs}epochs-seed{seed}")
+        errors = ", ".join(f"{views}: {row['top1']:.2%}" for views, row in record.summary["metrics"]["val"].items())
+        print(f"{net} seed {seed}: {errors}", flush=True)
 
 
 def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
@@ -353,7 +367,9 @@ def main(arguments=None) -> None:
     parser.add_argument("command", choices=["figure1", "crossed", "lrn", "summary"])
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
-    parser.add_argument("--only", nargs="+", default=[], choices=words, help="the runs that have all of these")
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=words, help="the runs that have all of these; of lrn, these"
+    )
     parser.add_argument("--epochs", type=whole(1), default=50, help="of a run of lrn (50; the published net had 520)")
     parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0], help="of the runs of lrn (0)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")

@@ -21,7 +21,11 @@ PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
 
 def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     """The kept runs whose names are this prefix and a seed, by seed."""
-    return {record.config["seed"]: record for record in map(Record.open, sorted(folder.glob(f"{prefix}*")))}
+    names = (path for path in folder.glob("*") if path.name.startswith(prefix))
+    return {
+        record.config["seed"]: record
+        for record in map(Record.open, sorted(path for path in names if path.name.removeprefix(prefix).isdecimal()))
+    }
 
 
 def kept_table(path: Path, command: str) -> pd.DataFrame:
