@@ -10,9 +10,12 @@ import subprocess
 import sys
 from importlib import import_module
 
+import nbformat
 import pytest
 
-from alexnet_lib.paths import REFERENCE, REPOSITORY
+from alexnet_lib.claims import claims
+from alexnet_lib.experiments import cifar_experiments, evidence, pretraining
+from alexnet_lib.paths import NOTEBOOKS, REFERENCE, REPOSITORY
 
 
 class Parsed(Exception):
@@ -50,15 +53,22 @@ def kept() -> dict[str, list[str]]:
 
 KEPT = kept()
 MODULES = sorted(command for command in KEPT if command.startswith("python -m") and "/config.json" not in command)
-TOLD = sorted(
-    {
-        command.strip().removesuffix("…").strip()
-        for page in ("README.md", "CONTRIBUTING.md", "docs/START_HERE.md", "docs/imagenet.md")
-        for command in re.findall(
-            r"python -m alexnet_lib[^`#\n|\\\"]*", (REPOSITORY / page).read_text(encoding="utf-8")
-        )
-    }
-)
+
+
+def told() -> set[str]:
+    """The commands that pages, notebooks and rows of the ledger tell their readers."""
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/*.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        texts += [cell["source"] for cell in nbformat.read(path, as_version=4)["cells"]]
+    rows = [command for how in claims()["how"] for command in re.split("; | \\(", how)]
+    texts += [command for command in rows if command.startswith("python -m")]
+    texts = [text.replace("--only NET", "--only conv-local-13pct") for text in texts]
+    found = (re.findall(r"python -m alexnet_lib[^`#\n|\\\"]*", text) for text in texts)
+    return {command.strip().removesuffix("…").strip() for commands in found for command in commands}
+
+
+TOLD = sorted(told())
 
 
 @pytest.mark.parametrize("command", [*MODULES, *TOLD])
@@ -125,6 +135,24 @@ def test_a_record_of_the_whole_is_not_replaced_by_one_of_a_part(monkeypatch, cap
     monkeypatch.undo()  # they read their options, and look at them
     with pytest.raises(SystemExit):
         import_module(f"tests.{module}").main(arguments)
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "told"),
+    [
+        (cifar_experiments, ["lrn", "--small"], "--small says nothing to lrn"),
+        (cifar_experiments, ["figure1", "--epochs", "3"], "--epochs says nothing to figure1"),
+        (cifar_experiments, ["crossed", "--precision", "bf16"], "--precision says nothing to crossed"),
+        (cifar_experiments, ["summary", "--only", "relu"], "--only says nothing to summary"),
+        (evidence, ["--minutes", "9"], "--minutes says nothing without --run"),
+        (pretraining, ["--few", "cifar10"], "--few says nothing without --many"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(monkeypatch, capsys, module, arguments, told):
+    monkeypatch.undo()  # they read their options, and look at them
+    with pytest.raises(SystemExit):
+        module.main(arguments)
     assert told in capsys.readouterr().err
 
 

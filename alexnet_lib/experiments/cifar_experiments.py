@@ -28,7 +28,7 @@ from ..runs.records import Record, keep, provenance, write_table
 from ..runs.settings import resolve
 from ..training import NonFiniteLoss
 from ..training import train as train_cifar
-from .common import command, command_line, crossing, kept_table, spread_of, whole
+from .common import command, command_line, crossing, kept_table, refuse_options, spread_of, whole
 from .lrn_records import LRN_NETS, LRN_PAIRS
 
 KIND = ["net", "initialisation", "activation"]
@@ -362,9 +362,17 @@ def summary(small: bool = False) -> None:
     write_json(folder / "about.json", about | pictures | provenance())
 
 
+UNUSED = {  # options of the command line, by command
+    "figure1": ("epochs", "seeds"),
+    "crossed": ("small", "epochs", "seeds", "precision", "compiled"),
+    "lrn": ("small",),
+    "summary": ("only", "epochs", "seeds", "precision", "compiled"),
+}
+
+
 def main(arguments=None) -> None:
     parser = command_line("cifar_experiments", __doc__)
-    parser.add_argument("command", choices=["figure1", "crossed", "lrn", "summary"])
+    parser.add_argument("command", choices=UNUSED)
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
     parser.add_argument(
@@ -375,6 +383,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
     with command(parser, arguments) as given:
+        refuse_options(parser, given, UNUSED[given.command], f"to {given.command}")
         common = {"precision": given.precision, "compiled": given.compiled}
         match given.command:
             case "figure1":

@@ -1,6 +1,7 @@
 """What all series of runs share: kept runs, means over seeds, the levels that curves reach, the command line."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,8 @@ PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
 
 def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     """The kept runs whose names are this prefix and a seed, by seed."""
-    names = (path for path in folder.glob("*") if path.name.startswith(prefix))
-    return {
-        record.config["seed"]: record
-        for record in map(Record.open, sorted(path for path in names if path.name.removeprefix(prefix).isdecimal()))
-    }
+    paths = sorted(path for path in folder.glob("*") if re.fullmatch(re.escape(prefix) + r"\d+", path.name))
+    return {record.config["seed"]: record for record in map(Record.open, paths)}
 
 
 def kept_table(path: Path, command: str) -> pd.DataFrame:
@@ -111,6 +109,13 @@ def command_line(name: str, about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(f"python -m alexnet_lib.experiments.{name}", description=described)
     parser.add_argument("--threads", type=whole(1), default=torch.get_num_threads(), help="of the processor")
     return parser
+
+
+def refuse_options(parser: argparse.ArgumentParser, given: argparse.Namespace, unused, where: str) -> None:
+    """End the command if options are given that it would ignore: one of these whose value isn't the default."""
+    for name in unused:
+        if getattr(given, name) != parser.get_default(name):
+            parser.error(f"--{name} says nothing {where}")
 
 
 @contextmanager

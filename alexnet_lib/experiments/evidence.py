@@ -20,7 +20,7 @@ from scipy import stats
 from ..paths import REFERENCE
 from ..study.log2012 import logged_gain
 from .ablations import SILENCED, WORTH, gains, name_of
-from .common import command, command_line, holm
+from .common import command, command_line, holm, refuse_options
 from .lrn_records import LRN_NETS, LRN_PAIRS
 from .sequel import SHORT_NAMES, folder_of
 
@@ -174,6 +174,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run that would end later")
     parser.add_argument("--effects", action="store_true", help="print what the kept runs say")
     with command(parser, arguments) as given:
+        if not given.run:
+            refuse_options(parser, given, ("minutes",), "without --run")
         if given.effects:
             print(effects().round(2).to_string(index=False))
         elif given.run:

@@ -30,7 +30,7 @@ from ..runs.records import provenance, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line, kept_table, refuse_less, spread_of, whole
+from .common import command, command_line, kept_table, refuse_less, refuse_options, spread_of, whole
 
 KEPT = REFERENCE / "pretraining-embedded"
 FIRST_LAYER_RATE = 0.1  # over that of the others, in fine-tuning (layer-params-146-2012.cfg)
@@ -145,6 +145,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--keep", action="store_true", help=f"keep the errors in {KEPT.name}")
     rows: list[dict] = []
     with command(parser, arguments) as given:
+        if given.many is None:
+            refuse_options(parser, given, ("few",), "without --many")
         if given.keep:
             if given.many is not None:
                 parser.error(f"--keep is of the built-in pictures ({KEPT.name}), and --many {given.many} of others")
