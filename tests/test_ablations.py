@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib.architecture import layer_shapes, skeleton
@@ -234,14 +233,6 @@ def test_histories_and_silenced_errors_by_seed(kept):
     errors = ablations.silenced_errors(NAME, "baseline", kept)
     assert list(errors) == [0, 1] and errors.index[0] == 0
     assert errors.loc[0.0, 0] == pytest.approx(table.query("seed == 0")["validation error"].iloc[-1], abs=1e-5)
-
-
-def test_inputs_are_those_of_validation(kept):
-    record = ablations.run_variant(settings(epochs=2, experiment="ablations"), "baseline")
-    inputs, labels = ablations.inputs_of(record)
-    with torch.no_grad():
-        error = (load_net(record)(inputs).argmax(1) != labels).double().mean().item()
-    assert error == pytest.approx(record.summary["metrics"]["val"]["1 view"]["top1"])
 
 
 def falling(stretch, seeds=(0, 1)):

@@ -50,9 +50,9 @@ def test_names_are_read_from_the_figure():
 
 
 def test_numbers_at_an_axis_are_not_read_aloud():
-    figure, axes = figures.new_figure(2, 2)
-    axes[0, 0].plot([1, 1000], [1, 1000])
-    axes[0, 0].set(yscale="log")
+    figure, place = figures.new_figure(2, 2)
+    place.plot([1, 1000], [1, 1000])
+    place.set(yscale="log")
     assert description(figure, "A line.") == "A line."
 
 

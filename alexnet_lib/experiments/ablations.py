@@ -29,19 +29,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from ..augmentation import centre_crops, in_light, recoloured
+from ..augmentation import in_light, recoloured
 from ..dataset import Store, load_dataset
-from ..evaluation import evaluate, mean_of, predict, to_input, top_k_error
+from ..evaluation import evaluate, mean_of, predict, top_k_error
 from ..files import read_table
 from ..learning import RECIPES
 from ..paths import REFERENCE
+from ..qualitative import hidden_features
 from ..runs.fields import check
 from ..runs.folder import data_of, require_same
 from ..runs.records import Record, differences, in_words, keep, load_checkpoint, write_table
 from ..runs.settings import SPEEDS, TrainSettings, resolve
-from ..study.sub_networks import features_of, silenced
+from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
 from .common import command, command_line, crossing, spread_of, whole
@@ -200,21 +200,12 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
                 write_table(kept / AVERAGED, averaging(record))
 
 
-def inputs_of(record: Record, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """A finished run's validation images as its net sees them, centre crops (N, 3, crop, crop), and the labels (N,).
-
-    count: of that many evenly spaced images, where all don't fit into memory (0.6 MB each at 224 pixels).
-    """
-    stores, crop = data_of(record), record.config["image_size"]
-    val = stores["val"].spread(count or len(stores["val"]))
-    inputs = to_input(np.ascontiguousarray(centre_crops(val.images, crop)), mean_of(stores["train"], crop))
-    return inputs, torch.from_numpy(val.labels)
-
-
 def silencing(record: Record) -> pd.DataFrame:
     """`sub_networks.silenced` of a finished run, on its validation images."""
-    net, (inputs, labels) = load_net(record), inputs_of(record)
-    return silenced(net, features_of(net, inputs), labels)
+    stores, net = data_of(record), load_net(record)
+    mean, val = mean_of(stores["train"], record.config["image_size"]), stores["val"]
+    features = torch.from_numpy(hidden_features(net, val.images, mean, "flatten"))
+    return silenced(net, features, torch.from_numpy(val.labels))
 
 
 def averaging(record: Record) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Figures of runs in several variants and from several seeds (§3.4, §4.1, §4.2); the style is that of `figures.py`."""
+"""Figures of runs in several variants and from several seeds (§3.4, §4.1, §4.2); the style is that of `curves.py`."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .curves import ACCENT, GREY, INK, LINES, PALE, SECOND, in_style, level, name_rows, new_figure, seed_lines
+from .curves import ACCENT, GREY, INK, LINES, PALE, SECOND, by_seed, in_style, level, name_rows, new_figure
 
 
 @in_style
@@ -22,7 +22,7 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
         for (name, table), look in zip(tables.items(), LINES, strict=False):
             for place, split in zip(places, ("training", "validation"), strict=True):
                 by_epoch = scale * table.pivot(index="epoch", columns="seed", values=f"{split} {quantity}")
-                seed_lines(place, by_epoch.index, by_epoch, look, name)
+                by_seed(place, by_epoch.index, by_epoch, look, name)
         places[0].set(title=f"{title}: training images as they are", ylabel=unit, ylim=(0, None))
         places[1].set(title=f"{title}: validation images")
     for place in axes[-1]:
@@ -39,8 +39,7 @@ def differences(
 
     equal: the value of two that do not differ: 0 of a difference, 1 of a ratio.
     """
-    figure, axes = new_figure(8, 0.42 * len(groups) + 0.9)
-    place = axes[0, 0]
+    figure, place = new_figure(8, 0.42 * len(groups) + 0.9)
     place.axvline(equal, color=GREY, linewidth=1)
     for row, (name, values) in enumerate(groups.items()):
         if len(values) > 1:
@@ -62,9 +61,8 @@ def sub_network_answers(panels: dict[str, tuple[np.ndarray, dict[str, float]]], 
     figure, axes = new_figure(8, 2.5, 1, len(panels), sharey=True)
     tallest = 0
     for place, (title, (probabilities, marks)) in zip(axes[0], panels.items(), strict=True):
-        counts, *_ = place.hist(
-            probabilities, bins=np.linspace(0, 1, bins + 1), color=PALE, edgecolor=GREY, linewidth=0.5
-        )
+        edges = np.linspace(0, 1, bins + 1)
+        counts, *_ = place.hist(probabilities, edges, color=PALE, edgecolor=GREY, linewidth=0.5)
         for (name, value), (style, colour) in zip(marks.items(), LINES, strict=False):
             place.axvline(value, linestyle=style, color=colour, linewidth=2, label=f"{name}: {value:.4f}")
         place.set(title=title, xlabel="probability of the class chosen")
@@ -83,7 +81,7 @@ def silencing(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     figure, axes = new_figure(7.5, 2.4, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), look in zip(tables.items(), LINES, strict=False):
-            seed_lines(place, 100 * table.index, 100 * table, look, name)
+            by_seed(place, 100 * table.index, 100 * table, look, name)
         place.set(title=title, xlabel="units silenced in test (%)", ylim=(0, 100))
     axes[0, 0].set_ylabel("validation error, top-1 (%)")
     axes[0, 0].legend()
@@ -99,7 +97,7 @@ def slowdown(panels: dict[str, dict[str, pd.DataFrame]], paper: float) -> Figure
     figure, axes = new_figure(7.5, 2.4, 1, len(panels), sharey=True)
     for place, (title, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), look in zip(tables.items(), LINES, strict=False):
-            seed_lines(place, 100 * table.index, table, look, name)
+            by_seed(place, 100 * table.index, table, look, name)
         level(place, paper, "the paper", 100 * table.index.min())
         place.set(title=title, xlabel="level of top-1 error (%)")
         place.invert_xaxis()
@@ -114,8 +112,8 @@ def price(averaged: dict[int, Sequence[float]], dropped: dict[int, Sequence[floa
 
     Both by price, in trainings of one net without dropout: the errors in per cent.
     """
-    figure, axes = new_figure(6.5, 3)
-    place, looks = axes[0, 0], {"average of separate nets": ("o", INK), "one net with dropout": ("D", ACCENT)}
+    figure, place = new_figure(6.5, 3)
+    looks = {"average of separate nets": ("o", INK), "one net with dropout": ("D", ACCENT)}
     for (name, (marker, colour)), errors in zip(looks.items(), (averaged, dropped), strict=True):
         for number, (cost, values) in enumerate(errors.items()):
             label = "" if number else name
@@ -136,7 +134,7 @@ def by_training_error(panels: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     figure, axes = new_figure(7.5, 2.3, 1, len(panels))
     for place, (quantity, tables) in zip(axes[0], panels.items(), strict=True):
         for (name, table), look in zip(tables.items(), LINES, strict=False):
-            seed_lines(place, 100 * table.index, table, look, name)
+            by_seed(place, 100 * table.index, table, look, name)
         place.set(xlabel="training error, top-1 (%)", title=quantity, ylim=(0, None))
         place.invert_xaxis()
     axes[0, 0].legend()

@@ -9,9 +9,9 @@ from functools import wraps
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from .descriptions import described
@@ -31,6 +31,7 @@ STYLE = {
     "legend.frameon": False,
     "image.interpolation": "nearest",
     "savefig.bbox": "tight",
+    "text.parse_math": False,  # between two $ in a class's or a folder's name, matplotlib would see a formula
 }
 
 
@@ -41,35 +42,27 @@ def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     def drawn(*arguments, **options) -> Figure:
         with plt.rc_context(STYLE):
             figure = draw(*arguments, **options)
-        _as_written(figure)
+        _formulas_at_axes(figure)
         return described(figure, draw.__doc__ or draw.__name__)  # `python -OO` has no documentation
 
     return drawn
 
 
-def _as_written(figure: Figure) -> None:
-    """Have words drawn letter by letter: between two $ in a class's or a folder's name, matplotlib sees a formula.
-
-    The numbers at an axis are left to matplotlib, which writes powers of ten as formulas.
-    """
-    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
-    words = [*figure.texts, *(text for legend in legends for text in legend.findobj(Text))]
+def _formulas_at_axes(figure: Figure) -> None:
+    """Let matplotlib write the numbers at an axis, powers of ten as formulas; all other words are as STYLE has them."""
     for axes in figure.axes:
-        words += [part for part in axes.get_children() if isinstance(part, Text)]  # titles are among them
         for axis in (axes.xaxis, axes.yaxis):
-            words.append(axis.label)
-            if isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):
-                words += [tick.label1 for tick in axis.get_major_ticks()]
-    for text in words:
-        text.set_parse_math(False)
+            numbers = not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter)
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                tick.label1.set_parse_math(numbers)
 
 
-def new_figure(width: float, height: float, rows=1, columns=1, **options) -> tuple[Figure, np.ndarray]:
-    """A figure of this many inches and its axes (rows, columns).
+def new_figure(width: float, height: float, *grid: int, **options) -> tuple[Figure, Axes | np.ndarray]:
+    """A figure of this many inches, and its axes: (rows, columns) of a grid, or the only one.
 
     It is closed for pyplot at once, so that a notebook shows it where it is returned and nowhere else.
     """
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
+    figure, axes = plt.subplots(*grid, figsize=(width, height), squeeze=not grid, layout="constrained", **options)
     plt.close(figure)
     return figure, axes
 
@@ -111,7 +104,7 @@ def level(axes, y: float, text: str, x: float) -> None:
     axes.text(x, y, text, ha="right", va="bottom", fontsize=9)
 
 
-def seed_lines(axes, x, table: pd.DataFrame, look: tuple[str, str], label: str) -> None:
+def by_seed(axes, x, table: pd.DataFrame, look: tuple[str, str], label: str) -> None:
     """A thin line a seed, which is a column of the table, and a thick one for their mean; look: line style, colour."""
     style, colour = look
     axes.plot(x, table, style, color=colour, linewidth=0.6, alpha=0.6)
@@ -122,19 +115,18 @@ def seed_lines(axes, x, table: pd.DataFrame, look: tuple[str, str], label: str) 
 
 
 @in_style
-def pictures(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8, side: float = 1.15) -> Figure:
+def pictures(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 8, side: float = 1.15) -> Figure:
     """Pictures in a grid, each in its own shape.
 
     images: uint8 (H, W, 3).
     """
     rows = -(-len(images) // columns)
-    figure, axes = new_figure(columns * side, rows * (side + 0.2 * bool(len(titles))), rows, columns)
+    figure, axes = new_figure(columns * side, rows * (side + 0.2), rows, columns)
     for place in axes.flat:
         bare(place)
-    for i, (place, image) in enumerate(zip(axes.flat, images, strict=False)):
+    for place, image, title in zip(axes.flat, images, titles, strict=False):
         place.imshow(image)
-        if len(titles):
-            place.set_title(titles[i], fontsize=8, loc="center")
+        place.set_title(title, fontsize=8, loc="center")
     return figure
 
 
@@ -290,8 +282,7 @@ def curves(lines: dict[str, tuple], xlabel: str, ylabel: str, log=False, points=
 
     lines: (x, y) each, told apart without colour. event: marks a place on x, (x, what happens there).
     """
-    figure, axes = new_figure(7, 2.8)
-    place = axes[0, 0]
+    figure, place = new_figure(7, 2.8)
     for (name, (x, y)), style in zip(lines.items(), ("-", "--", ":"), strict=False):
         place.plot(x, y, style, marker="o" if points else "", markersize=3, label=name)
     if event is not None:
@@ -343,10 +334,10 @@ def kernels(weights: np.ndarray, columns: int) -> Figure:
         row, column = divmod(place, across)
         top = (which * rows + row) * (side + 1) + 3 * which
         wall[top : top + side, column * (side + 1) : column * (side + 1) + side] = kernel.transpose(1, 2, 0)
-    figure, axes = new_figure(9, 9 * wall.shape[0] / wall.shape[1])
-    bare(axes[0, 0])
-    axes[0, 0].imshow(wall)
+    figure, place = new_figure(9, 9 * wall.shape[0] / wall.shape[1])
+    bare(place)
+    place.imshow(wall)
     for column in range(columns if columns > 1 else 0):
         middle = (column + 0.5) / columns * len(wall)
-        axes[0, 0].text(-2, middle, f"column {column + 1}", rotation=90, ha="right", va="center", fontsize=9)
+        place.text(-2, middle, f"column {column + 1}", rotation=90, ha="right", va="center", fontsize=9)
     return figure

@@ -36,8 +36,8 @@ def collections(table: pd.DataFrame) -> Figure:
     table: a row each; columns name, categories, images, kind ("paper" for what the paper trains on, "here", or other).
     """
     table = table.sort_values("images", ascending=False)
-    figure, axes = new_figure(8, 0.3 * len(table) + 0.6)
-    place, looks = axes[0, 0], {"paper": ("D", ACCENT), "here": ("s", INK)}
+    figure, place = new_figure(8, 0.3 * len(table) + 0.6)
+    looks = {"paper": ("D", ACCENT), "here": ("s", INK)}
     for height, row in enumerate(table.itertuples()):
         marker, colour = looks.get(row.kind, ("o", GREY))
         place.plot([1, row.images], [height, height], color=PALE, linewidth=1, zorder=0)
@@ -116,8 +116,8 @@ def error_bars(table: pd.DataFrame) -> Figure:
 
     table: a row a method; columns "top-1 error" and "top-5 error", from 0 to 1.
     """
-    figure, axes = new_figure(8, 0.55 * len(table) + 0.7)
-    place, rows = axes[0, 0], np.arange(len(table))
+    figure, place = new_figure(8, 0.55 * len(table) + 0.7)
+    rows = np.arange(len(table))
     for shift, column, colour in ((-0.19, "top-1 error", INK), (0.19, "top-5 error", PALE)):
         bars = place.barh(rows + shift, 100 * table[column], 0.36, color=colour, edgecolor=INK, label=column)
         place.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)

@@ -56,14 +56,9 @@ def with_descriptions(notebook, resources):
         for output in cell.get("outputs", []):
             data, metadata = output.get("data", {}), output.get("metadata", {})
             for kind in ("image/png", "image/jpeg"):
-                about = metadata.get(kind, {})
-                # where nothing richer stands for the picture, and it isn't to lie in a file of its own
-                if (
-                    about.get("alt")
-                    and kind in data
-                    and {*data} <= {kind, "text/plain"}
-                    and "filenames" not in metadata
-                ):
+                about, richer = metadata.get(kind, {}), {*data} - {kind, "text/plain"}
+                in_a_file = "filenames" in metadata  # of its own
+                if about.get("alt") and kind in data and not richer and not in_a_file:
                     given = {name: str(about[name]) for name in ("alt", "width", "height") if name in about}
                     said = " ".join(f'{name}="{escape(value)}"' for name, value in given.items())
                     data["text/html"] = f'<img {said} src="data:{kind};base64,{data[kind].strip()}">'

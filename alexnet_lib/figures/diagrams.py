@@ -1,4 +1,4 @@
-"""§3, drawings of a net: arrays or a table in, a matplotlib figure out, in the style of `figures.py`."""
+"""§3, drawings of a net: arrays or a table in, a matplotlib figure out, in the style of `curves.py`."""
 
 from math import prod
 
@@ -22,8 +22,8 @@ def figure_2(
     columns: 2 where a layer sees its own column only, 1 where it sees both.
     printed: the neurons that the paper prints for a layer; one that is not the layer's own stands out.
     """
-    figure, axes = new_figure(11, 4.9)
-    place, x, previous = axes[0, 0], 0.0, None
+    figure, place = new_figure(11, 4.9)
+    x, previous = 0.0, None
     bare(place)
     for name, shape in outputs.items():
         spatial = len(shape) == 3
@@ -75,13 +75,9 @@ def _wires(place, previous, current, own_column_only: bool) -> None:
             crossing = len(sources) == len(targets) == 2 and source != target
             if crossing and own_column_only:
                 continue
-            style = {"color": ACCENT, "linestyle": "--"} if crossing else {"color": GREY}
-            place.annotate(
-                "",
-                (x1 - 0.04, target),
-                (x0 + 0.06, source),
-                arrowprops={"arrowstyle": "-|>", "linewidth": 1.2, **style},
-            )
+            look = {"color": ACCENT, "linestyle": "--"} if crossing else {"color": GREY}
+            look |= {"arrowstyle": "-|>", "linewidth": 1.2}
+            place.annotate("", (x1 - 0.04, target), (x0 + 0.06, source), arrowprops=look)
 
 
 def _label(place, x: float, name: str, shape, kernel, alone: bool) -> None:
@@ -97,18 +93,15 @@ def _label(place, x: float, name: str, shape, kernel, alone: bool) -> None:
 def shares(table: pd.DataFrame) -> Figure:
     """Where the parameters, the work and the neurons are: three bars of 100 %, cut by layer, from conv1 to fc8."""
     learned = table[table["parameters"] > 0]
-    figure, axes = new_figure(10, 2.1)
-    place = axes[0, 0]
+    figure, place = new_figure(10, 2.1)
     greys = plt.cm.Greys(np.linspace(0.12, 0.75, len(learned)))
     for row, column in enumerate(["parameters", "multiply_adds", "neurons"]):
         parts, left = 100 * learned[column] / learned[column].sum(), 0.0
         for colour, (name, part) in zip(greys, parts.items(), strict=True):
             place.barh(row, part, left=left, color=colour, edgecolor="white")
             if part > 3:
-                shade = "white" if colour[0] < 0.5 else INK
-                place.text(
-                    left + part / 2, row, f"{name}\n{part:.0f} %", ha="center", va="center", fontsize=8, color=shade
-                )
+                text, shade = f"{name}\n{part:.0f} %", "white" if colour[0] < 0.5 else INK
+                place.text(left + part / 2, row, text, ha="center", va="center", fontsize=8, color=shade)
             left += part
     name_rows(place, ["parameters", "multiply-adds", "neurons"])
     place.set(xlabel="share of the whole net (%)", xlim=(0, 100))
@@ -118,8 +111,7 @@ def shares(table: pd.DataFrame) -> Figure:
 @in_style
 def windows(side: int, kernel: int, stride: int) -> Figure:
     """Where the last windows of a convolution fall on a row of pixels, and what hangs over the edge."""
-    figure, axes = new_figure(10, 2.2)
-    place = axes[0, 0]
+    figure, place = new_figure(10, 2.2)
     last = -(-(side - kernel) // stride)
     start = (last - 3) * stride
     place.add_patch(Rectangle((start - 3, 4.3), side - start + 3, 0.8, facecolor=PALE, edgecolor=GREY))
@@ -157,13 +149,9 @@ def slid_kernel(image: np.ndarray, kernel: np.ndarray, channel: np.ndarray, stri
     most = np.abs(channel).max()
     axes[0, 2].imshow(channel, cmap="Greys_r", vmin=-most, vmax=most)
     frame(axes[0, 2], (column - 1.5, row - 1.5), 3)
-    sides = [
-        f"the picture, {len(image)} pixels",
-        f"a kernel, {len(kernel)} pixels",
-        f"its channel, {len(channel)} positions",
-    ]
-    for place, title in zip(axes[0], sides, strict=True):
-        place.set_title(title)
+    axes[0, 0].set_title(f"the picture, {len(image)} pixels")
+    axes[0, 1].set_title(f"a kernel, {len(kernel)} pixels")
+    axes[0, 2].set_title(f"its channel, {len(channel)} positions")
     return figure
 
 
@@ -173,24 +161,19 @@ def receptive_fields(image: np.ndarray, fields: pd.Series) -> Figure:
 
     image: (S, S, 3).
     """
-    figure, axes = new_figure(6, 4.5)
-    place, middle = axes[0, 0], image.shape[0] / 2
+    figure, place = new_figure(6, 4.5)
+    middle = image.shape[0] / 2
     bare(place)
     place.imshow(image, alpha=0.65, extent=(0, image.shape[1], image.shape[0], 0))
     place.set_xlim(0, 1.34 * image.shape[1])
-    step = image.shape[0] / len(fields)
+    step, line = image.shape[0] / len(fields), {"arrowstyle": "-", "color": INK, "linewidth": 0.7, "relpos": (0, 0.5)}
     for row, (name, field) in enumerate(fields.sort_values(ascending=False).items()):
         corner = (middle - field / 2, middle - field / 2)
         label = (row + 0.5) * step
         place.add_patch(Rectangle(corner, field, field, fill=False, edgecolor=INK, linewidth=1.4))
-        place.annotate(
-            f"{name}: {field} pixels",
-            (middle + field / 2, min(label, middle + field / 2 - 2)),
-            (image.shape[1] + 6, label),
-            va="center",
-            fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.7, "relpos": (0, 0.5)},
-        )
+        edge = (middle + field / 2, min(label, middle + field / 2 - 2))
+        words = f"{name}: {field} pixels"
+        place.annotate(words, edge, (image.shape[1] + 6, label), va="center", fontsize=9, arrowprops=line)
     return figure
 
 
@@ -201,8 +184,8 @@ def who_talks(units: dict[str, str], crossing: pd.Series) -> Figure:
     units: for each learned layer what one column has of it, such as "48 maps".
     crossing: for the layers that see both columns, the bytes that a column sends to the other.
     """
-    figure, axes = new_figure(11, 3.4)
-    place, step, half, box = axes[0, 0], 1.7, 1.1, (1.2, 0.62)
+    figure, place = new_figure(11, 3.4)
+    step, half, box = 1.7, 1.1, (1.2, 0.62)
     bare(place)
     box_of_text(place, (-step, 0), (0.7, 0.7), "image", 9, facecolor=PALE, edgecolor=INK)
     arrow = {"arrowstyle": "-|>", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
@@ -240,8 +223,7 @@ def zeros_read(geometries: dict[str, np.ndarray], window: int) -> Figure:
 @in_style
 def memory_bars(parts: dict[str, dict[str, float]], limit: float) -> Figure:
     """What training keeps in memory, one bar a case, cut by kind, and a device's limit (dashed); all in GiB."""
-    figure, axes = new_figure(10, 1.1 + 0.65 * len(parts))
-    place = axes[0, 0]
+    figure, place = new_figure(10, 1.1 + 0.65 * len(parts))
     for row, kinds in enumerate(parts.values()):
         left = 0.0
         greys = plt.cm.Greys(np.linspace(0.12, 0.7, len(kinds)))
@@ -275,14 +257,8 @@ def border(windows: dict[str, tuple[int, dict[int, list[int]]]], n: int = 5, sho
         place.axvline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
         place.axhline(middle - 0.5, color=ACCENT, linestyle="--", linewidth=1)
         ticks = list(range(middle - shown, middle + shown))
-        place.set(
-            xticks=ticks,
-            yticks=ticks,
-            xlabel="channel that is summed",
-            title=f"{name}, {maps} channels",
-            aspect="equal",
-        )
-        place.set(xlim=(ticks[0] - 0.6, ticks[-1] + 0.6), ylim=(ticks[-1] + 0.6, ticks[0] - 0.6))
+        place.set(title=f"{name}, {maps} channels", xlabel="channel that is summed", xticks=ticks, yticks=ticks)
+        place.set(aspect="equal", xlim=(ticks[0] - 0.6, ticks[-1] + 0.6), ylim=(ticks[-1] + 0.6, ticks[0] - 0.6))
         place.tick_params(labelsize=8)
     axes[0, 0].set_ylabel("channel that is normalised")
     return figure

@@ -4,20 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .curves import (
-    ACCENT,
-    GREY,
-    INK,
-    LINES,
-    PALE,
-    SECOND,
-    bare,
-    box_of_text,
-    in_style,
-    name_rows,
-    new_figure,
-    seed_lines,
-)
+from .curves import ACCENT, GREY, INK, LINES, PALE, SECOND, bare, box_of_text, by_seed, in_style, name_rows, new_figure
 
 
 @in_style
@@ -66,10 +53,9 @@ def costs(tables: dict[str, pd.DataFrame]) -> Figure:
     tables: columns parameters, multiply_adds.
     """
     figure, axes = new_figure(8.8, 4.2, 2, len(tables), sharey="row", width_ratios=[len(t) for t in tables.values()])
+    units = {"parameters": "million parameters", "multiply_adds": "million mult.-adds"}
     for column, (net, table) in enumerate(tables.items()):
-        for row, (what, unit) in enumerate(
-            (("parameters", "million parameters"), ("multiply_adds", "million mult.-adds"))
-        ):
+        for row, (what, unit) in enumerate(units.items()):
             place, names = axes[row, column], [_short(name) for name in table.index]
             place.bar(range(len(table)), table[what] / 1e6, color=GREY if row else INK, width=0.75)
             place.set_xticks(range(len(table)), names if row else [], rotation=90, fontsize=9)
@@ -113,8 +99,7 @@ def printed(off: pd.DataFrame) -> Figure:
 
     off: a column for each quantity.
     """
-    figure, axes = new_figure(7.6, 3.8)
-    place = axes[0, 0]
+    figure, place = new_figure(7.6, 3.8)
     place.axvline(0, color=GREY, linewidth=1)
     for (name, values), marker, colour, shift in zip(off.items(), "os", (INK, ACCENT), (-0.25, 0.25), strict=True):
         rows = np.arange(len(off)) + shift
@@ -193,10 +178,9 @@ def variants(tables: dict[str, pd.DataFrame], guess: float, xlabel: str, ylabel:
     tables: for each net, by epoch or step, a column a seed. guess: what a guess would have.
     """
     looks = (("-", INK, ""), ("--", ACCENT, ""), (":", SECOND, ""), ("-.", GREY, ""), ("-", SECOND, "o"))
-    figure, axes = new_figure(8.2, 3.0)
-    place = axes[0, 0]
+    figure, place = new_figure(8.2, 3.0)
     for (name, table), (style, colour, marker) in zip(tables.items(), looks, strict=False):
-        seed_lines(place, table.index, table, (style, colour), f"{name} ({table.shape[1]})")
+        by_seed(place, table.index, table, (style, colour), f"{name} ({table.shape[1]})")
         place.lines[-1].set(marker=marker, markersize=4)  # the mean
     place.axhline(guess, color=GREY, linestyle=":")
     last = max(table.index.max() for table in tables.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .curves import ACCENT, GREY, INK, LINES, PALE, SECOND, in_style, level, name_rows, new_figure, seed_lines
+from .curves import ACCENT, GREY, INK, LINES, PALE, SECOND, by_seed, in_style, level, name_rows, new_figure
 
 MARKS = ("o", "s", "^", "D")
 
@@ -19,8 +19,7 @@ def first_minutes(
 
     errors: (epochs, errors from 0 to 1) by name. end: name, epoch and error in per cent.
     """
-    figure, axes = new_figure(9.5, 3.2, 1, 2)
-    left, right = axes[0]
+    figure, ((left, right),) = new_figure(9.5, 3.2, 1, 2)
     left.plot(np.arange(1, len(losses) + 1), losses, color=GREY, linewidth=0.6, label="each step")
     mean = pd.Series(losses).rolling(20, min_periods=1).mean()
     left.plot(np.arange(1, len(losses) + 1), mean, color=INK, linewidth=2, label="mean of 20")
@@ -61,8 +60,7 @@ def valley(paths: dict[str, np.ndarray], curvature: tuple[float, float]) -> Figu
 @in_style
 def decay(points: dict[str, Sequence[float]], left: dict[str, float]) -> Figure:
     """Left, points of training error saved by weight decay, a dot a seed; right, what it leaves of a weight."""
-    figure, axes = new_figure(9.5, 2.4, 1, 2)
-    place, other = axes[0]
+    figure, ((place, other),) = new_figure(9.5, 2.4, 1, 2)
     place.axvline(0, color=GREY, linewidth=1)
     for row, values in enumerate(points.values()):
         place.plot(values, [row] * len(values), "o", color=SECOND, markersize=5, label="" if row else "one seed")
@@ -99,11 +97,10 @@ def first_steps(tables: dict[str, pd.DataFrame], guess: float, window: int = 15)
 
     tables: by step, one column a seed.
     """
-    figure, axes = new_figure(7, 2.8)
-    place = axes[0, 0]
+    figure, place = new_figure(7, 2.8)
     for (name, table), look in zip(tables.items(), LINES, strict=False):
         mean = table.rolling(window).mean().dropna()
-        seed_lines(place, mean.index, mean, look, name)
+        by_seed(place, mean.index, mean, look, name)
     level(place, guess, "a guess", max(table.index.max() for table in tables.values()))
     place.set(xlabel="step", ylabel=f"loss (nats), mean of {window}")
     place.legend()
@@ -116,10 +113,9 @@ def starts(rows: dict[str, dict[str, Sequence[float]]], longest: int) -> Figure:
 
     rows: for each kind of net and initial weights the steps of its runs, NaN for one that stalled.
     """
-    figure, axes = new_figure(8, 0.5 * len(rows) + 1)
-    place, looks = axes[0, 0], zip(MARKS, (INK, ACCENT, SECOND), strict=False)
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    looks = dict(zip(names, looks, strict=False))
+    figure, place = new_figure(8, 0.5 * len(rows) + 1)
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    looks = dict(zip(names, zip(MARKS, (INK, ACCENT, SECOND), strict=False), strict=False))
     place.axvspan(longest * 1.15, longest * 2, color=PALE, linewidth=0, zorder=0)
     for row, lines in enumerate(rows.values()):
         for shift, (name, steps) in zip((-0.22, 0, 0.22), lines.items(), strict=False):
@@ -160,8 +156,7 @@ def twins(distances: dict[str, np.ndarray], ends: dict[str, Sequence[float]]) ->
 
     distances: of the weights, in parts of their length.
     """
-    figure, axes = new_figure(9.5, 3, 1, 2, width_ratios=(1.2, 1))
-    left, right = axes[0]
+    figure, ((left, right),) = new_figure(9.5, 3, 1, 2, width_ratios=(1.2, 1))
     for (name, apart), (style, colour) in zip(distances.items(), LINES, strict=False):
         left.plot(np.arange(1, len(apart) + 1), apart, style, color=colour, label=name)
     left.set(xlabel="step", ylabel="distance / length of the weights", yscale="log")

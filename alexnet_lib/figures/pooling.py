@@ -126,11 +126,8 @@ def on_maps(
         for place, (values, highest) in zip(places, shown, strict=True):
             place.imshow(values, cmap="Greys", vmin=0, vmax=highest)
             place.spines[:].set(visible=True, color=GREY)
-    titles = [
-        "channel (dark: large)",
-        *(f"out, windows of {w}" for w in outs),
-        *(f"credit, windows of {w}" for w in credits),
-    ]
+    titles = ["channel (dark: large)", *(f"out, windows of {w}" for w in outs)]
+    titles += [f"credit, windows of {w}" for w in credits]
     for place, title in zip(axes[0, 1:], titles, strict=True):
         place.set_title(title, fontsize=8)
     return figure
@@ -139,12 +136,12 @@ def on_maps(
 @in_style
 def shifted(changes: dict[str, float]) -> Figure:
     """By how much the output of several ways to pool changes when the map moves by one unit, in per cent."""
-    figure, axes = new_figure(8, 0.42 * len(changes) + 0.8)
-    bars = axes[0, 0].barh(range(len(changes)), [100 * c for c in changes.values()], color=PALE, edgecolor=INK)
-    axes[0, 0].bar_label(bars, fmt="%.0f %%", padding=3)
-    name_rows(axes[0, 0], list(changes))
-    axes[0, 0].set(xlabel="change of the output when the map moves by one unit (%)")
-    axes[0, 0].margins(x=0.12)
+    figure, place = new_figure(8, 0.42 * len(changes) + 0.8)
+    bars = place.barh(range(len(changes)), [100 * c for c in changes.values()], color=PALE, edgecolor=INK)
+    place.bar_label(bars, fmt="%.0f %%", padding=3)
+    name_rows(place, list(changes))
+    place.set(xlabel="change of the output when the map moves by one unit (%)")
+    place.margins(x=0.12)
     return figure
 
 
@@ -176,16 +173,11 @@ def gaps(tables: dict[str, pd.DataFrame]) -> Figure:
 
     tables: for each name the gap in points by training error in per cent: a row a level, a column a seed.
     """
-    figure, axes = new_figure(7.5, 3)
-    place = axes[0, 0]
+    figure, place = new_figure(7.5, 3)
     for (name, table), (style, colour) in zip(tables.items(), LINES, strict=False):
         place.plot(table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
         place.plot(table.index, table, style, color=colour, linewidth=0.5, alpha=0.6)
-    place.set(
-        xlabel="error on training images (%); training goes on to the right",
-        ylabel="validation − training error\n(points)",
-        ylim=0,
-    )
-    place.set_xlim(table.index.max(), table.index.min())
+    place.set(xlabel="error on training images (%); training goes on to the right")
+    place.set(ylabel="validation − training error\n(points)", ylim=0, xlim=(table.index.max(), table.index.min()))
     place.legend(fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-"""Figures of §6.1: kernels, answers, neighbours, codes; the style is that of `figures.py`."""
+"""Figures of §6.1: kernels, answers, neighbours, codes; the style is that of `curves.py`."""
 
 from collections.abc import Sequence
 
@@ -62,7 +62,9 @@ def neighbours(queries: Sequence[np.ndarray], rows: dict[str, Sequence[Sequence[
                 place = axes[i, first + j]
                 place.imshow(image)
                 if right[title][i, j]:
-                    _frame(place)
+                    place.spines[:].set(visible=True, color=ACCENT, linewidth=2)
+                    look = {"transform": place.transAxes, "bbox": PAPER | {"pad": 0.8}}
+                    place.text(0.06, 0.94, "✓", va="top", fontsize=8, weight="bold", **look)
             if i == 0:
                 heading = axes[0, first].text(0, 1.06, title, fontsize=9, transform=axes[0, first].transAxes)
                 heading.set_in_layout(False)  # wider than its column
@@ -96,13 +98,6 @@ def occlusion(
     return figure
 
 
-def _frame(place) -> None:
-    place.spines[:].set(visible=True, color=ACCENT, linewidth=2)
-    place.text(
-        0.06, 0.94, "✓", va="top", fontsize=8, weight="bold", transform=place.transAxes, bbox=PAPER | {"pad": 0.8}
-    )
-
-
 @in_style
 def strongest_frequencies(panels: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """The strongest frequency of each kernel, a dot each: the further out the finer, at right angles to the stripes.
@@ -126,10 +121,8 @@ def colours_by_column(panels: dict[str, pd.DataFrame]) -> Figure:
 
     The dotted line is what random weights have. panels: for each title a table: seed, column (1 or 2), colourfulness.
     """
-    counts = [table["seed"].nunique() for table in panels.values()]
-    figure, axes = new_figure(
-        10, 2.6, 1, len(panels), sharey=True, width_ratios=[max(count + 1, 3) for count in counts]
-    )
+    widths = [max(table["seed"].nunique() + 1, 3) for table in panels.values()]
+    figure, axes = new_figure(10, 2.6, 1, len(panels), sharey=True, width_ratios=widths)
     styles = {1: ("o", INK, -0.17, "first column"), 2: ("D", ACCENT, 0.17, "second column")}
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         seeds = sorted(table["seed"].unique())

@@ -1,4 +1,4 @@
-"""Figures of responses, before and after normalisation (§3.3); the style is that of `figures.py`."""
+"""Figures of responses, before and after normalisation (§3.3); the style is that of `curves.py`."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,7 @@ from .curves import ACCENT, GREY, INK, PALE, frame, in_style, new_figure
 @in_style
 def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[float, str]) -> Figure:
     """How much of the activations is left, by their size, for each convention; dotted, what is left of tiny ones."""
-    figure, axes = new_figure(6, 2.4)
-    place = axes[0, 0]
+    figure, place = new_figure(6, 2.4)
     for (name, gain), style in zip(lines.items(), ("-", "--", ":"), strict=False):
         place.plot(deviations, gain, style, label=name)
     for limit, text in limits.items():
@@ -79,9 +78,8 @@ def neighbours(a: np.ndarray, b: np.ndarray) -> Figure:
     places[1].set(title="after: what each keeps of it", xlabel="channel", ylabel="kept (%)", ylim=0)
     for place, heights, form in ((places[0], a, "{:.0f}"), (places[1], 100 * b / a, "{:.0f} %")):
         for i, height in enumerate(heights):
-            place.annotate(
-                form.format(height), (i, height), (0, 2), textcoords="offset points", ha="center", fontsize=9
-            )
+            at = (i, height), (0, 2)
+            place.annotate(form.format(height), *at, textcoords="offset points", ha="center", fontsize=9)
         place.margins(y=0.15)
     places[1].set_ylim(0, 115 * (b / a).max())
     return figure
@@ -91,8 +89,7 @@ def neighbours(a: np.ndarray, b: np.ndarray) -> Figure:
 def brightness(contrasts: Sequence[float], grown: dict[str, np.ndarray], changed: dict[str, float]) -> Figure:
     """Left, the size of a layer's output by the contrast of the picture; right, its change when pixels are brighter."""
     figure, (places,) = new_figure(8.5, 2.6, 1, 2, width_ratios=[1.4, 1])
-    looks = zip(grown.items(), ("-o", "--s", ":^"), (ACCENT, INK, GREY), strict=True)
-    for (name, size), style, colour in looks:
+    for (name, size), style, colour in zip(grown.items(), ("-o", "--s", ":^"), (ACCENT, INK, GREY), strict=True):
         places[0].plot(contrasts, size, style, markersize=5, color=colour, label=name)
     places[0].set(xlabel="contrast of the picture (as it is = 1)", ylabel="size of the output\n(as it is = 1)")
     places[0].set(xscale="log", yscale="log", title="contrast scaled")
@@ -111,14 +108,11 @@ def brightness(contrasts: Sequence[float], grown: dict[str, np.ndarray], changed
 @in_style
 def worth(points: dict[str, tuple[float, float]]) -> Figure:
     """Points of error that normalisation saves, by source; bars, deviation over seeds; stars, the paper's."""
-    figure, axes = new_figure(8, 0.38 * len(points) + 0.9)
-    place = axes[0, 0]
+    figure, place = new_figure(8, 0.38 * len(points) + 0.9)
     for row, (name, (value, deviation)) in enumerate(points.items()):
-        printed = name.endswith("paper")
-        look = (
-            {"fmt": "*", "markersize": 12, "color": GREY} if printed else {"fmt": "o", "markersize": 6, "color": ACCENT}
-        )
-        place.errorbar(value, row, xerr=deviation if deviation > 0 else None, capsize=3, **look)
+        mark, size, colour = ("*", 12, GREY) if name.endswith("paper") else ("o", 6, ACCENT)
+        bar = {"xerr": deviation if deviation > 0 else None, "capsize": 3}
+        place.errorbar(value, row, fmt=mark, markersize=size, color=colour, **bar)
         written = f"{value:+.2f}".replace("-", "−")
         place.annotate(written, (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
     place.axvline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)

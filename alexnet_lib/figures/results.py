@@ -44,17 +44,14 @@ def every_claim(table: pd.DataFrame) -> Figure:
 
     table: as `ledger.claims.compared` gives it. Marks show the verdict, bars the 95 % interval. Left, the line is the
     paper, or our bound where the paper gives no number, and claims that aren't met have their names; squares below, one
-    a claim that nothing can be compared with.
-    What lies beyond the scale stands at its edge.
+    a claim that nothing can be compared with. What lies beyond the scale stands at its edge.
     """
     values, effects = table[table["kind"].isin(["value", "log"])], table[table["kind"] == "effect"]
-    named = ~values["verdict"].isin(["exact", "as built", "holds", "shown at small scale"]) & (
-        values["kind"] == "value"
-    )
+    met = values["verdict"].isin(["exact", "as built", "holds", "shown at small scale"])
+    named = ~met & (values["kind"] == "value")
     heights = np.where(named, 1.0, 0.36)
     places = np.cumsum(heights) - heights / 2
-    figure, axes = new_figure(10.5, 0.118 * max(heights.sum() + 5, 1.45 * len(effects) + 5), 1, 2)
-    left, right = axes[0]
+    figure, ((left, right),) = new_figure(10.5, 0.118 * max(heights.sum() + 5, 1.45 * len(effects) + 5), 1, 2)
     left.set(xscale="log", xlim=(LEAST, MOST), ylim=(heights.sum() + 4, -1), yticks=[])
     left.set(title="values: ours as a multiple of the paper's", xlabel="times the paper's number (or our bound)")
     left.axvline(1, color=GREY, linewidth=1, zorder=0)
@@ -90,8 +87,7 @@ def every_claim(table: pd.DataFrame) -> Figure:
     right.plot([], [], ">", mfc="white", mec=ACCENT, markersize=6, linestyle="", label="the paper: more than this")
     if (effects["bound"] == "ours").any():
         right.plot([], [], ">", mfc="white", mec=GREY, markersize=6, linestyle="", label="our bound: more than this")
-    handles = right.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -109,8 +105,7 @@ def chance(differences: np.ndarray, marks: dict[str, float]) -> Figure:
 
     differences: of imagined pairs, in points.
     """
-    figure, axes = new_figure(8, 2.4)
-    place = axes[0, 0]
+    figure, place = new_figure(8, 2.4)
     place.hist(differences, 61, color=PALE, edgecolor=GREY, linewidth=0.4)
     top = place.get_ylim()[1]
     place.text(-1.4 * differences.std(), 0.75 * top, "equally good nets,\nby luck alone ", ha="right", fontsize=9)

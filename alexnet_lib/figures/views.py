@@ -1,4 +1,4 @@
-"""Figures of views and colours (§4.1); the style is that of `figures.py`."""
+"""Figures of views and colours (§4.1); the style is that of `curves.py`."""
 
 from collections.abc import Sequence
 
@@ -68,8 +68,7 @@ def shift_sizes(sizes: dict[str, np.ndarray], axis_names: Sequence[str]) -> Figu
 
     sizes: (3,) for each reading.
     """
-    figure, axes = new_figure(8, 0.42 * len(sizes) + 1.0)
-    place = axes[0, 0]
+    figure, place = new_figure(8, 0.42 * len(sizes) + 1.0)
     place.axvline(255, color=GREY, linestyle=":")
     place.text(255, -0.6, " the whole scale", fontsize=9, va="center")
     for i, (name, marker, colour) in enumerate(zip(axis_names, "os^", (INK, ACCENT, SECOND), strict=True)):

@@ -1,6 +1,5 @@
 """§3.5 and Figure 2: the shapes, sizes, receptive fields and connections of a net, read from the live model."""
 
-from collections import OrderedDict
 from math import prod
 
 import numpy as np
@@ -20,14 +19,12 @@ LISTED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.Linear, LocallyConnected2d)
 PRINTED = dict(conv1=253_440, conv2=186_624, conv3=64_896, conv4=64_896, conv5=43_264, fc6=4096, fc7=4096, fc8=1000)
 
 
-def trace(net: nn.Sequential, images: Tensor) -> OrderedDict[str, Tensor]:
+def trace(net: nn.Sequential, images: Tensor) -> dict[str, Tensor]:
     """The output of every layer, by name, for these images (N, 3, H, W)."""
-    outputs = OrderedDict(input=images)
+    outputs = {"input": images}
     with torch.no_grad():
         for name in getattr(net, "layers", dict(net.named_children())):
-            layer = getattr(net, name)
-            images = layer(images)
-            outputs[name] = images
+            outputs[name] = images = getattr(net, name)(images)
     return outputs
 
 

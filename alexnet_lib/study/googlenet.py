@@ -5,7 +5,7 @@ from math import prod
 import pandas as pd
 from torch import nn
 
-from ..architecture import RGB, shape_after
+from ..architecture import RGB, shape_after, side_of
 from ..architecture import skeleton as alexnet_skeleton
 from ..inception import HEADS, INCEPTIONS, POOLS, TORCHVISION_FIVE, Branches, GoogLeNet, Inception, skeleton
 from .anatomy import summarise, times
@@ -61,15 +61,12 @@ def _follow(rows: list[dict], module: str, name: str, layer: nn.Module, shape: t
 
 def modules(net: GoogLeNet, image_size: int = 224) -> pd.DataFrame:
     """Table 1 from the live model: a row a module; output, parameters, multiply_adds for one image."""
-    layers = dissect(net, image_size)
-    table = layers.groupby("module", sort=False)[["parameters", "multiply_adds"]].sum()
-    outputs = layers.groupby("module", sort=False)["output"].last()
-    for name in net.layers:
-        layer = getattr(net, name)
+    parts = dissect(net, image_size).groupby("module", sort=False)
+    table = parts.agg({"output": "last", "parameters": "sum", "multiply_adds": "sum"})
+    for name, layer in net.named_children():
         if isinstance(layer, Inception):
-            outputs[name] = (layer.maps, *outputs[name][1:])
-    table.insert(0, "output", outputs.map(times))
-    return table
+            table.at[name, "output"] = (layer.maps, *table.at[name, "output"][1:])
+    return table.assign(output=table["output"].map(times))
 
 
 def parameters_of(part: str = "main", **changes) -> int:
@@ -205,9 +202,8 @@ def narrower_modules() -> int:
 
 def saved_by_averaging() -> float:
     """Weights, in millions, of one fully connected layer of 1024 units on the last maps."""
-    table = dissect(skeleton(aux=False))
-    last = table[table["module"] == "inception5b"]["output"].iloc[0]
-    return INCEPTIONS["inception5b"].maps ** 2 * prod(last[1:]) / 1e6
+    side = side_of(skeleton(aux=False).mean5.kernel_size)
+    return (INCEPTIONS["inception5b"].maps * side) ** 2 / 1e6
 
 
 def naive_growth() -> float:

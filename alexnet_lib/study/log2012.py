@@ -121,11 +121,6 @@ def log_error() -> float:
     return max(abs(printed - 100 * log) for a, b, run in rows for printed, log in ((a, run.top1), (b, run.top5)))
 
 
-def logged_validation_less_test() -> float:
-    """Points between the top-1 errors on validation and test images, of the one run whose log has both."""
-    return 100 * (logged("137-2010", "2010 validation").top1 - logged("137-2010", "2010 test").top1)
-
-
 def gain_of_training_on() -> float:
     """Points of top-1 error that run 145 gained by more training after its 91 epochs."""
     return logged_gain("145", "145, longer")[0]
@@ -236,14 +231,11 @@ def main(arguments=None) -> None:
         records = [Record.open(run) for run in given.runs]
         if len({record.config["dataset"] for record in records}) > 1:
             raise ValueError("the runs are of different data sets; an average needs nets that answer the same question")
-        stores = load_dataset(records[0].config["dataset"])
-        if given.split not in stores:
-            raise ValueError(f"split = {given.split!r}; accepted are {', '.join(stores)}")
-        labels = stores[given.split].labels
         for views in (1, 10):
             nets = [(record.folder.name, probabilities(record, given.split, views)) for record in records]
             if len(nets) > 1:
                 nets.append(("their average", averaged([p for _, p in nets])))
+            labels = load_dataset(records[0].config["dataset"])[given.split].labels
             for name, p in nets:
                 errors = top_k_error(p, labels)
                 print(f"{name}: {views} views, top-1 {100 * errors[1]:.2f} %, top-5 {100 * errors[5]:.2f} %")

@@ -8,24 +8,22 @@ from torch import nn
 from ..architecture import CONVOLUTIONS, Pooling, shape_after
 
 STRIDE = 2
-FIRST_SIDE = 55  # of conv1's map
 POOLED = ("conv1", "conv2", "conv5")  # the convolutions that a pooling layer follows
 UNPADDED_2012 = Pooling(2, ceil=True)  # run 147 without what it did to the paddings
 
 
 def side_after(side: int, pooling: Pooling) -> int:
     """The side of a map of this side after pooling."""
-    layer = nn.MaxPool2d(pooling.window, STRIDE, ceil_mode=pooling.ceil)
-    return shape_after(layer, (1, side, side))[1]
+    return shape_after(nn.MaxPool2d(pooling.window, STRIDE, ceil_mode=pooling.ceil), (1, side, side))[1]
 
 
-def sides(pooling: Pooling, first: int = FIRST_SIDE) -> dict[str, int]:
+def sides(pooling: Pooling, first: int = 55) -> dict[str, int]:
     """The side of every map of the net with this pooling, given that of conv1."""
-    after, side = {"conv1": first}, first
+    after, side = {}, first
     for name, conv in CONVOLUTIONS.items():
         if name != "conv1":
-            padding = conv.padding - (name in pooling.less_padding)
-            after[name] = side = side + 2 * padding - conv.kernel + 1
+            side += 2 * (conv.padding - (name in pooling.less_padding)) - conv.kernel + 1
+        after[name] = side
         if name in POOLED:
             after[name.replace("conv", "pool")] = side = side_after(side, pooling)
     return after

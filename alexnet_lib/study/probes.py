@@ -63,9 +63,7 @@ def timeline(run: TrainSettings, net: nn.Module, store: Store, steps: int = 3, i
     """When the batches of a resolved run are made and its steps taken, in the order of their ends.
 
     Columns: what ("batch" or "step"), start and end, in seconds from the end of the first step, which finds memory and
-    kernels.
-
-    in_thread: whether another thread makes the batches ahead.
+    kernels. in_thread: whether another thread makes the batches ahead.
     """
     spans: list[tuple[str, float, float]] = []
 

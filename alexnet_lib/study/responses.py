@@ -53,28 +53,20 @@ def conventions() -> pd.DataFrame:
         windows["maps, n = 4"] = "not allowed" if convention == "caffe" else f"{window_size(convention, 4)}"
         written = ", ".join(f"{name}={value:g}" for name, value in arguments.items())
         rows.append({"convention": name, **units, **windows, "torch.nn.LocalResponseNorm": f"({written})"})
-    rows.append(
-        rows[-1]
-        | {"convention": NAMES[-1], "maps, n = 4": rows[1]["maps, n = 4"], "torch.nn.LocalResponseNorm": "(size=5)"}
-    )
+    torchs = {"convention": NAMES[-1], "maps, n = 4": rows[1]["maps, n = 4"], "torch.nn.LocalResponseNorm": "(size=5)"}
+    rows.append(rows[-1] | torchs)
     return pd.DataFrame(rows)
 
 
-def lone_response(a, convention: str, neighbours: float = 0.0, beta: float = BETA):
+def lone_response(a, convention: str, neighbours: float = 0.0):
     """The response of a unit of activation a, whose neighbours' squares sum to `neighbours`, with §3.3's constants."""
-    return a * (K_OF_CONVENTION[convention] + square_weight(convention) * (a**2 + neighbours)) ** -beta
+    return a * (K_OF_CONVENTION[convention] + square_weight(convention) * (a**2 + neighbours)) ** -BETA
 
 
-def bump_peak(k: float, weight: float, beta: float = BETA) -> tuple[float, float]:
-    """Where b(a) = a·(k + weight·a²)^(−β) peaks, which is at k = (2β − 1)·weight·a², and its height.
-
-    Raises:
-        ValueError: no peak, since for β ≤ 1/2 the response never falls.
-    """
-    if beta <= 0.5:
-        raise ValueError(f"beta = {beta}; a response has a peak only for beta above 1/2")
-    a = (k / (weight * (2 * beta - 1))) ** 0.5
-    return a, a * (k + weight * a * a) ** -beta
+def bump_peak(k: float, weight: float) -> tuple[float, float]:
+    """Where b(a) = a·(k + weight·a²)^(−β) peaks, which is at k = (2β − 1)·weight·a², and its height."""
+    a = (k / (weight * (2 * BETA - 1))) ** 0.5
+    return a, a * (k + weight * a * a) ** -BETA
 
 
 def gaussian_gain(norm: nn.Module, deviation: float, before_relu: bool = False) -> float:

@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from ..architecture import kind_of
 from ..dropout import Dropout
-from ..evaluation import in_evaluation
 
 MOST_UNITS = 16  # 65,536 sub-networks
-AT_ONCE = 128  # images that a trained net sees at a time
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the hidden units, silenced
 
 
@@ -116,17 +114,6 @@ def hidden_layers(net: nn.Sequential, features: Tensor, mask) -> Tensor:
 def test_factor(layer: nn.Module) -> float:
     """What a dropout layer multiplies its units by at test time: PyTorch's has scaled them in training."""
     return 1.0 if isinstance(layer, nn.Dropout) else 1 - layer.p
-
-
-@torch.no_grad()
-def features_of(net: nn.Sequential, inputs: Tensor) -> Tensor:
-    """The inputs of the first fully connected layer, (N, units); the net sees AT_ONCE images at a time."""
-    names = [name for name, _ in net.named_children()]
-    if "flatten" not in names:
-        raise ValueError("the net has no layer called flatten")
-    before = nn.Sequential(*list(net.children())[: names.index("flatten") + 1])
-    with in_evaluation(net):
-        return torch.cat([before(part) for part in inputs.split(AT_ONCE)])
 
 
 def sampled_sub_networks(net: nn.Sequential, features: Tensor, count=100, seed=0) -> Tensor:
