@@ -235,6 +235,13 @@ def test_histories_and_silenced_errors_by_seed(kept):
     assert errors.loc[0.0, 0] == pytest.approx(table.query("seed == 0")["validation error"].iloc[-1], abs=1e-5)
 
 
+def test_units_are_silenced_while_the_net_sees_the_validation_images(kept):
+    asked = settings(epochs=4, initialisation="fan_in", learning_rate=0.01, experiment="ablations")
+    record = ablations.run_variant(asked, "baseline")
+    error = ablations.silencing(record).set_index("share").loc[0.0, "error"]
+    assert error == pytest.approx(record.summary["metrics"]["val"]["1 view"]["top1"]) and error < 0.5
+
+
 def falling(stretch, seeds=(0, 1)):
     """A table of runs whose error falls by a tenth in `stretch` epochs."""
     rows = [{"seed": s, "epoch": e, "error": 1 - 0.1 * e / stretch} for s in seeds for e in range(1, 8 * stretch + 1)]

@@ -90,4 +90,4 @@ def test_one_view_has_one_average_and_others_are_refused(place):
 
 def test_variants_of_this_question_are_settings_of_a_run():
     for variant in ablations.QUESTIONS["augmentation"]:
-        assert dataclasses.replace(settings(), **ablations.VARIANTS[variant])
+        assert dataclasses.replace(settings(), **ablations.VARIANTS[variant].changes)

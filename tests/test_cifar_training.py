@@ -18,7 +18,6 @@ from alexnet_lib.data.preparation import write_store
 from alexnet_lib.dataset import Store
 from alexnet_lib.evaluation import mean_of, predict, to_input, top_k_error
 from alexnet_lib.experiments import cifar_experiments
-from alexnet_lib.experiments.cifar_experiments import epochs_to
 from alexnet_lib.loader import batches, in_memory
 from alexnet_lib.runs.cifar_settings import PLATEAU, CifarSettings, choose_pictures, published_stages
 from alexnet_lib.runs.records import CHECKPOINTS, Record
@@ -310,12 +309,6 @@ def test_a_configuration_can_be_repeated_from_the_shell(place, capsys):
 
 
 # ------------------------------------------------------------------------------------------------------- experiments
-
-
-def test_epochs_to_an_error_are_read_from_a_straight_line():
-    history = pd.DataFrame({"split": "train", "epoch": [1, 2, 3], "top1": [0.6, 0.4, 0.2]})
-    assert epochs_to(history, 0.25) == pytest.approx(2.75) and epochs_to(history, 0.9) == 1
-    assert math.isnan(epochs_to(history, 0.1))
 
 
 NUMBERLESS = (math.inf, math.inf)  # the loss stopped being a number

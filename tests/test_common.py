@@ -14,8 +14,10 @@ def test_a_level_is_crossed_between_epochs():
     np.testing.assert_allclose(reached, [1, 1.5, 2, 3.8])
 
 
-def test_a_level_that_is_not_reached_is_nan():
+def test_a_level_that_is_not_reached_is_nan_or_what_is_asked_for():
     assert np.isnan(crossing([1, 2], [0.9, 0.5], 0.05))
+    assert crossing([1, 2], [0.9, 0.5], 0.05, never=math.inf) == math.inf
+    assert crossing([1], [math.nan], 0.05, never=math.inf) == math.inf
 
 
 def test_a_mean_is_stated_with_its_spread():

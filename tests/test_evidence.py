@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from alexnet_lib.experiments import evidence
-from alexnet_lib.experiments.ablations import VARIANTS, WORTH
-from alexnet_lib.experiments.evidence import DATASET, MINUTES, PARTS, interval, missing, overview, wanted
+from alexnet_lib.experiments.ablations import QUESTIONS, VARIANTS
+from alexnet_lib.experiments.evidence import DATASET, MINUTES, interval, missing, overview, wanted
 from alexnet_lib.experiments.sequel import folder_of
 
 
@@ -21,9 +21,10 @@ def test_every_run_is_wanted_once():
 
 
 def test_every_part_is_a_variant_and_those_that_200_classes_can_tell_are_wanted():
-    assert set(WORTH) < set(PARTS) <= set(VARIANTS)
-    assert {f"200 classes: {variant}" for variant in WORTH} < {run.about for run in wanted()}
-    assert len({part.lacks for part in PARTS.values()}) == len(PARTS)
+    parts = {name: variant.lacks for name, variant in VARIANTS.items() if variant.lacks}
+    assert {*QUESTIONS["worth"]} < {"baseline", *parts}
+    assert {f"200 classes: {name}" for name in QUESTIONS["worth"]} < {run.about for run in wanted()}
+    assert len({*parts.values()}) == len(parts)
 
 
 def test_what_is_kept_is_not_missing(tmp_path):

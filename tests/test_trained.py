@@ -11,6 +11,7 @@ from small_runs import NAME, prepare_place, settings
 from alexnet_lib.architecture import ACTIVATIONS, NETS, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.experiments import trained
+from alexnet_lib.experiments.common import RISK
 from alexnet_lib.files import read_json, write_json
 from alexnet_lib.training import train
 
@@ -115,7 +116,7 @@ def test_runs_whose_columns_differ_are_counted(tmp_path):
     keep_table(tmp_path, "kernels", rows)
     table = trained.column_differences("embedded", tmp_path)
     assert table["difference"].round(3).tolist() == [0.003, 1.003]
-    assert (table["p"] < trained.BY_CHANCE).tolist() == [False, True]
+    assert (table["p"] < RISK).tolist() == [False, True]
 
 
 def test_a_run_to_look_at_is_named_found_or_trained(place, record, monkeypatch):

@@ -4,10 +4,10 @@ from .. import lazily
 
 NAMES = {
     "ablations": "LIGHTS LONG SHORT_RUN averaged_errors final_errors gain gains histories "
-    "results run_variant silenced_errors slowdowns spread_of stated ten_views_gain tinted_errors",
+    "results run_variant silenced_errors slowdowns ten_views_gain tinted_errors",
     "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup "
     "speedup_table",
-    "common": "PICTURES",
+    "common": "PICTURES spread_of stated",
     "evidence": "by_chance effects interval missing p_alone",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
     "sequel": "race",

@@ -23,7 +23,9 @@ adds `averaged.csv`, the errors with one view and with ten, and `tinted.csv`, th
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,45 +43,69 @@ from ..runs.fields import check
 from ..runs.folder import data_of, require_same
 from ..runs.records import Record, differences, in_words, keep, load_checkpoint, write_table
 from ..runs.settings import SPEEDS, TrainSettings, resolve
+from ..study.log2012 import logged_gain
 from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
 from .common import command, command_line, crossing, spread_of, whole
-from .common import stated as stated
 
-WITHOUT_A_CONVOLUTION = {f"without-conv{i}": {"without": f"conv{i}"} for i in range(1, 6)}
+UNKNOWN = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The settings that a variant changes, and what it lacks of the paper, "" where that is no part of it.
+
+    paper, log2012: by how many points the lack raised the errors there (top-1, top-5).
+    """
+
+    changes: dict
+    section: str = ""
+    lacks: str = ""
+    paper: tuple[float, float] = UNKNOWN
+    log2012: tuple[float, float] = UNKNOWN
+
+
 VARIANTS = {
-    "baseline": {},
-    "non-overlapping": {"pooling": "non_overlapping"},
-    "run147": {"pooling": "run147"},
-    "no-dropout": {"dropout": 0.0},
-    "crops-only": {"augmentation": "crops"},
-    "colours-only": {"augmentation": "colours"},
-    "no-augmentation": {"augmentation": "none"},
-    "no-lrn": {"normalization": None},
-    "one-gpu": {"net": "one_gpu"},
-    **WITHOUT_A_CONVOLUTION,
-    "init-printed": {"initialisation": "printed"},
-    "init-2012": {"initialisation": "code2012"},
-    "net-2012": {"net": "code2012"},
-    "no-decay": {"recipe": "undecayed"},
-    "steady-rate": {"recipe": "steady"},
-    "shorter": {},  # see `changes`
+    "baseline": Variant({}),
+    "non-overlapping": Variant({"pooling": "non_overlapping"}),
+    "one-gpu": Variant(
+        {"net": "one_gpu"}, "3.2", "half its kernels", (1.7, 1.2), logged_gain("145-half", "145-2010", "2010 test")
+    ),
+    "no-lrn": Variant({"normalization": None}, "3.3", "normalisation", (1.4, 1.2), logged_gain("148", "145")),
+    "run147": Variant({"pooling": "run147"}, "3.4", "overlapping pooling", (0.4, 0.3), logged_gain("147", "145")),
+    "no-augmentation": Variant({"augmentation": "none"}, "4.1", "crops, reflections and colour noise"),
+    "colours-only": Variant({"augmentation": "colours"}, "4.1", "crops and reflections"),
+    "crops-only": Variant({"augmentation": "crops"}, "4.1", "colour noise", (1.0, math.nan)),  # "over 1 %"
+    "no-dropout": Variant({"dropout": 0.0}, "4.2", "dropout"),
+    "no-decay": Variant({"recipe": "undecayed"}, "5", "weight decay"),
+    "steady-rate": Variant({"recipe": "steady"}, "5", "a falling rate"),
+    # how many epochs it has: see `changes`
+    "shorter": Variant({}, "7", "half as many epochs again", log2012=logged_gain("145", "145, longer")),
+    "without-conv1": Variant({"without": "conv1"}, "7", "convolution 1"),
+    "without-conv2": Variant({"without": "conv2"}, "7", "convolution 2", (2.0, math.nan)),  # "about 2 %"
+    "without-conv3": Variant({"without": "conv3"}, "7", "convolution 3", (2.0, math.nan)),
+    "without-conv4": Variant({"without": "conv4"}, "7", "convolution 4", (2.0, math.nan)),
+    "without-conv5": Variant({"without": "conv5"}, "7", "convolution 5"),
+    "net-2012": Variant({"net": "code2012"}, "3", "the printed layers, not the program's"),
+    "init-printed": Variant({"initialisation": "printed"}, "5", "weights enlarged for its width, drawn as printed"),
+    "init-2012": Variant({"initialisation": "code2012"}, "5", "weights enlarged for its width, drawn as in 2012"),
 }
-PARTS = ("no-lrn", "one-gpu", "colours-only", *WITHOUT_A_CONVOLUTION, "init-printed", "init-2012", "net-2012")
-# the parts whose worth can be measured with 200 classes
-WORTH = (
-    *("no-lrn", "no-dropout", "colours-only", "crops-only", "one-gpu", "run147", "no-decay"),
-    *("without-conv3", "without-conv4", "without-conv5", "init-printed", "init-2012"),
-)
 QUESTIONS = {
     "pooling": ("baseline", "non-overlapping", "run147"),
     "dropout": ("baseline", "no-dropout"),
     "augmentation": ("baseline", "crops-only", "no-augmentation"),
-    "parts": ("baseline", *PARTS),
+    "parts": (
+        *("baseline", "no-lrn", "one-gpu", "colours-only", "without-conv1", "without-conv2", "without-conv3"),
+        *("without-conv4", "without-conv5", "init-printed", "init-2012", "net-2012"),
+    ),
     "decay": ("baseline", "no-decay"),
     "schedule": ("baseline", "steady-rate", "shorter"),
-    "worth": ("baseline", *WORTH),
+    # the parts whose worth can be measured with 200 classes
+    "worth": (
+        *("baseline", "no-lrn", "no-dropout", "colours-only", "crops-only", "one-gpu", "run147", "no-decay"),
+        *("without-conv3", "without-conv4", "without-conv5", "init-printed", "init-2012"),
+    ),
 }
 # what the pictures, the net or the recipe decide where nobody does: a variant takes it from its baseline
 HELD = ("recipe", "epochs", "batch_size", "learning_rate", "initialisation")
@@ -143,7 +169,7 @@ def changes(variant: str, epochs: int) -> dict:
     """The settings that a variant changes, beside a baseline of `epochs`."""
     if variant == "shorter":  # the baseline is half as long again
         return {"epochs": max(1, epochs * 2 // 3)}
-    return VARIANTS[variant]
+    return VARIANTS[variant].changes
 
 
 def tester(run: TrainSettings, store: Store) -> Callable[..., None]:
@@ -343,11 +369,10 @@ def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
 
 
 def main(arguments=None) -> None:
-    parser = command_line("ablations", __doc__)
+    parser = command_line("ablations", __doc__, seeds=[0, 1, 2])
     parser.add_argument("question", choices=list(QUESTIONS))
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=whole(1), help="those of the recipe unless given")
-    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
     parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
     parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")

@@ -28,12 +28,11 @@ from ..runs.records import Record, keep, provenance, write_table
 from ..runs.settings import resolve
 from ..training import NonFiniteLoss
 from ..training import train as train_cifar
-from .common import command, command_line, crossing, kept_table, refuse_options, spread_of, whole
+from .common import command, command_line, crossing, kept_table, refuse_options, rounded, spread_of, whole
 from .lrn_records import LRN_NETS, LRN_PAIRS
 
 KIND = ["net", "initialisation", "activation"]
-RUN = [*KIND, "learning_rate", "seed"]  # the run that a row of a table belongs to
-PRECISELY = [*RUN, "precision"]
+RUN = [*KIND, "learning_rate", "seed", "precision"]  # the run that a row of a table belongs to
 TARGET = 0.25  # training error, the dotted line of Figure 1
 LONGEST = 40  # epochs, the width of Figure 1
 BEYOND = 100  # epochs at the rate that came nearest, where no rate reaches the target in LONGEST
@@ -173,18 +172,11 @@ def epochs_needed(settings: CifarSettings, limit: int) -> tuple[float, float]:
     if diverged.is_file():
         return math.inf, math.inf
     try:
-        history = train_cifar(run).history
+        history = train_cifar(run).history.query("split == 'train'")
     except NonFiniteLoss as error:
         write_json(diverged, dataclasses.asdict(run) | {"message": str(error)})
         return math.inf, math.inf
-    epochs = epochs_to(history, TARGET)
-    return math.inf if math.isnan(epochs) else epochs, history.query("split == 'train'")["top1"].iloc[-1]
-
-
-def epochs_to(history: pd.DataFrame, error: float) -> float:
-    """The epoch at which the training error, that of the batches as they came, fell to `error`; see `crossing`."""
-    rows = history.query("split == 'train'")
-    return float(crossing(rows["epoch"], rows["top1"], error))
+    return crossing(history["epoch"], history["top1"], TARGET, never=math.inf), history["top1"].iloc[-1]
 
 
 def figure1_table(small: bool = False) -> pd.DataFrame:
@@ -192,7 +184,7 @@ def figure1_table(small: bool = False) -> pd.DataFrame:
 
     Of runs that differ only in their number of epochs, the longest.
     """
-    runs, about, dataset = {}, [*PRECISELY, "ended", "epoch"], pictures_of(small)
+    runs, about, dataset = {}, [*RUN, "ended", "epoch"], pictures_of(small)
     pictures = load_dataset(dataset)["train"].meta["fingerprint"]
     for folder in sorted((runs_dir() / experiment(small)).iterdir()):
         rows = []
@@ -209,7 +201,7 @@ def figure1_table(small: bool = False) -> pd.DataFrame:
             ended = {"ended": record.summary["ended"]}
             rows = [record.config | ended | row for row in table.reset_index().to_dict("records")]
         if rows:
-            run = tuple(rows[0][name] for name in PRECISELY)
+            run = tuple(rows[0][name] for name in RUN)
             runs[run] = max(runs.get(run, []), rows, key=len)
     measured = ["training_loss", "training_error", "error", *(f"saturated{i}" for i in (1, 2, 3, 4))]
     rows = itertools.chain.from_iterable(runs.values())
@@ -226,10 +218,9 @@ def figure1_reference(name: str = "figure1") -> pd.DataFrame:
 
 def epochs_by_run(table: pd.DataFrame) -> pd.DataFrame:
     """One row a run of `figure1_table`: its epochs to TARGET, inf for never, those that it had, and its last error."""
-    keys, rows = [*RUN, "precision", "ended"], []
+    keys, rows = [*RUN, "ended"], []
     for run, epochs in table.groupby(keys, sort=False):
-        taken = crossing(epochs["epoch"], epochs["training_error"], TARGET)
-        reached = math.inf if math.isnan(taken) else taken
+        reached = crossing(epochs["epoch"], epochs["training_error"], TARGET, never=math.inf)
         rows.append([*run, reached, epochs["epoch"].max(), epochs["training_error"].iloc[-1]])
     return pd.DataFrame(rows, columns=[*keys, "epochs", "seen", "last_error"])
 
@@ -282,16 +273,12 @@ def speedup_table(table: pd.DataFrame) -> pd.DataFrame:
         row["precision"] = ", ".join(sorted(set(runs["precision"])))
         missed = not np.isfinite(runs["epochs"]).all()
         row["best rate"] = "" if missed else f"{runs['learning_rate'].iloc[0]:g}"
-        row["epochs"] = f"more than {LONGEST}" if missed else _rounded(*spread_of(runs["epochs"]))
+        row["epochs"] = f"more than {LONGEST}" if missed else rounded(spread_of(runs["epochs"]))
         others = best[(best["net"] == net) & (best["initialisation"] == initialisation)]["activation"]
         compared = activation != "relu" and "relu" in set(others)
-        ratio = _rounded(*speedup(table, net, initialisation, activation)) if compared else ""
+        ratio = rounded(speedup(table, net, initialisation, activation)) if compared else ""
         rows.append(row | {"times ReLU's": "more than " * (missed and compared) + ratio})
     return pd.DataFrame(rows)
-
-
-def _rounded(mean: float, deviation: float, _: int) -> str:
-    return f"{mean:.1f}" if math.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
 
 
 def training_curves(history: pd.DataFrame) -> pd.DataFrame:
@@ -354,25 +341,23 @@ def summary(small: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = figure1_table(small)
     if (folder / "runs.csv").is_file():
-        kept, again = figure1_reference(experiment(small)), pd.MultiIndex.from_frame(table[PRECISELY])
-        table = pd.concat([kept[~pd.MultiIndex.from_frame(kept[PRECISELY]).isin(again)], table])
-        table = table.sort_values([*PRECISELY, "ended", "epoch"], kind="stable", ignore_index=True)
+        kept, again = figure1_reference(experiment(small)), pd.MultiIndex.from_frame(table[RUN])
+        table = pd.concat([kept[~pd.MultiIndex.from_frame(kept[RUN]).isin(again)], table])
+        table = table.sort_values([*RUN, "ended", "epoch"], kind="stable", ignore_index=True)
     write_table(folder / "runs.csv", table.round(dict.fromkeys(table.columns[8:], 5)).to_dict("records"))
     about = {"command": "python -m alexnet_lib.experiments.cifar_experiments figure1" + " --small" * small}
     write_json(folder / "about.json", about | pictures | provenance())
 
 
-UNUSED = {  # options of the command line, by command
-    "figure1": ("epochs", "seeds"),
-    "crossed": ("small", "epochs", "seeds", "precision", "compiled"),
-    "lrn": ("small",),
-    "summary": ("only", "epochs", "seeds", "precision", "compiled"),
-}
-
-
 def main(arguments=None) -> None:
+    takes = {  # the options of each command
+        "figure1": (figure1, ("only", "small", "precision", "compiled")),
+        "crossed": (crossed, ("only",)),
+        "lrn": (lrn, ("only", "epochs", "seeds", "precision", "compiled")),
+        "summary": (summary, ("small",)),
+    }
     parser = command_line("cifar_experiments", __doc__)
-    parser.add_argument("command", choices=UNUSED)
+    parser.add_argument("command", choices=takes)
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
     parser.add_argument(
@@ -383,17 +368,10 @@ def main(arguments=None) -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
     with command(parser, arguments) as given:
-        refuse_options(parser, given, UNUSED[given.command], f"to {given.command}")
-        common = {"precision": given.precision, "compiled": given.compiled}
-        match given.command:
-            case "figure1":
-                figure1(given.only, given.small, **common)
-            case "crossed":
-                crossed(given.only)
-            case "lrn":
-                lrn(given.epochs, given.seeds, given.only, **common)
-            case "summary":
-                summary(given.small)
+        run, taken = takes[given.command]
+        unused = [name for name in vars(given) if name not in ("command", "threads", *taken)]
+        refuse_options(parser, given, unused, f"to {given.command}")
+        run(**{name: getattr(given, name) for name in taken})
 
 
 if __name__ == "__main__":

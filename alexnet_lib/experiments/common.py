@@ -1,6 +1,7 @@
 """What all series of runs share: kept runs, means over seeds, the levels that curves reach, the command line."""
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ..runs.job import JobFailed
 from ..runs.records import Record
 
 PHOTOGRAPHS = "imagenette73"
+RISK = 0.05  # of calling chance an effect
 PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
 
 
@@ -81,12 +83,18 @@ def stated(values: tuple[float, float, int]) -> str:
     return f"{mean:.2f} ± {deviation:.2f} ({count} seeds)"
 
 
-def crossing(epochs, values, level: float) -> float:
-    """The epoch at which values first fall to a level, by a straight line between epochs; NaN if they don't."""
+def rounded(values: tuple[float, float, int]) -> str:
+    """A mean to one decimal, with its standard deviation where it has one."""
+    mean, deviation, _ = values
+    return f"{mean:.1f}" if math.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def crossing(epochs, values, level: float, never: float = math.nan) -> float:
+    """The epoch at which values first fall to a level, by a straight line between epochs; `never` if they don't."""
     epochs, values = np.asarray(epochs, float), np.asarray(values, float)
     below = np.flatnonzero(values <= level)
     if not len(below):
-        return float("nan")
+        return never
     if (i := below[0]) == 0:
         return epochs[0]
     return epochs[i - 1] + (values[i - 1] - level) / (values[i - 1] - values[i]) * (epochs[i] - epochs[i - 1])
@@ -103,11 +111,13 @@ def whole(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
     return number
 
 
-def command_line(name: str, about: str | None) -> argparse.ArgumentParser:
+def command_line(name: str, about: str | None, seeds: list[int] | None = None) -> argparse.ArgumentParser:
     """A parser for `python -m alexnet_lib.experiments.<name>`, described by the first line of its module."""
     described = (about or " ").splitlines()[0]
     parser = argparse.ArgumentParser(f"python -m alexnet_lib.experiments.{name}", description=described)
     parser.add_argument("--threads", type=whole(1), default=torch.get_num_threads(), help="of the processor")
+    if seeds is not None:  # those of the command unless given
+        parser.add_argument("--seeds", type=whole(0), nargs="+", default=seeds)
     return parser
 
 

@@ -18,9 +18,8 @@ import pandas as pd
 from scipy import stats
 
 from ..paths import REFERENCE
-from ..study.log2012 import logged_gain
-from .ablations import SILENCED, WORTH, gains, name_of
-from .common import command, command_line, holm, refuse_options
+from .ablations import QUESTIONS, SILENCED, VARIANTS, gains, name_of
+from .common import RISK, command, command_line, holm, refuse_options
 from .lrn_records import LRN_NETS, LRN_PAIRS
 from .sequel import SHORT_NAMES, folder_of
 
@@ -31,37 +30,6 @@ TINY = f"--dataset {DATASET} --width 0.5 --recipe small --batch-size 128 --learn
 PUBLISHED_EPOCHS = 520  # of the nets of 13 and 11 % on CIFAR-10
 # a run on one core with bfloat16 units, as those that are kept took beside other work; a free core is twice as fast
 MINUTES = {"ablations": 90, "cifar_experiments": 180, "sequel": 8}
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a variant of `ablations` lacks, and by how many points that raised the errors elsewhere (top-1, top-5)."""
-
-    section: str
-    lacks: str
-    paper: tuple[float, float] = (math.nan, math.nan)
-    log2012: tuple[float, float] = (math.nan, math.nan)
-
-
-PARTS = {
-    "one-gpu": Part("3.2", "half its kernels", (1.7, 1.2), logged_gain("145-half", "145-2010", "2010 test")),
-    "no-lrn": Part("3.3", "normalisation", (1.4, 1.2), logged_gain("148", "145")),
-    "run147": Part("3.4", "overlapping pooling", (0.4, 0.3), logged_gain("147", "145")),
-    "no-augmentation": Part("4.1", "crops, reflections and colour noise"),
-    "colours-only": Part("4.1", "crops and reflections"),
-    "crops-only": Part("4.1", "colour noise", (1.0, math.nan)),  # "over 1 %"
-    "no-dropout": Part("4.2", "dropout"),
-    "no-decay": Part("5", "weight decay"),
-    "steady-rate": Part("5", "a falling rate"),
-    "shorter": Part("7", "half as many epochs again", log2012=logged_gain("145", "145, longer")),
-    "without-conv1": Part("7", "convolution 1"),
-    **{f"without-conv{i}": Part("7", f"convolution {i}", (2.0, math.nan)) for i in (2, 3, 4)},  # "about 2 %"
-    "without-conv5": Part("7", "convolution 5"),
-    "net-2012": Part("3", "the printed layers, not the program's"),
-    "init-printed": Part("5", "weights enlarged for its width, drawn as printed"),
-    "init-2012": Part("5", "weights enlarged for its width, drawn as in 2012"),
-}
-RISK = 0.05  # of calling chance an effect
 
 
 @dataclass(frozen=True)
@@ -82,7 +50,7 @@ def wanted() -> list[Wanted]:
     """Every run, in the order in which they are worth having."""
     runs = []
     for seed in SEEDS:
-        for variant in ("baseline", *WORTH):
+        for variant in QUESTIONS["worth"]:
             options = f"worth {TINY} --only {variant} --seeds {seed}"
             runs.append(Wanted(f"200 classes: {variant}", name_of(variant, DATASET, seed), "ablations", options))
     for net, seed in [(net, seed) for seed in SEEDS for net in LRN_PAIRS["clean"]] + [(LRN_NETS[-1], 0)]:
@@ -139,15 +107,18 @@ def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Pa
         column: of `ablations.final_errors`.
     """
     rows = []
-    for variant, part in PARTS.items():
+    for name, variant in VARIANTS.items():
+        if not variant.lacks:
+            continue
         try:
-            points = gains(dataset, variant, folder=folder)[column]
+            points = gains(dataset, name, folder=folder)[column]
         except FileNotFoundError:
             continue
         low, high = interval(points)
         which = "top-5" in column
         rows.append(
-            {"section": part.section, "part": part.lacks, "paper": part.paper[which], "log2012": part.log2012[which]}
+            {"section": variant.section, "part": variant.lacks}
+            | {"paper": variant.paper[which], "log2012": variant.log2012[which]}
             | {"ours": points.mean(), "low": low, "high": high, "n": len(points)}
             | {"alone": p_alone(points)}
         )
@@ -184,12 +155,11 @@ def main(arguments=None) -> None:
                 if (time.monotonic() - began) / 60 + MINUTES[run.experiment] <= given.minutes:
                     subprocess.run([sys.executable, *run.command.split()[1:]], check=True)
         else:
-            table, lacking = overview(), missing()
+            table = overview()
             print(table.drop(columns="command").to_string())
-            hours = sum(MINUTES[run.experiment] for run in lacking) / 60
-            print(
-                f"\n{len(lacking)} of {len(wanted())} runs are missing: {hours:.0f} hours of one core. Their commands:"
-            )
+            every, hours = table["wanted"].sum(), table["minutes"].sum() / 60
+            lacking = every - table["kept"].sum()
+            print(f"\n{lacking} of {every} runs are missing: {hours:.0f} hours of one core. Their commands:")
             print(*table["command"][table["minutes"] > 0], sep="\n")
 
 

@@ -115,13 +115,6 @@ def settings_of(dataset: str, seed: int = 0, **changes) -> TrainSettings:
     return TrainSettings(dataset=dataset, net="six_conv", seed=seed, experiment="pretraining", **changes)
 
 
-def miniature(seed: int = 0, width: float = 0.125, epochs: tuple[int, int] = (12, 60), device="auto") -> list[dict]:
-    """The whole chain on the built-in pictures: first eighteen classes, then six with twenty images each."""
-    stores = load_dataset("embedded")
-    run = resolve(settings_of("embedded", seed, width=width, device=device), stores["train"])
-    return chains(run, *divided(stores), epochs)
-
-
 def kept_errors(folder: Path = KEPT) -> pd.DataFrame:
     """The kept errors in per cent, one row a chain and seed; see `kept_table`."""
     table = kept_table(folder / "chains.csv", "python -m alexnet_lib.experiments.pretraining --keep")
@@ -135,13 +128,12 @@ def gain(against: str = "from scratch", folder: Path = KEPT) -> tuple[float, flo
 
 
 def main(arguments=None) -> None:
-    parser = command_line("pretraining", __doc__)
+    parser = command_line("pretraining", __doc__, seeds=[0, 1, 2, 3, 4])
     parser.add_argument("--many", help="a data set of many classes; eighteen of the built-in ones unless given")
     parser.add_argument("--few", default="ilsvrc2012", help="the data set of fewer classes, with --many")
     parser.add_argument(
         "--epochs", type=whole(1), nargs=2, default=[12, 60], help="on the many classes, and on the few"
     )
-    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--keep", action="store_true", help=f"keep the errors in {KEPT.name}")
     rows: list[dict] = []
     with command(parser, arguments) as given:
@@ -153,15 +145,14 @@ def main(arguments=None) -> None:
             epochs, seeds = (" ".join(map(str, numbers)) for numbers in (given.epochs, given.seeds))
             asked = f"{parser.prog} --keep --epochs {epochs}"
             refuse_less(KEPT, "chains.csv", asked, given.seeds)
+        dataset, changes = ("embedded", {"width": 0.125}) if given.many is None else (given.few, {})
+        stores = load_dataset(dataset)
+        many, few = divided(stores) if given.many is None else (load_dataset(given.many), stores)
         for seed in given.seeds:
-            if given.many is None:
-                rows += miniature(seed, epochs=tuple(given.epochs))
-            else:
-                few = load_dataset(given.few)
-                run = resolve(settings_of(given.few, seed), few["train"])
-                if recipe(run.recipe).schedule == "plateau":  # the program's own divides the rate at fixed epochs
-                    run = resolve(settings_of(given.few, seed, recipe="code2012"), few["train"])
-                rows += chains(run, load_dataset(given.many), few, tuple(given.epochs))
+            run = resolve(settings_of(dataset, seed, **changes), stores["train"])
+            if recipe(run.recipe).schedule == "plateau":  # the program's own divides the rate at fixed epochs
+                run = resolve(settings_of(dataset, seed, recipe="code2012", **changes), stores["train"])
+            rows += chains(run, many, few, tuple(given.epochs))
             print(pd.DataFrame(rows[-len(CHAINS) :]).to_string(index=False))
         if given.keep:
             KEPT.mkdir(parents=True, exist_ok=True)

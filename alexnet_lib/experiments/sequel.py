@@ -13,7 +13,6 @@ Finished runs are skipped, and interrupted ones go on. Each run is kept as
 results/reference/sequel-<run>-<dataset>-seed<k>/; AlexNet's long ones are those of `ablations.py`.
 """
 
-import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +30,7 @@ from ..study.googlenet import modules
 from ..training import train
 from . import common
 from .ablations import name_of as ablation_name
-from .common import PICTURES, command, command_line, error_of, spread_of, whole
+from .common import PICTURES, command, command_line, error_of, rounded, spread_of, whole
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
 SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
@@ -101,14 +100,13 @@ def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = R
 def race(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict[str, TrainSettings]:
     """The settings of short runs of the NETS for these pictures; small ones get narrow nets, without a pool."""
     small, runs = load_dataset(dataset)["train"].crop < 2 * SMALL["image_size"], {}
+    every = {"dataset": dataset, "epochs": epochs, "seed": seed, "device": device, "experiment": "sequel"}
+    every |= {"width": 0.125 if small else 1.0, "batch_size": 16, "recipe": "small"}
     for name, asked in NETS.items():
-        asked = asked | {"learning_rate": 0.02 if "5 ×" in name else 0.004, "width": 0.125 if small else 1.0}
+        asked = every | asked | {"learning_rate": 0.02 if "5 ×" in name else 0.004}
         if "without" in asked and not small:
             asked["without"] = asked["without"].removeprefix(SMALL["without"]).strip() or None
-        run = TrainSettings(
-            dataset=dataset, epochs=epochs, seed=seed, device=device, batch_size=16, recipe="small", **asked
-        )
-        runs[name] = dataclasses.replace(run, experiment="sequel")
+        runs[name] = TrainSettings(**asked)
     return runs
 
 
@@ -157,8 +155,7 @@ def comparison(runs: dict[str, dict[int, Record]]) -> pd.DataFrame:
         work = work_of(net, one.summary["classes"], one.config["image_size"])
         for k in (1, 5):
             values = pd.Series([error_of(run, k=k) for run in by_seed.values()])
-            spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
-            errors[f"top-{k} error (%)"] = f"{values.mean():.1f}{spread}"
+            errors[f"top-{k} error (%)"] = rounded(spread_of(values))
         rows.append(
             {"": name, "epochs": one.summary["epochs"], "seeds": len(by_seed), "parameters": parameters_of(net, one)}
             | {"million multiply-adds": f"{work / 1e6:.1f}"}
@@ -184,10 +181,9 @@ def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFER
 
 
 def main(arguments=None) -> None:
-    parser = command_line("sequel", __doc__)
+    parser = command_line("sequel", __doc__, seeds=[0, 1, 2])
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=whole(1), default=45, help="of AlexNet (45)")
-    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=list(SHORT_NAMES.values()), choices=list(SHORT_NAMES.values()))
     with command(parser, arguments) as given:
         run_all(given.dataset, given.epochs, given.seeds, [run for run in RUNS if SHORT_NAMES[run] in given.only])

@@ -106,15 +106,13 @@ def outcomes(folder: Path = KEPT) -> pd.DataFrame:
 
 
 def main(arguments=None) -> None:
-    parser = command_line("stalls", __doc__)
+    parser = command_line("stalls", __doc__, seeds=[0, 1, 2, 3, 4])
     parser.add_argument("--datasets", nargs="+", default=["embedded", "imagenette73"])
-    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=whole(1), default=STEPS)
     parser.add_argument("--width", type=float, default=NARROW, help="1: the full-size net")
-    parser.add_argument("--folder", type=Path, default=KEPT)
     keep_memory()
     with command(parser, arguments) as given:
-        run_all(given.datasets, given.seeds, steps=given.steps, width=given.width, folder=given.folder)
+        run_all(given.datasets, given.seeds, steps=given.steps, width=given.width)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ BITS = (16, 64, 256)
 NEAREST = 6
 SMALL_SIDE = 16  # pixels, of the pictures whose pixels are coded
 QUERIES, KNOWN = 1000, 10_000  # the most validation and training images
-BY_CHANCE = 0.05
 
 
 def folder_of(dataset: str, folder: Path = REFERENCE) -> Path:
@@ -254,10 +253,9 @@ def precisions(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataF
 
 
 def main(arguments=None) -> None:
-    parser = command_line("trained", __doc__)
+    parser = command_line("trained", __doc__, seeds=[0, 1, 2, 3, 4])
     parser.add_argument("--dataset", default=PHOTOGRAPHS)
     parser.add_argument("--epochs", type=whole(1), help=f"those of the kept runs unless given: {EPOCHS}, else 15")
-    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--device", default="auto")
     with command(parser, arguments) as given:
         epochs = EPOCHS.get(given.dataset, 15) if given.epochs is None else given.epochs

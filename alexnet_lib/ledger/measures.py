@@ -21,7 +21,7 @@ from ..dropout import Dropout
 from ..evaluation import to_input, top_k_error
 from ..experiments import ablations, cifar_experiments, trained
 from ..experiments.cifar_experiments import figure1_reference
-from ..experiments.common import spread_of
+from ..experiments.common import RISK, spread_of
 from ..normalization import LocalResponseNorm
 from ..qualitative import colourfulness, column_difference, related
 from ..study import googlenet, log2012, pooling, responses, sub_networks
@@ -176,7 +176,7 @@ def plausible() -> tuple[float, float, int]:
 
 def specialised_runs() -> tuple[float, float, int]:
     """The share of runs whose columns differ in colour by more than chance; a share of runs has no spread over them."""
-    differ = trained.column_differences()["p"] < trained.BY_CHANCE
+    differ = trained.column_differences()["p"] < RISK
     return float(differ.mean()), math.nan, len(differ)
 
 
