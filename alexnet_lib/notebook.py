@@ -71,11 +71,9 @@ def readable(table: pd.DataFrame, *more: str) -> pd.DataFrame:
     """
     rows = []
     for row in table.to_dict("records"):
-        given = {"§": row["section"], "claim": row["statement"], "relation": page.relation(row)}
-        given |= {"paper": page.number(row["paper"]), "tolerance": page.tolerance(row), "bound": page.whose(row)}
-        given |= {"log of 2012": page.number(row["log2012"]), "measured": page.with_spread(row), "n": page.runs(row)}
-        rows.append(given | {"verdict": row["verdict"]} | {name: row[name] for name in more})
-    return pd.DataFrame(rows)
+        given = {"§": row["section"], "claim": row["statement"], **page.words(row), "verdict": row["verdict"]}
+        rows.append(given | {name: row[name] for name in more})
+    return pd.DataFrame(rows).rename(columns={"log2012": "log of 2012"})
 
 
 def plain(table: pd.DataFrame) -> HTML:

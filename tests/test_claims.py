@@ -16,8 +16,9 @@ import torch
 from alexnet_lib.cifar_nets import NETS
 from alexnet_lib.experiments import ablations, evidence
 from alexnet_lib.ledger import claims, measures, page
-from alexnet_lib.ledger.claims import COLUMNS, LEDGER, OPEN, READERS, Claim, main, measure, read_claims, verdict
+from alexnet_lib.ledger.claims import COLUMNS, LEDGER, OPEN, Claim, main, measure, read_claims, verdict
 from alexnet_lib.ledger.measures import MEASURES
+from alexnet_lib.ledger.page import READERS
 from alexnet_lib.notebook import ledger
 from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.runs.fields import check

@@ -48,27 +48,24 @@ def lrn_gains(folder: Path = REFERENCE) -> pd.DataFrame:
     return gains.reset_index()
 
 
-def lrn_gain(
-    views: str = "1 view", pair: str = "clean", epochs=None, folder: Path = REFERENCE
-) -> tuple[float, float, int]:
-    """Points, deviation and seeds of `lrn_gains` for a pair; NaN, NaN and 0 without runs.
+def lrn_gain(views: str, pair: str, epochs: int | str, folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """Points, deviation and seeds of `lrn_gains` for a pair, on a schedule of so many epochs; NaN, NaN and 0 for none.
 
-    The schedule with most seeds counts, and of those the longest; or that of so many epochs.
+    Raises:
+        ValueError: no such views or pair.
     """
     if views not in VIEWS or pair not in LRN_PAIRS:
         raise ValueError(f"views {views!r} of pair {pair!r}; accepted are {', '.join(VIEWS)} of {', '.join(LRN_PAIRS)}")
-    gains = lrn_gains(folder).query("views == @views and pair == @pair").sort_values(["seeds", "epochs"])
-    if epochs is not None:
-        gains = gains[gains["epochs"] == int(epochs)]
-    gains = gains[["points", "deviation", "seeds"]].itertuples(index=False, name=None)
-    return [(math.nan, math.nan, 0), *gains][-1]
+    epochs = int(epochs)
+    gains = lrn_gains(folder).query("views == @views and pair == @pair and epochs == @epochs")
+    rows = gains[["points", "deviation", "seeds"]].itertuples(index=False, name=None)
+    return next(rows, (math.nan, math.nan, 0))
 
 
-def lrn_error(net: str, views: str = "1 view", epochs=None, folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """Test error in per cent of a net, in its longest schedule unless given: mean, deviation over seeds, seeds."""
-    table = lrn_table(folder).query("net == @net")
-    chosen = table["epochs"].max() if epochs is None else int(epochs)
-    return spread_of(100 * table.loc[table["epochs"] == chosen, views].astype(float))
+def lrn_error(net: str, views: str, epochs: int | str, folder: Path = REFERENCE) -> tuple[float, float, int]:
+    """Test error in per cent of a net, on a schedule of so many epochs: mean, deviation over seeds, seeds."""
+    epochs = int(epochs)
+    return spread_of(100 * lrn_table(folder).query("net == @net and epochs == @epochs")[views].astype(float))
 
 
 def lrn_curves(folder: Path = REFERENCE) -> pd.DataFrame:

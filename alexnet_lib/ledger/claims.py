@@ -48,7 +48,6 @@ COLUMNS += ["standard_error"]
 COLUMNS += ["measured", "n", "spread", "low", "high", "verdict", "notebook", "how", "changed"]
 OPEN = ("not yet measured", "needs ILSVRC")
 MET = ("exact", "as built", "holds", "shown at small scale")
-READERS = "readers"  # the section of what others have made of the paper
 SLACK = 1e-9  # relative, for fractions that have no exact binary form
 
 
@@ -247,37 +246,30 @@ def main(arguments=None) -> int:
     """Print the ledger; write or compare it if asked. Returns 1 when a verdict has been lost."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.claims", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--notebook", help="only this one's claims, such as 03_lrn")
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="fail when a committed verdict has moved; rows that were open may be filled",
-    )
+    parser.add_argument("--check", action="store_true", help="fail when a committed verdict that wasn't open has moved")
     parser.add_argument("--accept", action="store_true", help="commit the verdicts as they are")
     for kind in ("csv", "json", "html"):
         parser.add_argument(f"--{kind}", type=Path, help=f"write the ledger to this file, as {kind.upper()}")
     given = parser.parse_args(arguments)
     with ends_well(parser, "files are as they were or whole"):
-        return _show(given)
-
-
-def _show(given: argparse.Namespace) -> int:
-    table = claims(given.notebook)
-    now = dict(zip(table["id"], table["verdict"], strict=True))
-    if given.accept:
-        kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
-        write_json(VERDICTS, kept | now)
-    accepted = accepted_verdicts() if given.check else now
-    shown = table[["id", "section", "paper", "log2012", "measured", "n", "spread", "verdict", "notebook"]]
-    print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
-    print("\n" + table["verdict"].value_counts().to_string(header=False))
-    if given.csv:
-        write_file(given.csv, table.to_csv(index=False, lineterminator="\n").encode())
-    if given.json:
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")  # to_json would round to ten digits
-        write_json(given.json, rows)
-    if given.html:
-        write_file(given.html, page(table, MEANING).encode())
-    found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
-    if len(found):
-        print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))
-    return int(found["lost"].any())
+        table = claims(given.notebook)
+        now = dict(zip(table["id"], table["verdict"], strict=True))
+        if given.accept:
+            kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
+            write_json(VERDICTS, kept | now)
+        accepted = accepted_verdicts() if given.check else now
+        shown = table[["id", "section", "paper", "log2012", "measured", "n", "spread", "verdict", "notebook"]]
+        print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
+        print("\n" + table["verdict"].value_counts().to_string(header=False))
+        if given.csv:
+            write_file(given.csv, table.to_csv(index=False, lineterminator="\n").encode())
+        if given.json:
+            # to_json would round to ten digits
+            rows = table.astype(object).where(table.notna(), None).to_dict("records")
+            write_json(given.json, rows)
+        if given.html:
+            write_file(given.html, page(table, MEANING).encode())
+        found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
+        if len(found):
+            print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))
+        return int(found["lost"].any())

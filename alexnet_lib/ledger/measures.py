@@ -24,7 +24,7 @@ from ..experiments.cifar_experiments import figure1_reference
 from ..experiments.common import RISK, spread_of
 from ..normalization import LocalResponseNorm
 from ..qualitative import colourfulness, column_difference, related
-from ..study import googlenet, log2012, pooling, responses, sub_networks
+from ..study import anatomy, googlenet, log2012, pooling, responses, sub_networks
 from ..study.probes import update
 from . import counts
 from .counts import layers, net_table, weight_of
@@ -143,15 +143,11 @@ def positive_inputs(bias: str = "1") -> float:
     """
     net = learning.initialise(alexnet("paper", 10, image_size=64, seed=0), "printed", seed=0).eval()
     x = torch.from_numpy(np.random.default_rng(0).normal(0, 60, (16, 3, 64, 64)).astype(np.float32))
-    shares = []
-    with torch.no_grad():
-        for name, layer in net.named_children():
-            if name in learning.BIASED_LAYERS:
-                layer.bias.fill_(float(bias))
-            x = layer(x)
-            if name in learning.BIASED_LAYERS and name.startswith("conv"):
-                shares.append((x > 0).double().mean().item())
-    return float(np.mean(shares))
+    biased = [name for name in layers("conv") if name in learning.BIASED_LAYERS]
+    for name in biased:
+        nn.init.constant_(getattr(net, name).bias, float(bias))
+    outputs = anatomy.trace(net, x)
+    return float(np.mean([(outputs[name] > 0).double().mean().item() for name in biased]))
 
 
 def worst_placed(dataset: str, column: str, *variants: str) -> tuple[float, float, int]:

@@ -83,19 +83,21 @@ def whose(row: dict) -> str:
     return "reader" if row["section"] == READERS and row["bound"] == "paper" else row["bound"]
 
 
-def relation(row: dict) -> str:
-    """The sign between what is measured and the value that is stated: =, ≤ or ≥."""
-    return RELATIONS[row["relation"]].strip() or "="
+def words(row: dict) -> dict[str, str]:
+    """A row of the ledger for people: what stands in a column of its own.
 
-
-def tolerance(row: dict) -> str:
-    """What may be missed or exceeded, "" where nothing may."""
-    return number(row["tolerance"]) if row["tolerance"] else ""
-
-
-def runs(row: dict) -> str:
-    """How many were measured, "" for none."""
-    return str(row["n"]) if row["n"] else ""
+    relation: the sign between what is measured and the value that is stated: =, ≤ or ≥. tolerance: "" where nothing may
+    be missed or exceeded. bound: see `whose`. n: how many were measured, "" for none.
+    """
+    return {
+        "relation": RELATIONS[row["relation"]].strip() or "=",
+        "paper": number(row["paper"]),
+        "tolerance": number(row["tolerance"]) if row["tolerance"] else "",
+        "bound": whose(row),
+        "log2012": number(row["log2012"]),
+        "measured": with_spread(row),
+        "n": str(row["n"]) if row["n"] else "",
+    }
 
 
 def measured(row: dict) -> str:
@@ -140,19 +142,15 @@ def _row(row: dict, link: Callable[[str], str] | None, heads: dict[str, str]) ->
     if link:
         place = f'<a href="{escape(link(row["notebook"]))}">{place}</a>'
     changed = f"<p>Changed after a measurement: {escape(row['changed'])}</p>" if row["changed"] else ""
-    shown = {
+    shown = words(row) | {
         "section": escape(row["section"]),
         "statement": f'{escape(row["statement"])}<br><a class="name" href="#{name}">{name}</a>',
-        "relation": relation(row),
-        "paper": number(row["paper"]) if "relation" in heads else stated(row),
-        "tolerance": tolerance(row),
-        "bound": escape(row["bound"]),
-        "log2012": number(row["log2012"]),
-        "measured": (with_spread(row) if "n" in heads else measured(row)) + interval(row),
-        "n": runs(row),
         "verdict": f'<span class="verdict">{escape(row["verdict"])}</span>',
         "notebook": f"{place}<details><summary>how</summary><code>{escape(row['how'])}</code>{changed}</details>",
     }
+    if "relation" not in heads:  # NARROW
+        shown |= {"paper": stated(row), "measured": measured(row)}
+    shown["measured"] += interval(row)
     cells = []
     for column, heading in heads.items():
         value = f' data-value="{row[column]}"' if column in NUMBERS else ""
