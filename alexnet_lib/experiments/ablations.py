@@ -1,14 +1,10 @@
 """§3 to §5 and §7 by training: the same run with and without a part of the net or of its training.
 
-The questions: "pooling" (§3.4), "augmentation" (§4.1), "dropout" (§4.2), and "parts": half the kernels (§3.2), no
-normalisation (§3.3), no crops (§4.1), each convolution left out (§7), the initial weights as printed and as in 2012
-(§5), the net of 2012; "decay": no weight decay (§5); "schedule" (§5): a constant rate, and two thirds of the epochs;
-"worth": every part of the net and of its training in turn, for a data set large enough to tell them apart.
-
-Everything else is equal: data, order, crops, rates, and the initial weights, except behind a layer that is left out:
-there the draws differ. A variant that would change more than its part, or nothing, is refused. After each epoch the net
-is also tested, with dropout off, on centre crops of training images.
-The history's training error can't show overfitting: it is measured with random crops, colour noise and dropout.
+Each of QUESTIONS compares some of VARIANTS, which say what they change. Everything else is equal: data, order, crops,
+rates, and the initial weights, except behind a layer that is left out: there the draws differ. A variant that would
+change more than its part, or nothing, is refused. After each epoch the net is also tested, with dropout off, on centre
+crops of training images: the history's training error, with random crops, colour noise and dropout, can't show
+overfitting.
 
     python -m alexnet_lib.experiments.ablations pooling --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2

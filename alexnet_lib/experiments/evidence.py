@@ -98,13 +98,10 @@ def p_alone(values: pd.Series) -> float:
 
 
 def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Path = REFERENCE) -> pd.DataFrame:
-    """By how many points each part lowers an error, paired by seed, one row for each part of which a run is kept.
+    """By how many points each part lowers an error, a column of `ablations.final_errors`, paired by seed.
 
-    Columns: section, part, paper, log2012, ours, low and high (of the 95 % interval), n, alone, which is p by chance,
-    and p, the same corrected for all rows (`common.holm`).
-
-    Args:
-        column: of `ablations.final_errors`.
+    One row for each part of which a run is kept. Columns: section, part, paper, log2012, ours, low and high (of the
+    95 % interval), n, alone, which is p by chance, and p, the same corrected for all rows (`common.holm`).
     """
     rows = []
     for name, variant in VARIANTS.items():
@@ -127,10 +124,7 @@ def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Pa
 
 
 def by_chance(p: pd.Series, risk: float = RISK) -> str:
-    """How many of several comparisons, given the p of each, differ from zero, and how many would by chance.
-
-    p: NaN where there are too few runs to compare.
-    """
+    """How many comparisons, given the p of each, NaN for too few runs, differ from zero; how many would by chance."""
     count, (alone, of_all) = p.notna().sum(), [(values < risk).sum() for values in (p, holm(p))]
     differ = f"{alone} {'differs' if alone == 1 else 'differ'} from zero at the {100 * risk:.0f} % level"
     return (

@@ -1,10 +1,9 @@
 """GoogLeNet against AlexNet: the same recipe, pictures and seeds for both, at equal epochs and at equal compute.
 
-Both nets have a quarter of their width and see crops of 64 pixels. There an image costs GoogLeNet about four times as
-many multiply-adds as AlexNet. So each net has a long run, and a short one with a quarter of the epochs. The two short
-runs, or the two long ones, compare equal epochs; GoogLeNet's short and AlexNet's long run compare equal compute.
-What held GoogLeNet back shows where it is trained without auxiliary classifiers, and with batch normalisation, at the
-same rate and at a higher one.
+Both nets have a quarter of their width and see crops of 64 pixels, where an image costs GoogLeNet about four times as
+many multiply-adds. So each has a long run, and a short one with a quarter of the epochs: two short or two long runs
+compare equal epochs, GoogLeNet's short and AlexNet's long one equal compute. What held GoogLeNet back shows where it is
+trained without auxiliary classifiers, and with batch normalisation, at the same rate and at a higher one.
 
     python -m alexnet_lib.experiments.sequel --dataset embedded --seeds 0 1 2
     python -m alexnet_lib.experiments.sequel --dataset imagenette73 --epochs 15 --seeds 0

@@ -1,10 +1,9 @@
 """§5, does the printed recipe train? The first steps of a net from several initial weights, with several seeds.
 
-A run has left the start when the mean loss of WINDOW consecutive steps is LEFT below that of a guess, ln(classes); then
-it ends. A run that hasn't left after the given number of steps has stalled. Everything is as in the recipe "paper"
-(learning rate 0.01, batch size 128) except the initial weights: a rule of `learning.initialise`, or the same rescaled.
-A narrow layer sums over fewer inputs; larger weights give it the signal of the full-size net. The full-size net itself
-computes in bfloat16 where the processor can.
+A run ends when it has left the start: when the mean loss of WINDOW consecutive steps is LEFT below that of a guess,
+ln(classes). One that hasn't after the given number of steps has stalled. All but the initial weights is as in the
+recipe "paper" (learning rate 0.01, batch size 128). They follow a rule of `learning.initialise`, also rescaled, for a
+narrow layer sums over fewer inputs. The full-size net computes in bfloat16 where the processor can.
 
     python -m alexnet_lib.experiments.stalls                                             narrow nets, five seeds
     python -m alexnet_lib.experiments.stalls --width 1 --datasets imagenette --seeds 0   the full-size net

@@ -59,8 +59,7 @@ class Claim:
     relation: "=" where the paper states a value, "<=" and ">=" where it states a bound.
     tolerance: how far off a measured value may be; 0 for what can be computed exactly.
     scale: "small" where we measure on something smaller than the claim is about.
-    measure: a name of MEASURES or a module.function of this library, called with `arguments`; none for what needs
-        ILSVRC.
+    measure: a name of MEASURES or a module.function of this library, called with `arguments`; none: it needs ILSVRC.
     bound: who sets the value of `paper`: the paper, or we, where its words leave it open ("several", "efficient").
     no_effect: of an effect, the value that means that there is none: 0 for a gain, 1 for a ratio.
     built: a constant that we transcribe and read back; nothing is measured.
