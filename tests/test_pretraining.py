@@ -102,6 +102,15 @@ def test_what_waits_for_validation_errors_gives_way_to_the_programs_recipe(place
     assert [run.recipe for run in seen] == ["code2012"]
 
 
+def test_the_built_in_pictures_are_divided_for_a_narrow_net(place, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pretraining, "divided", lambda stores: (stores, "few"))
+    monkeypatch.setattr(pretraining, "chains", lambda *given: seen.append(given) or [{"chain": "from scratch"}])
+    pretraining.main(["--seeds", "3", "4", "--epochs", "1", "2"])
+    assert [(run.dataset, run.width, run.seed) for run, *_ in seen] == [(NAME, 0.125, 3), (NAME, 0.125, 4)]
+    assert all((many.keys(), few, epochs) == ({"train", "val"}, "few", (1, 2)) for _, many, few, epochs in seen)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
