@@ -101,16 +101,11 @@ def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
     """The one-device net's tensors from each column's, on the CPU of every process. All columns must call this."""
     if job.columns == 1:
         return {name: tensor.detach().cpu() for name, tensor in own.items()}
-    group, result = job.group("column"), {}
+    result = {}
     for name, tensor in own.items():
-        rows = torch.zeros(job.columns, dtype=torch.long, device=tensor.device)
-        rows[job.column] = len(tensor)
-        dist.all_reduce(rows, group=group)
-        parts = [tensor.new_empty((int(count), *tensor.shape[1:])) for count in rows]
-        parts[job.column].copy_(tensor.detach())
-        for column, part in enumerate(parts):
-            dist.broadcast(part, group=group, group_src=column)
-        result[name] = torch.cat([part.cpu() for part in parts])
+        parts = [None] * job.columns
+        dist.all_gather_object(parts, tensor.detach().cpu().contiguous(), group=job.group("column"))
+        result[name] = torch.cat(parts)
     return result
 
 
@@ -144,19 +139,6 @@ class _Gather(torch.autograd.Function):
         return own.movedim(-1, 1), None
 
 
-class _GatherSame(torch.autograd.Function):
-    """The same, where all columns go on with the same computation: each already has the whole gradient."""
-
-    @staticmethod
-    def forward(ctx, own: Tensor, group) -> Tensor:
-        ctx.group, ctx.maps = group, own.shape[1]
-        return _Gather.forward(ctx, own, group)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return grad.narrow(1, dist.get_rank(ctx.group) * ctx.maps, ctx.maps), None
-
-
 class Gather(nn.Module):
     """Before a layer that sees all columns: (N, C, ...) of each to (N, columns · C, ...) on each."""
 
@@ -176,11 +158,14 @@ class GatherLogits(nn.Module):
 
     def __init__(self, group, classes: int, columns: int):
         super().__init__()
-        self.group, self.classes, self.most = group, classes, -(-classes // columns)
+        self.group, self.classes, self.columns, self.most = group, classes, columns, -(-classes // columns)
 
     def forward(self, own: Tensor) -> Tensor:
         filled = F.pad(own, (0, self.most - own.shape[1]))
-        return _GatherSame.apply(filled, self.group)[:, : self.classes]
+        parts = list(_Gather.apply(filled.detach(), self.group).chunk(self.columns, 1))
+        # all columns go on with the same computation, so each already has the whole gradient of its own logits
+        parts[dist.get_rank(self.group)] = filled
+        return torch.cat(parts, 1)[:, : self.classes]
 
 
 class ColumnDropout(nn.Module):

@@ -1,9 +1,10 @@
 """Progress: a bar for a person who watches, a few lines in a log, nothing in a test."""
 
+import io
 import json
 import os
 import sys
-import time
+from math import inf
 
 from tqdm import tqdm
 from tqdm.auto import tqdm as notebook_tqdm
@@ -28,40 +29,18 @@ def progress_style() -> str:
     return "bar" if watched else "lines"
 
 
-class _Lines:
-    """A file for tqdm that prints each state of the bar as a line of its own."""
+class _Lines(tqdm):
+    """A bar that prints each of its states as a line of its own."""
 
-    def write(self, text: str) -> None:
-        if text.strip():
-            print(text.strip(), flush=True)
-
-    def flush(self) -> None:
-        sys.stdout.flush()
+    def display(self, *_, **__) -> None:
+        print(str(self), flush=True)
 
 
-class _Pipe:
-    """Stands in for a bar, and sends its states to the process that started this one."""
+class _Pipe(tqdm):
+    """A bar that sends its states to the process that started this one."""
 
-    def __init__(self, total: int, initial: int):
-        self.state, self.told = {"n": initial, "total": total, "initial": initial, "postfix": ""}, 0.0
-
-    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-        self.state["postfix"] = text
-
-    def update(self, n: int = 1) -> None:
-        self.state["n"] += n
-        if time.monotonic() - self.told > PIPE_SECONDS or self.state["n"] == self.state["total"]:
-            self.told = time.monotonic()
-            tell(self.state)
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> "_Pipe":
-        return self
-
-    def __exit__(self, *_) -> None:
-        tell(self.state)
+    def display(self, *_, **__) -> None:
+        tell({"n": self.n, "total": self.total, "initial": self.initial, "postfix": self.postfix or ""})
 
 
 def tell(state: dict) -> None:
@@ -88,9 +67,11 @@ def progress_bar(
     says: whoever wants it says lines of its own, so that in a log the bar adds none.
     """
     style = progress_style() if enabled else "none"
-    if style == PIPE:
-        return _Pipe(total, initial)
     options = {"total": total, "desc": description, "unit": unit, "initial": initial}
+    # tqdm writes a line break to its file when it closes, and its monitor would tell every step of a slow run
+    told = options | {"file": io.StringIO(), "maxinterval": inf}
+    if style == PIPE:
+        return _Pipe(mininterval=PIPE_SECONDS, miniters=1, **told)
     if style != "lines" or says:
         watched = style == "bar"
         options |= {"display": False} if IN_NOTEBOOK else {}
@@ -102,11 +83,5 @@ def progress_bar(
 
             display(bar.container._repr_mimebundle_() | {"text/plain": words}, raw=True)
         return bar
-    return tqdm(
-        file=_Lines(),
-        miniters=max(1, total // 5),
-        mininterval=0,
-        maxinterval=float("inf"),  # otherwise tqdm's monitor prints a line for every step of a slow run
-        bar_format="{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed}{postfix}",
-        **options,
-    )
+    words = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed}{postfix}"
+    return _Lines(mininterval=0, miniters=max(1, total // 5), bar_format=words, **told)
