@@ -104,7 +104,7 @@ def _gathered(images: Tensor, views: Views, size: int, rows: np.ndarray) -> Tens
     return images[rows[:, None, None], (top[:, None] + line)[:, :, None], across[:, None]]
 
 
-def random_crops(images, size: int = 224, offsets: str = "code2012", generator=None, views=None, rows=None):
+def random_crops(images, size: int = 224, offsets: str = "code2012", generator=None):
     """One random crop and, for half of them, its reflection, for each image (§4.1).
 
     Args:
@@ -112,25 +112,16 @@ def random_crops(images, size: int = 224, offsets: str = "code2012", generator=N
         size: side of the crop in pixels.
         offsets: "code2012" (33 places an axis for 224 of 256) or "printed" (32).
         generator: a numpy or torch generator; a fresh one unless given.
-        views: crops that `draw_views` has drawn before, one for each of `rows`.
-        rows: the images to cut from; all of them unless given.
 
     Returns:
         uint8 (N, size, size, 3).
 
     Raises:
-        ValueError: images of another kind or smaller than the crop, an unknown `offsets`, or views beyond the images.
+        ValueError: images of another kind or smaller than the crop, or an unknown `offsets`.
     """
     _check_pixels(images, size)
     borders = (images.shape[1] - size, images.shape[2] - size)
-    if views is None:
-        views = draw_views(numpy_generator(generator), len(images if rows is None else rows), borders, offsets)
-    if len(views.top) != (wanted := len(images if rows is None else rows)):
-        raise ValueError(f"{len(views.top)} views for {wanted} images; accepted is one for each")
-    for places, border in zip((views.top, views.left), borders, strict=True):
-        if len(places) and not 0 <= np.min(places) <= np.max(places) <= border:
-            raise ValueError(f"views from {np.min(places)} to {np.max(places)}; accepted are places from 0 to {border}")
-    return cut_views(images, views, size, rows)
+    return cut_views(images, draw_views(numpy_generator(generator), len(images), borders, offsets), size)
 
 
 def views_of(images, size: int, places) -> np.ndarray:

@@ -40,11 +40,7 @@ def rank_credit(scores: Tensor, labels: Tensor, k: int) -> Tensor:
 
 
 def as_labels(scores: Tensor, labels: Tensor) -> Tensor:
-    """Labels (N,) as int64, after a look at whether they and the scores (N, classes) can be ranked.
-
-    Raises:
-        ValueError: shapes that do not belong together, labels that are no classes, scores that hold NaN.
-    """
+    """Labels (N,) as int64; ValueError where they and the scores (N, classes) can't be ranked."""
     if scores.dim() != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}; wants (N, C) and (N,)")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
@@ -228,7 +224,6 @@ def _input(images, mean: Tensor, views: int, device: torch.device, divisor: floa
         borders = images.shape[1] - crop, images.shape[2] - crop
         return input_at_once(images, *every_view(len(images), borders, VIEWS[views]), mean, divisor=divisor)
     crops = crops_of(images, crop, views)
-    crops = crops.contiguous() if isinstance(crops, Tensor) else np.ascontiguousarray(crops)
     finish = None if divisor == 1 else lambda pixels, _: pixels.div_(divisor)
     return to_input(crops.reshape(-1, crop, crop, 3), mean, device, finish)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augmentation import add_colour_noise, centre_views, colour_shifts, cut_views, draw_views, random_crops
+from .augmentation import add_colour_noise, centre_views, colour_shifts, cut_views, draw_views
 from .data.reading import THREADS, whole_pictures
 from .data.store_files import RAW
 from .dataset import Store
@@ -82,7 +82,7 @@ def make_batches(
             yield input_at_once(images, places, views[mine], mean, *colours), labels
             continue
         else:
-            crops = random_crops(images, run.image_size, views=views[mine], rows=places)
+            crops = cut_views(images, views[mine], run.image_size, places)
         crops = job.every_part(onto(torch.as_tensor(crops), run.device), len(rows))
         if cuts_at_once(crops.device):
             whole = centre_views(len(rows), (0, 0))

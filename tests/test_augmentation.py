@@ -14,7 +14,6 @@ from alexnet_lib.augmentation import (
     IMAGENET_PCA,
     NOISE_UNITS,
     VIEWS,
-    Views,
     centre_crops,
     centre_views,
     colour_shifts,
@@ -301,22 +300,10 @@ def test_another_light_multiplies_and_clips():
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_views_and_shifts_of_other_images_are_refused(count):
+def test_shifts_of_other_images_are_refused(count):
     images = np.zeros((4, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match=rf"shifts are \({count}, 3\) for 4 images"):
         add_colour_noise(images, IMAGENET_PCA, shifts=torch.ones(count, 3))
-    with pytest.raises(ValueError, match=f"{count} views for 4 images"):
-        random_crops(images, 4, views=draw_views(np.random.default_rng(0), count, (4, 4)))
-
-
-@pytest.mark.parametrize("place", [-1, 5])
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
-def test_views_beyond_the_images_are_refused(place, kind):
-    images = kind(np.zeros((1, 8, 8, 3), np.uint8))
-    for top, left in ((place, 0), (0, place)):
-        views = Views(np.array([top]), np.array([left]), np.array([False]))
-        with pytest.raises(ValueError, match=f"views from {place} to {place}; accepted are places from 0 to 4"):
-            random_crops(images, 4, views=views)
 
 
 def test_an_axis_of_colour_is_named_where_it_is_imagenets():
