@@ -379,10 +379,3 @@ def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def four_per_cent_less(epochs_done: int, every: int = 8) -> float:
     """The factor on the rate in its schedule: 4 % less after every 8 epochs (§6)."""
     return 0.96 ** (epochs_done // every)
-
-
-def averaging(net: nn.Module):
-    """Polyak's average of a net's weights (§6), beside the net: a `torch.optim.swa_utils.AveragedModel`."""
-    from torch.optim.swa_utils import AveragedModel  # few runs want it
-
-    return AveragedModel(net)

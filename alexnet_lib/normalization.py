@@ -234,15 +234,11 @@ def reach_and_scale(norm: LocalResponseNorm) -> tuple[int, int, float, float]:
     return *_reach(norm.n, norm.convention), norm.k, scale
 
 
-def window_band(maps: int, n: int, convention: str = "paper") -> Tensor:
-    """The matrix W, (maps, maps) float64, with W[j, i] = 1 where map j is in the window of map i, else 0."""
-    before, after = _reach(n, convention)
-    return torch.ones(maps, maps, dtype=torch.float64, device="cpu").tril(before).triu(-after)
-
-
 @cache
-def _band(maps: int, n: int, convention: str, dtype: torch.dtype) -> Tensor:
-    return window_band(maps, n, convention).to(dtype)
+def window_band(maps: int, n: int, convention: str = "paper", dtype: torch.dtype = torch.float64) -> Tensor:
+    """The matrix W, (maps, maps), with W[j, i] = 1 where map j is in the window of map i, else 0; not to be changed."""
+    before, after = _reach(n, convention)
+    return torch.ones(maps, maps, dtype=dtype, device="cpu").tril(before).triu(-after)
 
 
 def _window_sum(x: Tensor, maps: int, n: int, convention: str, transposed: bool = False) -> Tensor:
@@ -255,7 +251,7 @@ def _window_sum(x: Tensor, maps: int, n: int, convention: str, transposed: bool 
     elif x.device.type != "cpu":
         sums = _pooled(rows, before, after)
     else:
-        band = _band(maps, n, convention, x.dtype)
+        band = window_band(maps, n, convention, x.dtype)
         sums = _product(rows, band.T if transposed else band, n)
         # In a product what is not finite makes NaN of zeros too and spoils its whole row: the first map tells.
         sums = sums if _all_finite(sums[:, 0] if maps <= 2 * BLOCK else sums) else _pooled(rows, before, after)
@@ -322,7 +318,7 @@ def _compiled_response(rows: Tensor, functions, n: int, convention: str, k: floa
     compiled_response, compiled_share, compiled_gradient = functions
     before, after = _reach(n, convention)
     by_product = rows.device.type == "cpu" and rows.dtype.itemsize <= 2
-    band = _band(rows.shape[1], n, convention, rows.dtype) if by_product else None
+    band = window_band(rows.shape[1], n, convention, rows.dtype) if by_product else None
 
     def respond(rows: Tensor) -> tuple[Tensor, Tensor]:
         response, denominator = compiled_response(rows, band, before, after, k, scale, beta)

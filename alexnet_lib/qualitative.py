@@ -55,11 +55,6 @@ def column_difference(values: np.ndarray, draws: int = 10_000, seed: int = 0) ->
 # ------------------------------------------------------------------------------------------ answers (Figure 4, left)
 
 
-def best_labels(probabilities: np.ndarray, count: int = 5) -> np.ndarray:
-    """The most probable classes of each image, in order: (N, classes) to (N, count)."""
-    return np.argsort(-np.asarray(probabilities), axis=1, kind="stable")[:, :count]
-
-
 def related(classes: list[str]) -> np.ndarray:
     """Which other built-in classes share an outline or a surface, as "striped_fish" and "striped_jar" do.
 
@@ -71,8 +66,9 @@ def related(classes: list[str]) -> np.ndarray:
 
 def plausibility(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> float:
     """How many times as often as a random wrong guess the best wrong guess is related to the true class."""
-    ranked = best_labels(probabilities, len(classes))
-    wrong = np.array([next(c for c in row if c != label) for row, label in zip(ranked, labels, strict=True)])
+    others = np.array(probabilities, float)
+    others[np.arange(len(labels)), labels] = -np.inf
+    wrong = others.argmax(1)
     kin = related(classes)
     return float(kin[labels, wrong].mean() / (kin[labels].sum(1) / (len(classes) - 1)).mean())
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from .columns import own_column, own_part, whole
-from .learning import PaperSGD, PlateauRule, averaging, patience_for
+from .learning import PaperSGD, PlateauRule, patience_for
 from .normalization import can_compile
 from .runs.fast import Fast
 from .runs.folder import require_fit
@@ -49,11 +49,6 @@ def has_finite_weights(net: nn.Module, job: Job = ALONE) -> bool:
     return bool(finite)
 
 
-def velocity_of(net: nn.Module, optimizer: PaperSGD) -> dict[str, Tensor]:
-    """The optimiser's buffers by the names of the net's parameters."""
-    return {name: optimizer.state[p]["momentum_buffer"] for name, p in net.named_parameters() if p in optimizer.state}
-
-
 class RunState:
     """Where a run is: its weights, velocities and rule, the epoch and step, and the history that it leaves.
 
@@ -66,7 +61,8 @@ class RunState:
         self.net = own_column(build_net(run, classes), job)
         self.optimizer = PaperSGD(run.parameter_groups(self.net), run.learning_rate, run.named.momentum)
         self.rule = PlateauRule(run.learning_rate, patience=patience_for(run.epochs))
-        self.average = averaging(self.net) if run.named.average_last else None
+        # Polyak's average of the weights (GoogLeNet's §6)
+        self.average = torch.optim.swa_utils.AveragedModel(self.net) if run.named.average_last else None
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
         self.ended = ""  # why, where it was before the schedule did
@@ -122,7 +118,9 @@ class RunState:
         more = {"rates": rates, "rule": self.rule.state_dict(), "averaged": averaged, "format": FORMAT}
         progress = json.dumps(plain | more | {"data": self.data, "settings": what_decides(self.run)})
         if self.job.replica == 0:
-            tensors = {"net": self.net.state_dict(), "velocity": velocity_of(self.net, self.optimizer)}
+            learned = {name: p for name, p in self.net.named_parameters() if p in self.optimizer.state}
+            velocity = {name: self.optimizer.state[p]["momentum_buffer"] for name, p in learned.items()}
+            tensors = {"net": self.net.state_dict(), "velocity": velocity}
             if self.answering is not self.net:
                 tensors["averaged"] = self.answering.state_dict()
             tensors = {kind: whole(own, self.job) for kind, own in tensors.items()}

@@ -327,7 +327,6 @@ def test_a_net_and_an_update_do_not_load_torchs_compiler():
 import sys
 import torch
 from alexnet_lib import PaperSGD, alexnet, googlenet
-from alexnet_lib.learning import averaging
 from alexnet_lib.runs.optimizers import Adam
 net = alexnet("paper", 3, width=0.05, image_size=64)
 optimizer = PaperSGD(net.parameters(), lr=0.1)
@@ -336,7 +335,7 @@ optimizer.step()
 optimizer.zero_grad()
 Adam(net.parameters()).step()
 sequel = googlenet(3, width=0.05, image_size=64, without="pool3")
-averaging(sequel).update_parameters(sequel)
+torch.optim.swa_utils.AveragedModel(sequel).update_parameters(sequel)
 print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

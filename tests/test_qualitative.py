@@ -56,11 +56,6 @@ def test_columns_are_not_told_apart_by_what_is_no_number(values):
         qualitative.column_difference(values)
 
 
-def test_best_labels_are_in_order():
-    p = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]])
-    assert qualitative.best_labels(p, 2).tolist() == [[1, 2], [0, 2]]
-
-
 def test_relatives_share_an_outline_or_a_surface():
     names = ["striped_fish", "spotted_fish", "striped_jar", "spotted_jar"]
     kin = qualitative.related(names)
