@@ -232,18 +232,13 @@ def initial_stds(net: nn.Sequential, spec: CifarNet, activation: str, rule: str)
 def cifar_parameter_groups(net, name: str, learning_rate=0.001, bias_rate=0.002, weight_decay=1.0) -> list[dict]:
     """The groups of an optimiser as in the files: rates of weights and of biases, and each layer's decay.
 
-    Args:
-        net: what `cifar_net` gave for `name`.
-        learning_rate, bias_rate: epsW and epsB of the files; the schedules lower the first only.
-        weight_decay: a factor on the published decays of the weights; 0 for none. Biases have none.
-
-    Returns:
-        One group for the weights of each layer and one for all biases, each with its layer's name under "layer".
+    One group for the weights of each layer, under its name, and one for all "biases", which have no decay. The rates
+    are epsW and epsB of the files, whose schedules lower the first only; `weight_decay` is a factor on their decays.
     """
     published = {layer: learned.decay for layer, learned in NETS[name].learned.items()} | {"fc": NETS[name].last_decay}
     decays = {layer: weight_decay * decay for layer, decay in published.items()} | {"biases": 0.0}
     groups = grouped(net, lambda p: "biases" if p.endswith("bias") else p.removesuffix(".weight"), decays)
-    return [g | {"layer": g["name"], "lr": bias_rate if g["name"] == "biases" else learning_rate} for g in groups]
+    return [g | {"lr": bias_rate if g["name"] == "biases" else learning_rate} for g in groups]
 
 
 @torch.no_grad()

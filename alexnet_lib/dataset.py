@@ -15,7 +15,6 @@ scales and cuts them, `unfinished` writes them, `store_files` opens what came of
 """
 
 import argparse
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from .data.preparation import FORMS, prepare_files, require_writable, room_for, 
 from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, printable, require_unchanged
 from .data.store_files import read_meta, read_store, require_digest
 from .data.unfinished import clear_up
-from .files import damage, read_table
+from .files import damage, read_table, sha256
 from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir
 
 SPLITS = ("train", "val")
@@ -111,7 +110,7 @@ class Store:
         return index
 
 
-def prepare(source, destination, size=256, workers=None, progress=True, part=None, form="raw") -> Store:
+def prepare(source, destination, size=256, workers=None, progress=True, form="raw") -> Store:
     """Turn a folder with one sub-folder for each class into a prepared store (§2).
 
     Each picture is scaled until its shorter side has `size` pixels, and the central square is kept. Killed at any
@@ -123,7 +122,6 @@ def prepare(source, destination, size=256, workers=None, progress=True, part=Non
         source: the folder; classes are its sub-folders in sorted order, files are taken from any depth below them.
         destination: the store's folder; it appears whole or not at all.
         workers: threads that decode; one a core unless given.
-        part: None takes all files, "train" nine tenths and "val" the other tenth, chosen by a hash of their names.
         form: "raw", or "jpeg" for a tenth of the room and slower reading.
 
     Raises:
@@ -131,7 +129,7 @@ def prepare(source, destination, size=256, workers=None, progress=True, part=Non
         FileExistsError: the destination holds something else.
         OSError: nothing can be written there, or there is not enough room; says how much there is.
     """
-    _make({Path(destination): list_files(Path(source), part)}, size, form, workers, progress)
+    _make({Path(destination): list_files(Path(source))}, size, form, workers, progress)
     return open_store(destination)
 
 
@@ -294,7 +292,7 @@ def _prepared_folder(name: str, root: Path) -> Path:
     size = STORE_SIZES.get(name, 256)
     if name not in HOW_TO_GET:
         path = Path(name).expanduser().resolve()
-        name = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        name = f"{path.name}-{sha256(str(path).encode())[:8]}"
     return stores_dir(root) / f"{name}-{size}"
 
 

@@ -172,11 +172,8 @@ def skeleton(num_classes: int = 1000, aux: bool = True, **changes) -> GoogLeNet:
     make = partial(_layer, num_classes=num_classes, changes=changes)
     with torch.device("meta"):
         layers, shapes = stacked(names, make, changes.image_size)
-        heads = {
-            name: _auxiliary(shapes[name], num_classes, changes)
-            for name in HEADS
-            if aux and AUXILIARIES not in left_out
-        }
+        looked_at = HEADS if aux and AUXILIARIES not in left_out else ()
+        heads = {name: _auxiliary(shapes[name], num_classes, changes) for name in looked_at}
         net = GoogLeNet(layers, heads)
     check_weights(net, num_classes, changes)
     return net

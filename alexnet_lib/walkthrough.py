@@ -6,7 +6,6 @@ python -m alexnet_lib.walkthrough --profile imagenette --only 07_train -p epochs
 
 import argparse
 import ast
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -34,7 +33,7 @@ from tqdm import tqdm
 
 from . import cores
 from .commands import ends_well
-from .files import Stored, at_work, named_values, read_json, tidy, write_json
+from .files import Stored, at_work, named_values, read_json, sha256, tidy, write_json
 from .paths import NOTEBOOKS, REFERENCE, REPOSITORY, data_dir, require_checkout, runs_dir, stores_dir
 from .runs.jupyter import one_kernel
 from .runs.processes import end, end_with
@@ -51,10 +50,7 @@ say = partial(print, flush=True)
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """
-    Raises:
-        Damaged: the file holds no notebook.
-    """
+    """A notebook; Damaged where the file holds none."""
     read_json(path, Notebook)
     return nbformat.read(path, 4)
 
@@ -125,13 +121,13 @@ def plan(folder: Path, profile: dict, changes: dict, only=(), dependencies: Mapp
 
 
 def digest(*parts) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256(json.dumps(parts, sort_keys=True).encode())[:16]
 
 
 def sources(library: Path) -> str:
     """Changes with the library, in all of its folders, and with the reference runs."""
     files = [*library.rglob("*.py"), *library.rglob("*.toml"), *REFERENCE.rglob("*.*")]
-    return digest(*([str(f), hashlib.sha256(f.read_bytes()).hexdigest()] for f in sorted(files) if f.is_file()))
+    return digest(*([str(f), sha256(f.read_bytes())] for f in sorted(files) if f.is_file()))
 
 
 def stamp(notebook: Path, parameters: dict, *others) -> str:
@@ -140,7 +136,7 @@ def stamp(notebook: Path, parameters: dict, *others) -> str:
     given = {**declared_parameters(notebook), **parameters}
     listing = data_listing(str(given["dataset"])) if given.get("dataset") else []
     picture = Path(str(given.get("picture"))).expanduser()
-    shown = [hashlib.sha256(picture.read_bytes()).hexdigest()] if picture.is_file() else []
+    shown = [sha256(picture.read_bytes())] if picture.is_file() else []
     asks = any(name in source for _, source in cells for name in OF_RUNS)
     runs = sorted((runs_dir() / "train").glob("*/summary.json")) if asks else []
     found = [[str(path), path.stat().st_mtime_ns] for path in runs]

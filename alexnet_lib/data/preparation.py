@@ -6,7 +6,6 @@ workers: everything that is summed over images is an integer, exact in any order
 """
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -190,7 +189,7 @@ def _decode_file(file: SourceFile, data: bytes | None) -> tuple[torch.Tensor | N
     """The picture of a file, if it is one, its SHA-256, and the reason why it is none."""
     if data is None:
         return None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256(data)
     try:
         return decode(data), digest, None
     except ValueError as error:
@@ -322,7 +321,7 @@ def _finish(so_far: Unfinished, split: Split, listing: str) -> None:
         meta |= {"form": so_far.form, "quality": QUALITY}
     lines = [f"{_quoted(r['file'])},{_quoted(classes[r['label']])},{r['sha256']}" for r in accepted]
     index = "\n".join(["file,class,sha256", *lines])
-    fingerprint = hashlib.sha256(f"{index}{so_far.size}".encode()).hexdigest()
+    fingerprint = sha256(f"{index}{so_far.size}".encode())
     meta |= {"files": len(records) + len(split.refused), "rejected": rejected, "fingerprint": fingerprint}
     sums = so_far.state["sum"], so_far.state["products"]
     _write_rest(so_far.folder, index + "\n", labels, classes, *sums, meta, places)
@@ -336,7 +335,7 @@ def write_store(destination: Path, images: np.ndarray, labels: np.ndarray, class
         work.mkdir()
         write_file(work / "images.npy", npy_header(images.shape), np.ascontiguousarray(images).data)
         index = "".join(["file,class,sha256\n", *(f"{i},{classes[label]},\n" for i, label in enumerate(labels))])
-        fingerprint = hashlib.sha256(images.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()
+        fingerprint = sha256(images.tobytes(), labels.astype(np.int64).tobytes())
         about = meta | {"files": len(images), "rejected": [], "fingerprint": fingerprint}
         products = sum(colour_products(image) for image in images)
         _write_rest(work, index, labels, classes, images.sum(0, dtype=np.int64), products, about)

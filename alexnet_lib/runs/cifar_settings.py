@@ -121,7 +121,7 @@ class CifarSettings(Run):
 
     def set_rates(self, optimizer, rule, epoch: int, done: float) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = self.bias_rate if group["layer"] == "biases" else self.rate(epoch)
+            group["lr"] = self.bias_rate if group["name"] == "biases" else self.rate(epoch)
 
     def as_recorded(self, loss, images: int):
         """The mean times their number, which may differ from the sum in the last bit: so in all kept histories."""
