@@ -201,7 +201,7 @@ def answers(
             for count, size in at_once.items():
                 for start in range(0, len(pictures), size):
                     batch = pictures[start : start + size]
-                    logits = net(_input(batch, mean, count, device, divisor)).float()
+                    logits = net(input_of(batch, mean, count, device, divisor)).float()
                     found[count].append(mean_of_views(logits.unflatten(0, (len(batch), count)), average))
     whole = {count: torch.cat(parts).cpu() if parts else torch.empty(0, 1) for count, parts in found.items()}
     if any(probabilities.isnan().any() for probabilities in whole.values()):
@@ -217,7 +217,7 @@ def _read(images, size: int, device: torch.device, views: tuple[int, ...], path:
     return whole_pictures(images, map(np.asarray, parts), str(device), path)
 
 
-def _input(images, mean: Tensor, views: int, device: torch.device, divisor: float) -> Tensor:
+def input_of(images, mean: Tensor, views: int, device: torch.device | str, divisor: float) -> Tensor:
     """The input of a net from this many views of each image, (N · views, 3, crop, crop)."""
     crop = mean.shape[1]
     if isinstance(images, Tensor) and views in VIEWS and cuts_at_once(images.device):

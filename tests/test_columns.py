@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import pytest
 import torch
@@ -20,12 +19,13 @@ from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.inception import googlenet
 from alexnet_lib.loader import make_batches
+from alexnet_lib.runs import launch
 from alexnet_lib.runs.job import ALONE, Job, JobFailed
 from alexnet_lib.runs.launch import torchrun
 from alexnet_lib.runs.records import Record, load_checkpoint
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.study.anatomy import summarise
-from alexnet_lib.training import load_dataset, train
+from alexnet_lib.training import StallWarning, load_dataset, train
 from tests.small_runs import settings
 
 SECOND = Job(replica=0, replicas=1, column=1, columns=2)
@@ -276,15 +276,15 @@ def test_a_failure_names_the_process_and_its_last_words(place):
 
 
 def test_warnings_of_a_job_reach_the_caller(place, monkeypatch):
-    from alexnet_lib.runs.launch import watch
-
-    tell, close = watch("training", ResourceWarning)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    def torchrun(*_, tell, **__):
         tell({"warning": "slow"})
         tell({"n": 1, "total": 2, "initial": 0, "postfix": ""})
-    close()
-    assert [(str(w.message), w.category) for w in caught] == [("slow", ResourceWarning)]
+        raise JobFailed("it is over")
+
+    monkeypatch.setattr(launch, "torchrun", torchrun)
+    with pytest.raises(JobFailed, match="it is over"), pytest.warns(StallWarning) as caught:
+        train(settings(devices=2))
+    assert [(str(w.message), w.category) for w in caught] == [("slow", StallWarning)]
 
 
 def test_the_memory_of_layers_within_layers_is_not_guessed():

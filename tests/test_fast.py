@@ -114,7 +114,7 @@ for changes in ({"recipe": "small"}, {"recipe": "paper"}, {"augmentation": "none
         given = loaded if changes == {"recipe": "googlenet"} else train
         inputs.append([next(loader.make_batches(run, given, mean, 0, job=job))[0]])
         if run.input_divisor != 1:
-            inputs[-1] += [evaluation._input(train.images[:1], mean, n, "cpu", 64.0) for n in (1, 9, 10)]
+            inputs[-1] += [evaluation.input_of(train.images[:1], mean, n, "cpu", 64.0) for n in (1, 9, 10)]
     found += [torch.equal(*pair) and pair[0].stride() == pair[1].stride() for pair in zip(*inputs)]
 
 count, row = 1_281_167, 1_234_567  # ImageNet's, of which one begins at byte 242 billion

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..cifar_nets import ACTIVATIONS, INITIALISATIONS, NETS, cifar_net, cifar_parameter_groups, saturation
 from ..dataset import Store, is_prepared
-from ..evaluation import answers, mean_of, to_input, top_k_error
+from ..evaluation import answers, input_of, mean_of, top_k_error
 from ..learning import Recipe
 from .fields import MOST_EPOCHS, Auto, Count, Dataset, Epochs, Finite, FolderName, Positive, Seed, Share, checked
 from .settings import Run, require_size, with_auto
@@ -105,8 +105,8 @@ class CifarSettings(Run):
 
     def new_net(self, classes: int) -> nn.Sequential:
         """The untrained net, on its device."""
-        choices = {name: getattr(self, name) for name in ("activation", "initialisation", "normalization")}
-        options = choices | {"image_size": self.image_size, "compiled": self.compiled, "seed": self.seed}
+        names = ("activation", "initialisation", "normalization", "image_size", "compiled", "seed")
+        options = {name: getattr(self, name) for name in names}
         return cifar_net(self.net, classes, **options).to(self.device, memory_format=torch.channels_last)
 
     skeleton = new_net
@@ -130,9 +130,8 @@ class CifarSettings(Run):
     def measure(self, net: nn.Module, store: Store, mean, views: tuple[int, ...], job) -> dict[int, dict]:
         """Loss, top-1 and top-5 error, one less the mean credit, which rounds as all kept histories do."""
         labels, found = torch.from_numpy(store.labels).long(), {}
-        for count, scores in answers(
-            net, store.images, mean, views, TESTED_AT_ONCE, divisor=self.input_divisor
-        ).items():
+        scored = answers(net, store.images, mean, views, TESTED_AT_ONCE, divisor=self.input_divisor)
+        for count, scores in scored.items():
             errors = top_k_error(scores, store.labels)
             loss = -scores.gather(1, labels[:, None]).double().clamp(min=1e-30).log().mean().item()
             found[count] = {"loss": loss, "top1": errors[1], "top5": errors[5]}
@@ -141,11 +140,8 @@ class CifarSettings(Run):
     def look_at(self, net: nn.Module, store: Store):
         """The shares of saturated units, over LOOKED_AT training images."""
         rows = np.random.default_rng(self.seed).permutation(len(store))[:LOOKED_AT]
-        border = (store.size - self.image_size) // 2
-        inside = slice(border, border + self.image_size)
-        centres = store.images[rows][:, inside, inside]
         mean = mean_of(store, self.image_size)
-        inputs = to_input(centres, mean, self.device, lambda pixels, _: pixels.div_(self.input_divisor))
+        inputs = input_of(store.images[rows], mean, 1, self.device, self.input_divisor)
         return lambda: saturation(net, inputs, self.activation)
 
     def ending(self, history: list[dict], classes: int) -> str:

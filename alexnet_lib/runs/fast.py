@@ -34,7 +34,9 @@ class Fast(nn.Module):
         while layers:
             layer = layers.pop(0)
             if isinstance(layer, nn.Conv2d):
-                parts = convolved(layer, parts, _columns_wanted(layers))
+                # in as many columns as the layers behind it want their input
+                after = next((other for other in layers if not isinstance(other, BY_COLUMN)), None)
+                parts = convolved(layer, parts, getattr(after, "groups", 1))
             elif isinstance(layer, BY_COLUMN):
                 row = [_alone(layer, len(parts)), *(_alone(other, len(parts)) for other in layers[:2])]
                 done = next((count for count in (3, 2) if _is_one_kernel(row[:count], parts[0])), 1)
@@ -48,12 +50,6 @@ class Fast(nn.Module):
 
 def _joint(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def _columns_wanted(layers: list[nn.Module]) -> int:
-    """In how many columns these layers want their input."""
-    after = next((layer for layer in layers if not isinstance(layer, BY_COLUMN)), None)
-    return getattr(after, "groups", 1)
 
 
 def _alone(layer: nn.Module, parts: int) -> nn.Module:

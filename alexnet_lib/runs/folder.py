@@ -21,11 +21,7 @@ from .stopping import Stopped
 
 
 def require_same(run, stores: dict[str, Store], folder: Path | None = None) -> None:
-    """Make sure that a folder, where there is one, was made with these settings and data; nothing is written.
-
-    Args:
-        run: resolved settings.
-        folder: where the run was kept, if not in its own folder.
+    """Make sure that a folder, the run's own unless given, was made with these settings and data, if it is there.
 
     Raises:
         ValueError: the fields that differ, as found and as asked for, or a config.json or summary.json that is damaged.
@@ -52,7 +48,7 @@ def data_of(record: Record) -> dict[str, Store]:
         ValueError: what is prepared under that name now are other pictures.
     """
     stores = load_dataset(record.config["dataset"])
-    refuse_differences(record.folder, data_differences(record.summary.get("dataset"), fingerprints(stores)))
+    refuse_differences(record.folder, data_differences(record.summary["dataset"], fingerprints(stores)))
     return stores
 
 

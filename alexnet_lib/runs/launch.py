@@ -22,8 +22,7 @@ from ..progress import PIPE, progress_bar, say
 from . import stopping
 from .folder import History, follow, require_same
 from .job import POLL_SECONDS, JobFailed
-from .processes import ENDS, GO_ON
-from .processes import command as job_command
+from .processes import ENDS, GO_ON, command
 from .records import Record, whereabouts
 from .stopping import Stopped
 
@@ -95,11 +94,10 @@ def torchrun(
             arguments = (*arguments, str(folder / "config.json"))
         threads = str(max(1, cores() // processes))
         environment = {"OMP_NUM_THREADS": threads} | ALLOCATOR | os.environ | {"ALEXNET_PROGRESS": PIPE}
-        command = job_command(folder, processes, outlives, module, *arguments)
         with open(folder / "log", "w+", encoding="utf-8") as log:
             # a session of its own: Ctrl-C in a notebook's terminal and the end of its kernel do not reach the job
             options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
-            job = subprocess.Popen(command, env=environment, **options)
+            job = subprocess.Popen(command(folder, processes, outlives, module, *arguments), env=environment, **options)
             try:
                 with stopping.looking():
                     printed = _follow(job, folder / "0.out", tell)
@@ -144,46 +142,28 @@ def _follow(job: subprocess.Popen, path: Path, tell) -> list[str]:
     return printed
 
 
-def watch(description: str, warning: type[Warning] = UserWarning) -> tuple[Callable[[dict], None], Callable[[], None]]:
-    """A progress bar for a job: a function for `torchrun`'s `tell`, and one that ends it."""
-    bars = []
-
-    def tell(state: dict) -> None:
-        if "line" in state:
-            say(bars[0] if bars else tqdm, state["line"], state["only_to_logs"])
-            return
-        if "warning" in state:
-            warnings.warn(state["warning"], warning, stacklevel=2)
-            return
-        if not bars:
-            bars.append(progress_bar(state["total"], description, "step", initial=state["initial"], says=True))
-        bars[0].set_postfix_str(state["postfix"], refresh=False)
-        bars[0].update(state["n"] - bars[0].n)
-
-    return tell, lambda: [bar.close() for bar in bars]
-
-
 def train_on_devices(run, stores: dict[str, Store], on_epoch, warning: type[Warning]) -> Record:
-    """Train on run.devices processes, and show their progress and warnings as if they were this one's.
-
-    Args:
-        run: resolved settings.
-        stores: their data.
-        on_epoch: called with the history when it has grown.
-        warning: the kind of warning that a process's words become.
+    """Train on run.devices processes, and show their progress, and their warnings as `warning`, as if they were ours.
 
     Raises:
         JobFailed: says which process, its last lines, and where the last checkpoint is.
     """
-    history = History(run.folder, on_epoch)
+    history, bars = History(run.folder, on_epoch), []
 
-    def look(state: dict) -> None:
-        tell(state)
+    def tell(state: dict) -> None:
+        if "line" in state:
+            say(bars[0] if bars else tqdm, state["line"], state["only_to_logs"])
+        elif "warning" in state:
+            warnings.warn(state["warning"], warning, stacklevel=2)
+        else:
+            if not bars:
+                bars.append(progress_bar(state["total"], "training", "step", initial=state["initial"], says=True))
+            bars[0].set_postfix_str(state["postfix"], refresh=False)
+            bars[0].update(state["n"] - bars[0].n)
         history.show()
 
-    tell, close = watch("training", warning)
     outlives = in_notebook() and ENDS not in os.environ
-    options = {"tell": look, "outlives": outlives, "config": dataclasses.asdict(run)}
+    options = {"tell": tell, "outlives": outlives, "config": dataclasses.asdict(run)}
     options["logs"] = run.folder / "logs"
     try:
         torchrun(run.devices, "training", **options)
@@ -193,7 +173,8 @@ def train_on_devices(run, stores: dict[str, Store], on_epoch, warning: type[Warn
         if not (run.folder / "summary.json").is_file():
             raise JobFailed(f"{failure}\n{whereabouts(run.folder)}") from None
     finally:
-        close()
+        for bar in bars:
+            bar.close()
     history.show()
     require_same(run, stores)
     return Record.open(run.folder)

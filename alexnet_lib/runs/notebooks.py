@@ -36,19 +36,26 @@ class ArchitectureSettings:
 
 
 @checked
-class ReluSettings:
+class _Common:
+    """What every notebook that trains can be asked."""
+
+    dataset: Dataset = "auto"
+    seed: Seed = 0
+    device: str = "auto"
+
+
+@checked
+class ReluSettings(_Common):
     """Notebook 02. epochs, and learning rates, of the races that it runs itself."""
 
     dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
     epochs: Epochs = 4
     relu_rate: Positive = 0.003
     tanh_rate: Positive = 0.03
-    seed: Seed = 0
-    device: str = "auto"
 
 
 @checked
-class LrnSettings:
+class LrnSettings(_Common):
     """Notebook 03: its two small nets. The rest of a CIFAR net's settings are in `cifar_settings.CifarSettings`."""
 
     dataset: Auto | Literal["embedded32", "cifar10"] = "auto"
@@ -56,51 +63,37 @@ class LrnSettings:
     epochs: Auto | Epochs = "auto"
     batch_size: Auto | Count = "auto"
     learning_rate: Positive = 0.001
-    seed: Seed = 0
-    device: str = "auto"
 
 
 @checked
-class PoolingSettings:
+class PoolingSettings(_Common):
     """Notebook 04."""
 
-    dataset: Dataset = "auto"
     epochs: Epochs = 16
-    seed: Seed = 0
-    device: str = "auto"
 
 
 @checked
-class AugmentationSettings:
+class AugmentationSettings(_Common):
     """Notebook 05. epochs: of the net that is tested in other lights; noise_std: of α; steps: of the full-size net."""
 
-    dataset: Dataset = "auto"
     epochs: Epochs = 10
     noise_std: Annotated[float, Field(ge=0.0001, le=100)] = 0.1
     steps: Annotated[int, Field(ge=1, le=100)] = 2
-    seed: Seed = 0
-    device: str = "auto"
 
 
 @checked
-class DropoutSettings:
+class DropoutSettings(_Common):
     """Notebook 06. epochs: of its small nets without dropout; those with dropout take twice as many."""
 
-    dataset: Dataset = "auto"
     epochs: Epochs = 20
-    seed: Seed = 0
-    device: str = "auto"
 
 
 @checked
-class ResultsSettings:
+class ResultsSettings(_Common):
     """Notebook 08. epochs: of a short chain of pre-training, on the many classes and on the few."""
 
-    dataset: Dataset = "auto"
     many_epochs: Epochs = 5
     few_epochs: Epochs = 24
-    seed: Seed = 0
-    device: str = "auto"
 
 
 def _picture(path: str) -> str:
@@ -112,25 +105,19 @@ def _picture(path: str) -> str:
 
 
 @checked
-class QualitativeSettings:
+class QualitativeSettings(_Common):
     """Notebook 09. run: a folder in runs/train; picture: of the reader's; epochs: of a run, where there is none."""
 
-    dataset: Dataset = "auto"
     run: FolderName = "auto"
     picture: Annotated[str, AfterValidator(_picture)] | None = None
     epochs: Epochs = 10
-    seed: Seed = 0
-    device: str = "auto"
 
 
 @checked
-class GoogLeNetSettings:
+class GoogLeNetSettings(_Common):
     """Notebook 10. epochs: of short runs, one of each net, of 126 batches an epoch at most."""
 
-    dataset: Dataset = "auto"
     epochs: Epochs = 1
-    seed: Seed = 0
-    device: str = "auto"
 
 
 def parameters(kind: type, namespace: dict):

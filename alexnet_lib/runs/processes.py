@@ -53,12 +53,9 @@ def end_with(parent: int) -> None:
 def command(folder: Path, count: int, outlives: bool, module: str, *arguments: str) -> list[str]:
     """The command line of a process that starts `count` others with this module, and ends with the first that fails.
 
-    Args:
-        folder: a private folder, for the file by which they meet and for what each prints: RANK.out and RANK.err. It
-            is removed at the end if the process that started the job has not lived to do so.
-        outlives: whether the job goes on when the process that started it has ended.
-        module: its name within the library.
-        arguments: of its command line.
+    folder: private, for the file by which they meet and for what each prints: RANK.out and RANK.err. It is removed at
+        the end if the process that started the job has not lived to do so.
+    outlives: whether the job goes on when the process that started it has ended.
     """
     job = {"folder": str(folder), "count": count, "outlives": outlives, "parent": os.getpid()}
     return [*PROGRAM, json.dumps(job), module, *arguments]
@@ -69,17 +66,13 @@ def _watch_over(job: dict, *program: str) -> str | None:
     folder, workers = Path(job["folder"]), []
     shared = {FOLDER: str(folder), "WORLD_SIZE": str(job["count"]), "LOCAL_WORLD_SIZE": str(job["count"])}
     shared |= {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
+    arguments = [*PROGRAM, str(os.getpid()), *program]
     try:
         for rank in range(job["count"]):
             own = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             own["TORCHELASTIC_ERROR_FILE"] = str(folder / f"{rank}{ERROR}")
-            with (
-                open(folder / f"{rank}.out", "w", encoding="utf-8") as out,
-                open(folder / f"{rank}.err", "w", encoding="utf-8") as err,
-            ):
-                workers.append(
-                    subprocess.Popen([*PROGRAM, str(os.getpid()), *program], env=own, stdout=out, stderr=err)
-                )
+            with open(folder / f"{rank}.out", "wb") as out, open(folder / f"{rank}.err", "wb") as err:
+                workers.append(subprocess.Popen(arguments, env=own, stdout=out, stderr=err))
         while job["outlives"] or os.getppid() == job["parent"]:
             codes = [worker.poll() for worker in workers]
             failed = [(code, rank) for rank, code in enumerate(codes) if code]

@@ -167,21 +167,16 @@ def write_tables(folder: Path, state) -> None:
 
 
 def digest_of(state: dict) -> str:
-    """SHA-256 of the tensors and plain values of a state, with their names, in their order."""
+    """SHA-256 of the tensors, by kind and name, and the texts of a state, with their names, in their order."""
     digest = hashlib.sha256()
-
-    def add(name: str, value) -> None:
-        if isinstance(value, dict):
-            for key in value:
-                add(f"{name}/{key}", value[key])
-        elif isinstance(value, Tensor):
-            value = value.detach().cpu().contiguous()
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.flatten().view(torch.uint8).numpy())
-        else:
-            digest.update(f"{name} {value!r}\n".encode())
-
-    add("", state)
+    for kind, content in state.items():
+        if isinstance(content, str):
+            digest.update(f"/{kind} {content!r}\n".encode())
+            continue
+        for name, tensor in content.items():
+            tensor = tensor.detach().cpu().contiguous()
+            digest.update(f"/{kind}/{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -310,15 +305,15 @@ def final_weights(record: Record) -> dict[str, Tensor]:
     progress = json.loads(state.get("progress", "{}"))
     settings = {**(progress.get("settings") or {}), "dataset": "auto"}  # its pictures are compared, not where they lay
     unlike = differences(settings, record.config)
-    unlike |= data_differences(progress.get("data"), record.summary.get("dataset") or {})
+    unlike |= data_differences(progress.get("data"), record.summary["dataset"])
     if unlike:
         fields = in_words(unlike, "here")
         raise DamagedCheckpoint(f"the checkpoint in {record.folder} is another run's: {fields}; put its own back")
     epoch = progress.get("epoch")
-    if epoch != record.summary.get("epochs"):
+    if epoch != record.summary["epochs"]:
         raise DamagedCheckpoint(
             f"the whole checkpoint in {record.folder} is of epoch {epoch}, and the run's errors are of epoch "
-            f"{record.summary.get('epochs')}; remove summary.json there and give the run's command again, which "
+            f"{record.summary['epochs']}; remove summary.json there and give the run's command again, which "
             "trains the rest once more"
         )
     return state.get("averaged", state["net"])

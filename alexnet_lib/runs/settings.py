@@ -217,10 +217,7 @@ def require_size(run, store: Store) -> None:
 
 
 def resolve(settings, store: Store):
-    """Replace every "auto" by its value for this training store.
-
-    Args:
-        settings: a `TrainSettings`, or a `CifarSettings`.
+    """Replace every "auto" in a `TrainSettings` or a `CifarSettings` by its value for this training store.
 
     Raises:
         ValueError: a device that is not there, a net that cannot be built, or a crop larger than the stored images.

@@ -1,5 +1,6 @@
 """§5, what a person sees of a run of days: a line an epoch, the losses, TensorBoard's events, the falls of the rate."""
 
+import re
 import time
 import warnings
 from pathlib import Path
@@ -15,7 +16,8 @@ from .records import CHECKPOINTS, Record, moment
 
 LOSSES = "losses.csv"  # epoch, step within it, mean loss of the steps since the row before, learning rate
 HEADER = "epoch,step,loss,learning_rate"
-LONGEST_COUNT = 18  # digits of an epoch or a step, far more than any run has
+# as we write one; `int` takes the digits of other alphabets, too, and refuses thousands of them
+ROW = re.compile(r"(\d{1,18}),(\d{1,18}),[^,]*,[^,]*", re.ASCII)
 FALLING = ("plateau", "steps", "stages")  # schedules whose rate falls at once
 
 
@@ -33,13 +35,9 @@ def read_again(folder: Path) -> Record:
 
 
 class Diary:
-    """What the first process of a run writes down and says beside its records. Others are silent.
+    """What the first process of a run writes down, and says above its progress bar. Others are silent.
 
-    Args:
-        run: resolved settings.
-        state: a `RunState`, as it goes on.
-        steps: of an epoch.
-        bar: the progress bar, above which lines go.
+    state: a `RunState`, as it goes on. steps: of an epoch.
     """
 
     def __init__(self, run, state, steps: int, bar):
@@ -135,17 +133,9 @@ class Diary:
 def _rows_until(path: Path, epoch: int, step: int) -> bytes:
     """What is known of the losses up to a step; what came after it is done again. Damaged lines are left out."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:] if path.is_file() else []
-    kept = [HEADER]
-    for line in lines:
-        fields = line.split(",")
-        if len(fields) == 4 and all(map(_is_count, fields[:2])) and tuple(map(int, fields[:2])) <= (epoch, step):
-            kept.append(line)
-    return ("\n".join(kept) + "\n").encode()
-
-
-def _is_count(text: str) -> bool:
-    """Whether this is a number as we write it; `int` refuses ², which is a digit, and thousands of digits."""
-    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_COUNT
+    rows = [ROW.fullmatch(line) for line in lines]
+    kept = [row[0] for row in rows if row and (int(row[1]), int(row[2])) <= (epoch, step)]
+    return ("\n".join([HEADER, *kept]) + "\n").encode()
 
 
 def _events(folder: Path, first_step: int):
