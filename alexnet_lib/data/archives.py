@@ -126,11 +126,7 @@ def _list_archive(archive: Path, progress=True, nested=True, inside="") -> tuple
 
 
 def _members(opened, label: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
-    """(name, member, tar) of each member of an open tar.
-
-    Raises:
-        ValueError: not a tar, cut off, or damaged on the way.
-    """
+    """(name, member, tar) of each member of an open tar; a ValueError says if it is none, is cut off or is damaged."""
     with _whole(label), tarfile.open(fileobj=_Bounded(opened), mode="r:") as tar:
         while (member := tar.fileobj.before(tar.next)) is not None:
             if member.size < 0:

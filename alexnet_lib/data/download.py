@@ -67,28 +67,24 @@ def fetch(name: str, folder: Path) -> None:
     archive = ARCHIVES[name]
     destination = folder / archive.name
     if (folder / archive.inner).is_dir() or name != "cifar10" and (folder / "train").is_dir():
-        return None
+        return
     with at_work(folder, f".{archive.name}.lock", patience=-1):
-        return _fetch(name, folder, archive, destination)
-
-
-def _fetch(name: str, folder: Path, archive: Archive, destination: Path) -> None:
-    if destination.is_file():
-        return verify(destination, archive.md5)
-    part, instead = folder / f"{archive.name}.part", f"Try again later, or {by_hand(name).format(folder=folder)}"
-    try:
-        _resume(archive.url, part)
-    except (OSError, ValueError) as error:
-        kept = f"; {part.stat().st_size:,} bytes of it are kept" if part.is_file() else ""
-        raise ConnectionError(f"{archive.url} was not delivered: {error}{kept}. {instead}") from None
-    try:
-        verify(part, archive.md5)
-    except ValueError as error:
-        part.unlink()  # nothing of it can be trusted
-        raise ConnectionError(f"{archive.url} sent something else: {error}. {instead}") from None
-    with open(part, "rb+") as file:
-        sync(file)
-    publish(part, destination)
+        if destination.is_file():
+            return verify(destination, archive.md5)
+        part, instead = folder / f"{archive.name}.part", f"Try again later, or {by_hand(name).format(folder=folder)}"
+        try:
+            _resume(archive.url, part)
+        except (OSError, ValueError) as error:
+            kept = f"; {part.stat().st_size:,} bytes of it are kept" if part.is_file() else ""
+            raise ConnectionError(f"{archive.url} was not delivered: {error}{kept}. {instead}") from None
+        try:
+            verify(part, archive.md5)
+        except ValueError as error:
+            part.unlink()  # nothing of it can be trusted
+            raise ConnectionError(f"{archive.url} sent something else: {error}. {instead}") from None
+        with open(part, "rb+") as file:
+            sync(file)
+        publish(part, destination)
 
 
 def verify(path: Path, md5: str) -> None:
@@ -126,19 +122,15 @@ def unpacked(name: str, folder: Path, stores: Path) -> Path:
         require_room(stores, LARGER * packed.stat().st_size, f"{packed.name} unpacks to up to ")
         with at_work(stores, lock, patience=-1):
             if not inner.is_dir():  # by another process meanwhile
-                _unpack(packed, work)
+                shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+                filters = packed.suffix != ".zip" and hasattr(tarfile, "data_filter")  # Python has it since 3.11.4
+                shutil.unpack_archive(packed, work, **({"filter": "data"} if filters else {}))
                 if hasattr(os, "sync"):  # all its files at once; else the name may outlive what they hold
                     os.sync()
                 publish(work / archive.inner, inner)
     shutil.rmtree(work, ignore_errors=True)  # also of one that was killed when it had just published
     in_work(stores, lock)
     return inner
-
-
-def _unpack(packed: Path, work: Path) -> None:
-    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-    filters = packed.suffix != ".zip" and hasattr(tarfile, "data_filter")  # Python has it since 3.11.4
-    shutil.unpack_archive(packed, work, **({"filter": "data"} if filters else {}))
 
 
 def _resume(url: str, part: Path) -> None:

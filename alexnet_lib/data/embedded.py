@@ -10,7 +10,7 @@ another, which gives the edges and the 1/f² power spectrum of photographs. The 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from math import cos, sin
+from math import cos, sin, tau
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,7 @@ from PIL import Image
 
 from .. import cores
 from ..commands import ends_well
-from .embedded_shapes import (
-    LARGEST_SIDE,
-    SILHOUETTES,
-    SURFACES,
-    TURN,
-    Array,
-    Draw,
-    grain,
-    rotate,
-    soft_step,
-    surface_mix,
-)
+from .embedded_shapes import LARGEST_SIDE, SILHOUETTES, SURFACES, Array, Draw, grain, rotate, soft_step, surface_mix
 
 # label = 4 · family + surface; a prepared store sorts its folders by name, and so in another order
 CLASSES = tuple(f"{surface} {family}" for family in SILHOUETTES for surface in SURFACES)
@@ -142,7 +131,7 @@ def radii(rng: np.random.Generator, count: int, smallest: float, largest: float)
 
 def dead_leaves(rng: np.random.Generator, height: int, width: int, side: float, large: int, small: int):
     """A ground (height, width, 3) of `large` + `small` shapes, and its palette; `side` is that of the picture."""
-    palette, angle = draw_palette(rng), rng.uniform(0, TURN)
+    palette, angle = draw_palette(rng), rng.uniform(0, tau)
     floor, *colours = colours_of(palette, rng, 1 + large + small)
     image = floor * (1 + 0.1 * grain(rng, height, width, kinds=3)[..., None])
     behind = rng.uniform(0.6, 1, large) * side / 2
@@ -234,7 +223,7 @@ def drop_shadow(rng: np.random.Generator, cover: Array) -> Array:
 def lay_leaf_in_front(rng: np.random.Generator, image: Array, palette: tuple) -> None:
     """Lay a leaf at the border of `image` (H, W, 3), in place, where it may hide a part of the thing."""
     height, width, _ = image.shape
-    side, bearing, angle = min(height, width), rng.uniform(0, TURN), rng.uniform(0, np.pi)
+    side, bearing, angle = min(height, width), rng.uniform(0, tau), rng.uniform(0, np.pi)
     distance, radius = side * rng.uniform(0.48, 0.64), side * rng.uniform(0.16, 0.34)
     place = width / 2 + distance * cos(bearing), height / 2 + distance * sin(bearing)
     aspect, colour = rng.uniform(0.25, 0.6), colours_of(palette, rng, 1)[0]
@@ -338,8 +327,8 @@ def plan(folder: Path | str) -> list[Path]:
     return [Path(folder) / split / names[i % len(names)] / f"{i // len(names):04d}.jpg" for split, i in places]
 
 
-def write_picture(index: int, path: Path) -> int:
-    """Draw picture `index` of the collection, write it as JPEG, and return its length in bytes."""
+def write_picture(index: int, path: Path) -> None:
+    """Draw picture `index` of the collection, and write it as JPEG."""
     rng = np.random.default_rng([7, index])
     shorter = 72 + 88 * rng.beta(1, 4)
     longer = shorter * min(np.exp(abs(rng.normal(0, 0.25))), 1.8)
@@ -347,16 +336,6 @@ def write_picture(index: int, path: Path) -> int:
     mode = "L" if rng.random() < GREYSCALE else "RGB"
     pixels = picture([8, index], index % len(CLASSES), int(height), int(width))
     Image.fromarray(pixels).convert(mode).save(path, quality=JPEG_QUALITY, optimize=True)
-    return path.stat().st_size
-
-
-def write_collection(folder: Path | str, count: int | None = None, workers: int | None = None) -> int:
-    """Write the files of `plan`, or the first `count`, by `workers` processes (one a core), and return their bytes."""
-    paths = plan(folder)[:count]
-    for parent in {path.parent for path in paths}:
-        parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers or cores()) as pool:
-        return sum(pool.map(write_picture, range(len(paths)), paths, chunksize=8))
 
 
 def main(arguments=None) -> None:
@@ -364,7 +343,11 @@ def main(arguments=None) -> None:
     parser.add_argument("folder", type=Path, help="for the pictures, in a folder for each class")
     given = parser.parse_args(arguments)
     with ends_well(parser, "the pictures that are drawn are kept"):
-        write_collection(given.folder)
+        paths = plan(given.folder)
+        for parent in {path.parent for path in paths}:
+            parent.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(cores()) as pool:
+            list(pool.map(write_picture, range(len(paths)), paths, chunksize=8))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ x points right and y up; the thing fills about -1..1. Proportions are drawn anew
 
 from dataclasses import dataclass
 from functools import cache
+from math import tau
 
 import numpy as np
 
 Array = np.ndarray
 Details = list[tuple[Array, str]]  # a field, positive where the detail lies, and the name of its paint
-TURN = 2 * np.pi
 NOWHERE = -1.0  # a field value well outside everything
 LARGEST_SIDE = 512  # pixels: the side of the grain's tiles, and so of the largest picture
 
@@ -33,7 +33,7 @@ class Draw:
 
     def phase(self) -> Array:
         """An angle in radians."""
-        return self(0, TURN)
+        return self(0, tau)
 
     def chance(self, probability: float) -> Array:
         return self.rng.random((self.count, 1, 1)) < probability
@@ -78,7 +78,7 @@ def leaf(x: Array, y: Array, draw: Draw) -> tuple[Array, Details]:
     along = np.clip(x, -1, 1)
     taper = (1 + along) ** base * (1 - along) ** tip / ((1 + widest) ** base * (1 - widest) ** tip)
     depth = draw(-0.12, 0.16).clip(0)  # four leaves in ten have a smooth margin
-    serration = 1 + depth * np.sin(TURN / 2 * teeth * along + 6 * np.abs(y))
+    serration = 1 + depth * np.sin(tau / 2 * teeth * along + 6 * np.abs(y))
     blade = np.minimum(half_width * taper * serration - np.abs(y), 1 - np.abs(x))
     stalk = stroke(x, y, (-0.95, 0), (-1.35, draw(-0.15, 0.15)), 0.035)
     return union(blade, stalk), [(stroke(x, y, (-0.9, 0), (0.8, 0), 0.028), "darker")]
@@ -172,7 +172,7 @@ def spotted(x: Array, y: Array, frequency: Array, draw: Draw) -> Array:
     """Spots on a hexagonal lattice, where the crests of three waves at 120 degrees meet."""
     first, second = draw.phase(), draw.phase()
     phases = (first, second, -first - second)  # they add up to zero, or the crests would not meet
-    turned = (rotate(x, y, i * TURN / 3)[0] for i in range(3))
+    turned = (rotate(x, y, i * tau / 3)[0] for i in range(3))
     waves = sum(np.cos(1.1 * frequency * along + phase) for along, phase in zip(turned, phases, strict=True))
     return 0.8 * (waves - draw(0.5, 0.9))
 
@@ -207,7 +207,7 @@ def surface_mix(name: str, x: Array, y: Array, draw: Draw) -> Array:
     11×11 kernel of the first layer. The pattern lies within 0.3 radians of the thing's axes, to either side, so a
     mirror image belongs to the same class.
     """
-    frequency, angle = TURN / draw(0.40, 0.56), draw(-0.3, 0.3)
+    frequency, angle = tau / draw(0.40, 0.56), draw(-0.3, 0.3)
     warp, wave, phase = draw(0, 0.05), draw(2, 6), draw.phase()
     x, y = x + warp * np.sin(wave * y + phase), y + warp * np.sin(wave * x + 1.7 * phase)
     return soft_step(SURFACES[name](*rotate(x, y, angle), frequency, draw) * draw(5, 10))
@@ -233,10 +233,10 @@ def grain_tiles() -> Array:
     woods = [fractal_noise(rng, 1.1, stretch=0.12, angle=angle) for angle in angles]
     y, x = np.mgrid[:LARGEST_SIDE, :LARGEST_SIDE].astype(np.float32)
     ripples = [
-        1.2 * np.sin(TURN / rng.uniform(5, 14) * rotate(x, y, angle)[0] + 1.2 * clouds[2]) for angle in angles + 0.2
+        1.2 * np.sin(tau / rng.uniform(5, 14) * rotate(x, y, angle)[0] + 1.2 * clouds[2]) for angle in angles + 0.2
     ]
-    rows = [np.cos(TURN / period * x + clouds[2]) for period in (7, 11)]
-    slanted_rows = [np.cos(TURN / period * (x / 2 + 0.866 * y) + clouds[1]) for period in (7, 11)]
+    rows = [np.cos(tau / period * x + clouds[2]) for period in (7, 11)]
+    slanted_rows = [np.cos(tau / period * (x / 2 + 0.866 * y) + clouds[1]) for period in (7, 11)]
     dots = [np.clip(a + b - 0.2, -1, 2) for a, b in zip(rows, slanted_rows, strict=True)]
     return np.stack(clouds + woods + ripples + dots).astype(np.float32)
 

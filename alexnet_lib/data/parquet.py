@@ -5,12 +5,10 @@ A row can't be had without its whole row group, so a store has the pictures in t
 
 import re
 import threading
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from typing import Annotated
 
@@ -52,19 +50,14 @@ class Metadata(Stored):
 
 
 class Row(SourceFile):
-    """A picture of a parquet file; `offset` is its row, and `size` the mean of its row group's pictures."""
+    """A picture of a parquet file; `offset`: its row group, and its row in it; `size`: the mean of that group's."""
 
     def read_bytes(self) -> bytes:
-        """The picture's bytes; none where the row has none.
-
-        Raises:
-            ValueError: the file is damaged, or its row group much larger than the file.
-        """
-        starts = _starts(self.path)
-        group = bisect_right(starts, self.offset) - 1
+        """Its bytes, none where the row has none; a ValueError for a damaged file, or far too large a row group."""
+        group, row = self.offset
         with _LOCK:
             images = _group(self.path, group)
-        return images[self.offset - starts[group]] or b""
+        return images[row] or b""
 
 
 def shards(folder: Path) -> dict[str, list[Path]]:
@@ -110,11 +103,11 @@ def list_split(folder: Path, split: str) -> Split:
     classes = said.get(first) or _numbered(found[split], [labels for _, labels, *_ in columns])
     own = Counter(Path(name).name for _, _, names, _ in columns for name in names if name)
     files, refused = [], []
-    for path, (_, labels, names, sizes) in zip(found[split], columns, strict=True):
-        for row, (label, name, size) in enumerate(zip(labels, names, sizes, strict=True)):
-            name = Path(name).name if name and own[Path(name).name] == 1 else f"{path.stem}-{row:06}"
+    for path, (_, labels, names, rows) in zip(found[split], columns, strict=True):
+        for number, (label, name, (place, size)) in enumerate(zip(labels, names, rows, strict=True)):
+            name = Path(name).name if name and own[Path(name).name] == 1 else f"{path.stem}-{number:06}"
             if 0 <= label < len(classes):
-                files.append(Row(readable(f"{classes[label]}/{name}"), label, path, size, row))
+                files.append(Row(readable(f"{classes[label]}/{name}"), label, path, size, place))
             else:
                 refused.append({"file": name, "reason": f"label {label}, not 0 to {len(classes) - 1}"})
     if empty := sorted(set(range(len(classes))) - {file.label for file in files}):
@@ -133,11 +126,7 @@ def _numbered(paths: list[Path], labels: list[list[int]]) -> list[str]:
 
 @contextmanager
 def _open(path: Path) -> Iterator:
-    """An open file.
-
-    Raises:
-        ValueError: it is damaged, as far as it is read in the block.
-    """
+    """An open file; a ValueError says if it is damaged, as far as it is read in the block."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile  # here, because few need it
@@ -153,8 +142,8 @@ def _open(path: Path) -> Iterator:
         raise ValueError(f"{path} is damaged or not a whole copy: {error}") from None
 
 
-def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]:
-    """Of a file: the names of its classes, and of each row the label, the picture's name, and about its bytes."""
+def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[tuple]]:
+    """Of a file: the names of its classes, and of each row the label, the picture's name, and `offset` and `size`."""
     with _open(path) as file:
         schema, metadata = file.schema, file.metadata
         kinds = {schema.column(i).path: (i, schema.column(i).physical_type) for i in range(len(schema))}
@@ -181,15 +170,7 @@ def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[int]]
             names = [readable(name) for name in names]
         except UnicodeEncodeError as error:  # half of a pair, which JSON can escape
             raise damage(where, f"a class {error.object!a}", "names that can be written", remedy) from None
-    return names, labels, paths, [size for g, size in zip(groups, sizes, strict=True) for _ in range(g.num_rows)]
-
-
-@lru_cache(maxsize=1024)
-def _starts(path: Path) -> list[int]:
-    """The first row of each row group."""
-    with _open(path) as file:
-        metadata = file.metadata
-        return [0, *accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))][:-1]
+    return names, labels, paths, [((i, row), sizes[i]) for i, g in enumerate(groups) for row in range(g.num_rows)]
 
 
 @lru_cache(maxsize=4)
@@ -204,9 +185,6 @@ def _batches(path: Path, file, groups: list[int], field: str, others: tuple[str,
 
     One value may stand for any number of rows, so the size that a file tells is no limit: what comes out of it is
     counted. No batch takes more than the limit, either, as none of its values is larger than its column.
-
-    Raises:
-        ValueError: there are many more bytes than in the whole file.
     """
     from pyarrow.compute import struct_field
 

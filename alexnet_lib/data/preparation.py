@@ -9,7 +9,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -121,50 +121,47 @@ def fit(picture: torch.Tensor, size: int) -> torch.Tensor:
     return picture[..., top : top + size, left : left + size].movedim(-3, -1).contiguous()
 
 
-class Prepared(NamedTuple):
-    """What became of a file: the bytes that are stored, or the reason why not."""
-
-    sha256: str | None
-    reason: str | None = None
-    stored: bytes | memoryview = b""  # of the image
-    check: int = 0  # of these bytes
-
-
 class Group(NamedTuple):
     """What became of some files, and the sums over their images, which are exact in any order."""
 
-    files: list[Prepared]
+    records: list[dict]  # of each file, as `Unfinished.records` gives them again
+    stored: list[bytes | memoryview]  # of each image; nothing of a file that is rejected
     total: np.ndarray  # of the images, uint16, which holds 256 of them
     products: np.ndarray  # of their colours
 
 
 def _prepare_group(files: list[SourceFile], size: int, form: str) -> Group:
-    images, waiting, digests, reasons = {}, {}, [], []
-    for i, data in enumerate(_contents(files, size)):
+    records, images, waiting = [], {}, {}
+    contents = (file.read_bytes() if file.size <= LARGEST_FILE else None for file in files)
+    if size < SMALL:
+        contents = list(contents)  # with no work between them, reading takes less time
+    for i, (file, data) in enumerate(zip(files, contents, strict=True)):
+        records.append({"file": file.name, "label": file.label, "sha256": None, "reason": None})
         with one_picture():
-            picture, digest, reason = _decode_file(files[i], data)
-            digests.append(digest)
-            if picture is not None and size < SMALL and max(picture.shape) < SMALL:
-                waiting.setdefault(picture.shape, []).append((i, picture))
-            elif picture is not None:
-                try:
+            try:
+                if data is None:
+                    raise ValueError(f"{file.size:,} bytes, more than {LARGEST_FILE:,}")
+                records[i]["sha256"] = sha256(data)
+                picture = decode(data)
+                if size < SMALL and max(picture.shape) < SMALL:
+                    waiting.setdefault(picture.shape, []).append((i, picture))
+                else:
                     images[i] = fit(picture, size).numpy()
-                except ValueError as error:
-                    reason = str(error)
-            reasons.append(reason)
-            del picture  # before another begins
+            except ValueError as error:
+                records[i]["reason"] = str(error)
+            picture = None  # before another begins
     for alike in waiting.values():  # of one shape, and so small that a call takes longer than its work
         places, pictures = zip(*alike, strict=True)
         together = torch.stack([picture.permute(1, 2, 0) for picture in pictures])  # as they lie in memory
         images |= zip(places, fit(together.permute(0, 3, 1, 2), size).numpy(), strict=True)
     total, products = _sums([*images.values()], size)
-    done = []
-    for i, (digest, reason) in enumerate(zip(digests, reasons, strict=True)):
-        stored = b""
-        if i in images:
-            stored = encode(images.pop(i)) if form == "jpeg" else images[i].reshape(-1).data
-        done.append(Prepared(digest, reason, stored, word_sum(stored)))
-    return Group(done, total, products)
+    stored = [b""] * len(files)
+    for i in [*images]:
+        image = images.pop(i)
+        stored[i] = encode(image) if form == "jpeg" else image.reshape(-1).data
+    for record, data in zip(records, stored, strict=True):
+        record |= {"bytes": len(data), "check": word_sum(data)}
+    return Group(records, stored, total, products)
 
 
 def _sums(images: list[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,23 +174,6 @@ def _sums(images: list[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
         total += image
         products += colour_products(image)
     return total, products
-
-
-def _contents(files: list[SourceFile], size: int) -> Iterable[bytes | None]:
-    """The bytes of each file; None for one that is too large."""
-    contents = (file.read_bytes() if file.size <= LARGEST_FILE else None for file in files)
-    return list(contents) if size < SMALL else contents  # with no work between them, reading takes less time
-
-
-def _decode_file(file: SourceFile, data: bytes | None) -> tuple[torch.Tensor | None, str | None, str | None]:
-    """The picture of a file, if it is one, its SHA-256, and the reason why it is none."""
-    if data is None:
-        return None, None, f"{file.size:,} bytes, more than {LARGEST_FILE:,}"
-    digest = sha256(data)
-    try:
-        return decode(data), digest, None
-    except ValueError as error:
-        return None, digest, str(error)
 
 
 # ------------------------------------------------------------------------------------------------ from files to a store
@@ -286,7 +266,7 @@ def _append_all(so_far: Unfinished, split: Split, workers: int | None, progress:
         for chunk, following in zip_longest(chunks, chunks[1:], fillvalue=[]):
             done = list(ahead.pop())
             ahead.append(begin(following))  # the cores go on while a chunk is written
-            so_far.append(chunk, done)
+            so_far.append(done)
             bar.update(len(chunk))
 
 

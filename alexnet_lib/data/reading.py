@@ -8,9 +8,10 @@ pages around it, too.
 import mmap
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ def whole_pictures(
                 descriptor = None
             elif hasattr(os, "posix_fadvise"):  # nothing around a picture is wanted soon
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        read = partial(_index, images) if descriptor is None else partial(_read, descriptor, start)
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, cancel_futures=True)
         copying = torch.cuda.Stream(torch.device(device)) if device.startswith("cuda") else None
@@ -70,7 +72,7 @@ def whole_pictures(
         while True:
             while free and (rows := next(waiting, None)) is not None:
                 ahead.append(free.popleft())
-                ahead[-1].begin(pool, images, rows, descriptor, start, threads)
+                ahead[-1].begin(pool, read, images.shape, rows, threads)
             if not ahead:
                 return
             slot = ahead.popleft()
@@ -89,12 +91,11 @@ class _Slot:
         if copying is not None:
             self.copied, self.free = torch.cuda.Event(), torch.cuda.Event()
 
-    def begin(self, pool, images, rows: np.ndarray, descriptor, start, threads: int) -> None:
-        """Have the threads read these rows."""
+    def begin(self, pool, read: Callable, shape: tuple[int, ...], rows: np.ndarray, threads: int) -> None:
+        """Have the threads `read` these rows of pictures of such a shape."""
         self.count, self.sent = len(rows), False
         if self.here is None or len(self.here) < len(rows):
-            shape = len(rows), *images.shape[1:]
-            self.here = torch.empty(shape, dtype=torch.uint8, pin_memory=self.copying is not None)
+            self.here = torch.empty((len(rows), *shape[1:]), dtype=torch.uint8, pin_memory=self.copying is not None)
             self.there = self.here
             if self.copying is not None:
                 self.there = torch.empty_like(self.here, device=self.device)
@@ -103,11 +104,8 @@ class _Slot:
         if self.copying is not None:
             self.copied.synchronize()  # what was read here before has gone
         pixels, order = self.here.numpy(), np.argsort(rows)  # in the order of the file
-        if descriptor is None:
-            read = lambda places: _index(images, rows, pixels, places)  # noqa: E731
-        else:
-            read = lambda places: _read(descriptor, start, rows, pixels, places)  # noqa: E731
-        self.reading = [pool.submit(read, places) for places in np.array_split(order, threads) if len(places)]
+        shares = [places for places in np.array_split(order, threads) if len(places)]
+        self.reading = [pool.submit(read, rows, pixels, places) for places in shares]
 
     def send(self, wait: bool) -> None:
         """Copy what has been read to the device; one that is read still, only if it is waited for."""

@@ -122,7 +122,7 @@ def list_files(source: Path, part: str | None = None) -> Split:
         has = "has pictures, but " if _has_pictures(source) else "has "
         raise ValueError(f"{source} {has}no sub-folders; it wants one for each class{_labels_beside(source)}")
     classes = [readable(folder.name) for folder in folders]
-    if _are_splits(classes) or all(_kinds([name]) for name in classes):
+    if _are_splits(classes) or all(map(split_of, classes)):
         raise ValueError(f"{source} has {_some(classes)}, which are splits, not classes; prepare each by itself")
     for folder in folders:
         _check_class(folder)
@@ -222,7 +222,7 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, str | None]]:
 
 
 def _split(folders: list[Path], split: str) -> Path | None:
-    found = [folder for folder in folders if SPLIT_NAMES[split].fullmatch(folder.name)]
+    found = [folder for folder in folders if split_of(folder.name) == split]
     exact = [folder for folder in found if folder.name == split]
     if len(found) > 1 and not exact:
         names = _some([folder.name for folder in found])
@@ -233,7 +233,7 @@ def _split(folders: list[Path], split: str) -> Path | None:
 def _unwrapped(folder: Path, of_split=False) -> Path:
     """What a folder stands for if all it holds is a folder of folders, as photos/photos/train does."""
     inside = sub_folders(folder)
-    if len(inside) != 1 or inside[0].is_symlink() or not of_split and _kinds([inside[0].name]):
+    if len(inside) != 1 or inside[0].is_symlink() or not of_split and split_of(inside[0].name):
         return folder
     if _has_pictures(folder) or _has_pictures(inside[0]) or not sub_folders(inside[0]):
         return folder
@@ -251,14 +251,9 @@ def split_of(name: str) -> str | None:
     return next((kind for kind, pattern in SPLIT_NAMES.items() if pattern.fullmatch(name)), None)
 
 
-def _kinds(names) -> set[str]:
-    """Which splits these names name."""
-    return {kind for kind in map(split_of, names) if kind}
-
-
 def _are_splits(names) -> bool:
     """Whether a training and another split are among these names."""
-    kinds = _kinds(names)
+    kinds = {*map(split_of, names)} - {None}
     return "train" in kinds and len(kinds) > 1
 
 
@@ -277,7 +272,7 @@ def check_classes(classes_of: dict[str, list[str]], where: Path | str) -> None:
         raise ValueError(f"{where} has {has}; a net needs at least two to tell apart")
     if junk := [name for name in train if is_junk(name)]:
         raise ValueError(f"{where} takes {_some(junk)} for a class, but that is a hidden or a system's folder")
-    if _are_splits(train) or all(_kinds([name]) for name in train):
+    if _are_splits(train) or all(map(split_of, train)):
         raise ValueError(f"{where} has the classes {_some(train)}, but these are names of splits")
     if len(set(train)) < len(train):
         raise ValueError(f"{where} has several classes of the name {max(train, key=train.count)!r}")

@@ -50,11 +50,7 @@ def list_split(folder: Path, split: str, stores: Path) -> Split:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a list.
-
-    Raises:
-        ValueError: not there, or not text.
-    """
+    """The lines of a list; a ValueError says if it is not there, or not text."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError) as error:

@@ -81,18 +81,19 @@ class Unfinished:
             file.seek(len(self.header))
             return all(word_sum(file.read(record["bytes"])) == record["check"] for record in self.records())
 
-    def append(self, chunk: list, groups: list) -> None:
-        """Add one chunk: data first, then the note that it counts."""
-        state, done = self.state, [one for group in groups for one in group.files]
-        state["image_bytes"] = _put(self.images, state["image_bytes"], [one.stored for one in done])
-        lines = "".join(_line(source, one) for source, one in zip(chunk, done, strict=True)).encode()
+    def append(self, groups: list) -> None:
+        """Add one chunk, as `preparation.Group`s: data first, then the note that it counts."""
+        state, records = self.state, [record for group in groups for record in group.records]
+        stored = [data for group in groups for data in group.stored]
+        state["image_bytes"] = _put(self.images, state["image_bytes"], stored)
+        lines = "".join(map(_line, records)).encode()
         state["record_bytes"] = _put(self.records_file, state["record_bytes"], [lines])
         state["record_check"] = zlib.crc32(lines, state["record_check"])
         for group in groups:
             state["sum"] += group.total
             state["products"] += group.products
-        state["rows"] += sum(one.reason is None for one in done)
-        state["files"] += len(chunk)
+        state["rows"] += sum(record["reason"] is None for record in records)
+        state["files"] += len(records)
         with suppress(FileNotFoundError):
             os.replace(self.folder / STATE, self.folder / PREVIOUS)
         self._save()
@@ -180,13 +181,13 @@ def word_sum(data) -> int:
     return int(np.frombuffer(data, np.uint64, words).sum()) + sum(data[8 * words :])
 
 
-def _line(source, one) -> str:
-    """What became of a file, as a line of JSON."""
-    name, reason = json.dumps(source.name), "null" if one.reason is None else json.dumps(one.reason)
-    digest = f'"{one.sha256}"' if one.sha256 else "null"
+def _line(record: dict) -> str:
+    """A record as a line of JSON; to give json.dumps the whole of it takes a tenth of the time of a small picture."""
+    name, reason = json.dumps(record["file"]), "null" if record["reason"] is None else json.dumps(record["reason"])
+    digest = f'"{record["sha256"]}"' if record["sha256"] else "null"
     return (
-        f'{{"file": {name}, "label": {source.label}, "sha256": {digest}, "reason": {reason}, '
-        f'"bytes": {len(one.stored)}, "check": {one.check}}}\n'
+        f'{{"file": {name}, "label": {record["label"]}, "sha256": {digest}, "reason": {reason}, '
+        f'"bytes": {record["bytes"]}, "check": {record["check"]}}}\n'
     )
 
 

@@ -2,11 +2,10 @@
 
     python -m alexnet_lib.live RUN [FILE]
 
-The page is page.html with style.css, five scripts and the sentences of guide.toml, as they stand in this folder: net.js
-computes, draw.js draws, and page.js, figure.js and touch.js are the picture with its answer, the net, and the controls.
-What was learned lies in the page as base64: weights in half precision, the mean image, some validation pictures as
-pixels, and training pictures with their last hidden layer, among which it looks for neighbours. The arithmetic is our
-own: TensorFlow.js would add a megabyte and dozens of packages to install, and save some milliseconds a picture at best
+The page is page.html with style.css, the scripts and the sentences of guide.toml, as they stand in this folder. What
+was learned lies in it as base64: weights in half precision, the mean image, some validation pictures as pixels, and
+training pictures with their last hidden layer, among which it looks for neighbours. The arithmetic is our own:
+TensorFlow.js would add a megabyte and dozens of packages to install, and save some milliseconds a picture at best
 (benchmarks/live.py).
 """
 
