@@ -104,7 +104,9 @@ def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
     result = {}
     for name, tensor in own.items():
         parts = [None] * job.columns
-        dist.all_gather_object(parts, tensor.detach().cpu().contiguous(), group=job.group("column"))
+        dist.all_gather_object(
+            parts, tensor.detach().cpu().clone(memory_format=torch.contiguous_format), group=job.group("column")
+        )
         result[name] = torch.cat(parts)
     return result
 

@@ -42,6 +42,10 @@ class _Pipe(tqdm):
     def display(self, *_, **__) -> None:
         tell({"n": self.n, "total": self.total, "initial": self.initial, "postfix": self.postfix or ""})
 
+    def update(self, n: float = 1) -> None:
+        if not super().update(n) and self.n == self.total:  # told at once; what follows may take minutes
+            self.refresh()
+
 
 def tell(state: dict) -> None:
     """Send a message to the process that watches this one."""

@@ -1,5 +1,6 @@
 """What notebooks show beside figures, and how they speak of progress."""
 
+import json
 import re
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from alexnet_lib import notebook
 from alexnet_lib.figures import curves as figures
-from alexnet_lib.progress import progress_bar, progress_style
+from alexnet_lib.progress import PIPE, progress_bar, progress_style
 
 
 def test_facts_separate_thousands_and_escape():
@@ -58,6 +59,18 @@ def test_lines_are_sparse(monkeypatch, capsys, style, lines):
             bar.update(1)
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) in lines and not printed.err
+
+
+def test_a_job_tells_where_it_begins_and_ends(monkeypatch, capsys):
+    monkeypatch.setenv("ALEXNET_PROGRESS", PIPE)
+    with progress_bar(10, "training", "step", initial=3) as bar:
+        bar.set_postfix_str("loss 2.0", refresh=False)
+        for _ in range(7):
+            bar.update(1)
+        told = [json.loads(line.removeprefix(PIPE)) for line in capsys.readouterr().out.splitlines()]
+    assert told[0] | {"postfix": ""} == {"n": 3, "total": 10, "initial": 3, "postfix": ""}
+    assert told[-1] == {"n": 10, "total": 10, "initial": 3, "postfix": "loss 2.0"}  # before the bar is closed
+    assert len(told) < 8
 
 
 def test_curves_are_redrawn_only_where_somebody_watches(monkeypatch):

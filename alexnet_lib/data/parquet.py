@@ -142,7 +142,7 @@ def _open(path: Path) -> Iterator:
         raise ValueError(f"{path} is damaged or not a whole copy: {error}") from None
 
 
-def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[tuple]]:
+def _read_index(path: Path) -> tuple[list[str], list[int], list[str], Iterator[tuple]]:
     """Of a file: the names of its classes, and of each row the label, the picture's name, and `offset` and `size`."""
     with _open(path) as file:
         schema, metadata = file.schema, file.metadata
@@ -170,7 +170,8 @@ def _read_index(path: Path) -> tuple[list[str], list[int], list[str], list[tuple
             names = [readable(name) for name in names]
         except UnicodeEncodeError as error:  # half of a pair, which JSON can escape
             raise damage(where, f"a class {error.object!a}", "names that can be written", remedy) from None
-    return names, labels, paths, [((i, row), sizes[i]) for i, g in enumerate(groups) for row in range(g.num_rows)]
+    places = (((i, row), sizes[i]) for i, g in enumerate(groups) for row in range(g.num_rows))
+    return names, labels, paths, places
 
 
 @lru_cache(maxsize=4)

@@ -40,7 +40,7 @@ class SourceFile(NamedTuple):
     label: int
     path: Path | str  # of a million, a Path takes longer to make than a small picture to decode
     size: int  # bytes
-    offset: int | None = None  # where it begins in the archive at `path`; None: `path` is the file
+    offset: int | tuple[int, int] | None = None  # where it is in the archive at `path`; None: `path` is the file
 
     def read_bytes(self) -> bytes:
         """The file's content."""

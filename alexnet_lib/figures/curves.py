@@ -53,8 +53,10 @@ def _formulas_at_axes(figure: Figure) -> None:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             numbers = not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter)
-            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            for tick in axis.get_major_ticks():
                 tick.label1.set_parse_math(numbers)
+            for tick in axis.get_minor_ticks():
+                tick.label1.set_parse_math(True)
 
 
 def new_figure(width: float, height: float, *grid: int, **options) -> tuple[Figure, Axes | np.ndarray]:
@@ -124,7 +126,7 @@ def pictures(images: Sequence[np.ndarray], titles: Sequence[str], columns: int =
     figure, axes = new_figure(columns * side, rows * (side + 0.2), rows, columns)
     for place in axes.flat:
         bare(place)
-    for place, image, title in zip(axes.flat, images, titles, strict=False):
+    for place, (image, title) in zip(axes.flat, zip(images, titles, strict=True), strict=False):
         place.imshow(image)
         place.set_title(title, fontsize=8, loc="center")
     return figure

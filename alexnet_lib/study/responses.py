@@ -58,9 +58,9 @@ def conventions() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def lone_response(a, convention: str, neighbours: float = 0.0):
+def lone_response(a, convention: str, neighbours: float = 0.0, beta: float = BETA):
     """The response of a unit of activation a, whose neighbours' squares sum to `neighbours`, with §3.3's constants."""
-    return a * (K_OF_CONVENTION[convention] + square_weight(convention) * (a**2 + neighbours)) ** -BETA
+    return a * (K_OF_CONVENTION[convention] + square_weight(convention) * (a**2 + neighbours)) ** -beta
 
 
 def bump_peak(k: float, weight: float) -> tuple[float, float]:
