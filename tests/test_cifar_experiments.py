@@ -253,7 +253,10 @@ def test_the_notebooks_two_nets_differ_in_the_normalisation_only():
     [
         ({"dataset": "embedded"}, "dataset = 'embedded'; accepted is 'auto', or 'embedded32' or 'cifar10'"),
         ({"image_size": 40}, "image_size = 40; accepted is 'auto', or less than or equal to 32"),
-        ({"epohcs": 3}, "unknown parameter 'epohcs'; did you mean 'epochs'? accepted are dataset, image_size, epochs"),
+        (
+            {"epohcs": 3},
+            "unknown parameter 'epohcs'; did you mean 'epochs'? accepted are dataset, seed, device, image_size",
+        ),
     ],
 )
 def test_the_notebooks_parameters_are_checked(values, message):
