@@ -101,13 +101,16 @@ def whole(own: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
     """The one-device net's tensors from each column's, on the CPU of every process. All columns must call this."""
     if job.columns == 1:
         return {name: tensor.detach().cpu() for name, tensor in own.items()}
-    result = {}
+    group, result = job.group("column"), {}
     for name, tensor in own.items():
-        parts = [None] * job.columns
-        dist.all_gather_object(
-            parts, tensor.detach().cpu().clone(memory_format=torch.contiguous_format), group=job.group("column")
-        )
-        result[name] = torch.cat(parts)
+        rows = torch.zeros(job.columns, dtype=torch.long, device=tensor.device)
+        rows[job.column] = len(tensor)
+        dist.all_reduce(rows, group=group)
+        parts = [tensor.new_empty((int(count), *tensor.shape[1:])) for count in rows]
+        parts[job.column].copy_(tensor.detach())
+        for column, part in enumerate(parts):
+            dist.broadcast(part, group=group, group_src=column)
+        result[name] = torch.cat([part.cpu() for part in parts])
     return result
 
 
