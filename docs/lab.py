@@ -74,6 +74,8 @@ def command(options: list[str]) -> list[str]:
 
 
 def main(options: list[str]) -> None:
+    if {"-h", "--help", "--help-all", "--version"} & set(options):  # JupyterLab tells, and nothing is copied
+        os.execv(sys.executable, command(options))
     kept = refresh(NOTEBOOKS, COPIES)
     start_page(COPIES)
     print(f"The notebooks are copies in {COPIES}: change them as you like.")

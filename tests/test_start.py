@@ -86,6 +86,24 @@ def test_the_start_page_lies_beside_the_copies(tmp_path):
     assert all((tmp_path / picture).is_file() for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text))
 
 
+def test_help_copies_nothing(monkeypatch, tmp_path):
+    class HandedOver(Exception):
+        """What stands for the process that JupyterLab would take over."""
+
+    def hand_over(*command):
+        raise HandedOver
+
+    monkeypatch.setattr(lab, "COPIES", tmp_path / "lab")
+    monkeypatch.setattr(lab, "command", list)  # the real one asks for copies inside of the repository
+    monkeypatch.setattr(lab.os, "execv", hand_over)
+    with pytest.raises(HandedOver):
+        lab.main(["--help"])
+    assert not (tmp_path / "lab").exists()
+    with pytest.raises(HandedOver):
+        lab.main([])
+    assert (tmp_path / "lab" / "START_HERE.md").is_file()
+
+
 def test_jupyterlab_is_reached_from_this_machine_alone():
     """Loopback and a token are JupyterLab's defaults; nothing in the command takes them away."""
     command = lab.command(["--port", "9999"])
