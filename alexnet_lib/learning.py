@@ -38,6 +38,9 @@ class PaperSGD(SGD):
         loss = None if closure is None else torch.enable_grad()(closure)()
         self._rescale()
         groups = self.param_groups
+        for p in (p for group in groups if group["momentum"] and group["lr"] for p in group["params"]):
+            if p.grad is not None and not self.state.get(p):  # torch's kernel asks for all velocities, or for none
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         self.param_groups = [
             {**group, "lr": group["fixed"]} if self._fixed else group for group in groups if group["lr"] != 0
         ]

@@ -56,6 +56,16 @@ def test_update_is_the_printed_rule_also_when_the_rate_changes(rates, momentum, 
     np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
+def test_a_layer_that_is_thawed_later_takes_part_from_then_on():
+    early, late = (torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64)) for _ in range(2))
+    optimizer = PaperSGD([early, late], lr=0.1)
+    for late_gradient in (None, None, torch.ones_like(late), torch.ones_like(late)):
+        early.grad, late.grad = torch.ones_like(early), late_gradient
+        optimizer.step()
+    for w, n in ((early, 4), (late, 2)):
+        np.testing.assert_allclose(w.detach(), printed_rule(np.array([2.0]), n * [1.0], n * [0.1]), rtol=1e-12)
+
+
 def test_a_step_may_be_given_what_computes_the_loss():
     w = torch.nn.Parameter(torch.tensor([3.0]))
     optimizer = PaperSGD([w], lr=0.1, weight_decay=0.0)
