@@ -9,9 +9,11 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from alexnet_lib.cifar_nets import NETS
 from alexnet_lib.experiments import ablations, evidence
@@ -146,7 +148,8 @@ def test_verdicts(stated, measured, expected):
     [
         ({}, -1.0, 3.0, "undecided"),  # both the claim, 2, and nothing, 0
         ({}, 0.1, 2.5, "shown at small scale"),  # the claim and not nothing
-        ({}, -1.0, 1.9, "shown at small scale"),  # nothing and not the claim: the tolerance decides
+        ({}, -1.0, 1.9, "undecided"),  # nothing, and what the tolerance still takes for the claim
+        ({"tolerance": 0.5}, -1.0, 1.4, "differs"),  # nothing, and not the claim
         ({"tolerance": 0.0}, -1.0, 1.9, "differs"),
         ({"no_effect": None}, -1.0, 3.0, "shown at small scale"),
         ({}, math.nan, math.nan, "shown at small scale"),
@@ -157,11 +160,23 @@ def test_verdicts(stated, measured, expected):
         ({"relation": "<=", "paper": -1.0}, -1.5, 3.5, "undecided"),
         ({"relation": ">=", "paper": 2.5, "tolerance": 0.0}, -0.5, 2.5, "differs"),  # which it only touches
         ({"relation": "<=", "paper": -1.5, "tolerance": 0.0}, -1.5, 3.5, "differs"),
+        ({"relation": ">=", "tolerance": 0.0, "no_effect": -9.0}, 0.5, 3.5, "undecided"),  # both sides of a bound
+        ({"relation": "<=", "tolerance": 0.0, "no_effect": None}, 0.5, 3.5, "undecided"),
     ],
 )
 def test_too_few_runs_to_tell_are_undecided(stated, low, high, expected):
     usual = {"paper": 2.0, "tolerance": 1.5, "scale": "small", "no_effect": 0.0}
     assert verdict(claim(**usual | stated), 1.0, low, high) == expected
+
+
+def test_p_is_student_s_from_three_runs_on():
+    values = np.array([1.0, 2.0, 4.0])
+    stated = claim(no_effect=0.5, relation=">=")
+    expected = stats.ttest_1samp(values, 0.5).pvalue
+    assert claims.p_alone(stated, values.mean(), values.std(ddof=1), 3) == pytest.approx(expected)
+    assert claims.p_alone(stated, 2.0, 0.0, 3) == 0 and claims.p_alone(stated, 0.5, 1.0, 3) == 1
+    assert math.isnan(claims.p_alone(stated, 2.0, 0.1, 2))  # two agree by luck
+    assert math.isnan(claims.p_alone(claim(), 2.0, 0.1, 3)) and math.isnan(claims.p_alone(stated, 2.0, math.nan, 1))
 
 
 def test_the_interval_is_student_s_over_runs_and_binomial_over_images():

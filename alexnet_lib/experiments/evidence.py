@@ -93,8 +93,11 @@ def interval(values: pd.Series) -> tuple[float, float]:
 
 
 def p_alone(values: pd.Series) -> float:
-    """How likely a mean this far from zero would be if the true one were zero, by Student's t; NaN for one value."""
-    return float(stats.ttest_1samp(values, 0).pvalue) if len(values) > 1 else math.nan
+    """How likely a mean this far from zero would be if the true one were zero, by Student's t; NaN under three values.
+
+    Two can agree by luck, and a series counts from three seeds on.
+    """
+    return float(stats.ttest_1samp(values, 0).pvalue) if len(values) > 2 else math.nan
 
 
 def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Path = REFERENCE) -> pd.DataFrame:
@@ -123,10 +126,10 @@ def effects(dataset: str = DATASET, column: str = "ten views, top-1", folder: Pa
     return table.assign(p=holm(table["alone"])) if rows else table
 
 
-def by_chance(p: pd.Series, risk: float = RISK) -> str:
-    """How many comparisons, given the p of each, NaN for too few runs, differ from zero; how many would by chance."""
+def by_chance(p: pd.Series, none: str = "zero", risk: float = RISK) -> str:
+    """How many comparisons, given the p of each, NaN for too few runs, differ from none; how many would by chance."""
     count, (alone, of_all) = p.notna().sum(), [(values < risk).sum() for values in (p, holm(p))]
-    differ = f"{alone} {'differs' if alone == 1 else 'differ'} from zero at the {100 * risk:.0f} % level"
+    differ = f"{alone} {'differs' if alone == 1 else 'differ'} from {none} at the {100 * risk:.0f} % level"
     return (
         f"{count} comparisons: taken singly, {differ}, where chance alone would give about {risk * count:.1f}; "
         f"Holm's correction, which is stricter the more comparisons there are, leaves {of_all}"

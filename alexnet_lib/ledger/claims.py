@@ -24,6 +24,7 @@ from pydantic import Field
 from scipy.stats import t as student
 
 from ..commands import ends_well
+from ..experiments.evidence import by_chance
 from ..files import read_json, write_file, write_json
 from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
@@ -37,7 +38,7 @@ MEANING = {
     "as built": "a constant of the paper, transcribed and read back from the net or the recipe",
     "holds": "measured, and within the tolerance",
     "shown at small scale": "as “holds”, on smaller data or nets than the claim is about",
-    "undecided": "the 95 % interval of what was measured holds both the claim and no effect at all",
+    "undecided": "the 95 % interval holds both the claim and its opposite: no effect, or values beyond the bound",
     "differs": "measured, and outside the tolerance",
     "refuted": "computed and not the same, or a bound in the paper is broken",
     "not yet measured": "no record is kept yet; the row has the command",
@@ -45,7 +46,7 @@ MEANING = {
 }
 COLUMNS = ["id", "section", "statement", "relation", "paper", "bound", "tolerance", "no_effect", "log2012"]
 COLUMNS += ["standard_error"]
-COLUMNS += ["measured", "n", "spread", "low", "high", "verdict", "notebook", "how", "changed"]
+COLUMNS += ["measured", "n", "spread", "low", "high", "p", "verdict", "notebook", "how", "changed"]
 OPEN = ("not yet measured", "needs ILSVRC")
 MET = ("exact", "as built", "holds", "shown at small scale")
 SLACK = 1e-9  # relative, for fractions that have no exact binary form
@@ -99,7 +100,8 @@ def claims(notebook: str | None = None) -> pd.DataFrame:
     """The ledger, or the rows that one notebook shows, one row a claim, in the order of the paper.
 
     `measured` is the mean of n runs and `spread` their standard deviation, NaN where there is none; `low` and `high`
-    are the ends of its 95 % interval.
+    are the ends of its 95 % interval. `p`, of an effect over three runs and more, is how likely a mean this far from no
+    effect would be by chance, by Student's t; verdicts don't correct for the number of effects, the page says both.
 
     Raises:
         ValueError: a notebook without claims, or a row of claims.toml that cannot be read.
@@ -169,13 +171,14 @@ def verdict(claim: Claim, measured: float, low: float = math.nan, high: float = 
     """The verdict on a claim, given the measured value and the ends of its 95 % interval, NaN for none."""
     if math.isnan(measured):
         return "needs ILSVRC" if claim.measure is None else "not yet measured"
-    if claim.no_effect is not None and low <= claim.no_effect <= high:
-        claimed = {"=": low <= claim.paper <= high, "<=": low < claim.paper, ">=": high > claim.paper}[claim.relation]
-        if claimed:
-            return "undecided"
-    margin = claim.tolerance + SLACK * abs(claim.paper)
-    difference = measured - claim.paper
-    within = {"=": abs(difference) <= margin, "<=": difference <= margin, ">=": difference >= -margin}[claim.relation]
+    least = -math.inf if claim.relation == "<=" else claim.paper - claim.tolerance  # of what would be as claimed
+    most = math.inf if claim.relation == ">=" else claim.paper + claim.tolerance
+    nothing = claim.no_effect is not None and low <= claim.no_effect <= high
+    beyond = claim.relation != "=" and (low < least or high > most)
+    if low < most and high > least and (nothing or beyond):
+        return "undecided"
+    slack = SLACK * abs(claim.paper)
+    within = least - slack <= measured <= most + slack
     computed = claim.relation == "=" and claim.tolerance == 0
     if not within:
         stated = claim.bound == "paper" and (computed or claim.relation != "=")
@@ -187,11 +190,20 @@ def verdict(claim: Claim, measured: float, low: float = math.nan, high: float = 
     return "exact" if computed else "holds"
 
 
+def p_alone(claim: Claim, mean: float, spread: float, n: int) -> float:
+    """How likely a mean this far from no effect would be by chance, by Student's t; NaN for others and under 3 runs."""
+    if claim.no_effect is None or n < 3:
+        return math.nan
+    with np.errstate(divide="ignore"):  # runs without a spread: infinitely far
+        far = np.abs(mean - claim.no_effect) / (np.float64(spread) / math.sqrt(n))
+    return float(2 * student.sf(far, n - 1))
+
+
 def _row(claim: Claim) -> dict:
     mean, spread, n = measure(claim)
     low, high = interval(claim, mean, spread, n)
     stated = {name: getattr(claim, name) for name in COLUMNS if hasattr(claim, name)}
-    found = {"measured": mean, "n": n, "spread": spread, "low": low, "high": high}
+    found = {"measured": mean, "n": n, "spread": spread, "low": low, "high": high, "p": p_alone(claim, mean, spread, n)}
     return stated | found | {"verdict": verdict(claim, mean, low, high)}
 
 
@@ -260,6 +272,7 @@ def main(arguments=None) -> int:
         shown = table[["id", "section", "paper", "log2012", "measured", "n", "spread", "verdict", "notebook"]]
         print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
         print("\n" + table["verdict"].value_counts().to_string(header=False))
+        print(f"\n{by_chance(table['p'], 'no effect')}")
         if given.csv:
             write_file(given.csv, table.to_csv(index=False, lineterminator="\n").encode())
         if given.json:

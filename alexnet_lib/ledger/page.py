@@ -8,6 +8,9 @@ from string import Template
 
 import pandas as pd
 
+from ..experiments.common import holm
+from ..experiments.evidence import by_chance
+
 TEMPLATE = Path(__file__).with_name("page.html")
 # column of claims(), its heading, its share of the width in per cent: on a page of its own
 WIDE = [("section", "§", 8.5), ("statement", "claim", 25.5), ("relation", "is", 2.5), ("paper", "paper", 7.5)]
@@ -33,12 +36,13 @@ def page(table: pd.DataFrame, meaning: dict[str, str], link: Callable[[str], str
         link: the address of a notebook, given its name; none where there is no place to go.
         shown: the columns, WIDE or NARROW.
     """
-    table = table.assign(bound=[whose(row) for row in table.to_dict("records")])
+    table = table.assign(bound=[whose(row) for row in table.to_dict("records")], corrected=holm(table["p"]))
     heads = {name: heading for name, heading, _ in shown}
     menus = [_menu(name, heads[name], list(table[name].drop_duplicates())) for name in MENUS if name in heads]
     counts = table["verdict"].value_counts()
     rules = [f"<dt>{escape(v)} ({counts.get(v, 0)})</dt><dd>{escape(what)}</dd>" for v, what in meaning.items()]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        effects=by_chance(table["p"], "no effect"),
         rules="\n".join(rules),
         menus="\n".join(menus),
         widths="".join(f'<col style="width: {width}%">' for _, _, width in shown),
@@ -121,11 +125,13 @@ def _decimals(row: dict) -> int:
 
 
 def interval(row: dict) -> str:
-    """The 95 % interval as a line of its own, to the digits of its mean, "" where there is none."""
+    """The 95 % interval as a line of its own, to the digits of its mean, "" for none; of an effect, p by chance too."""
     if math.isnan(row["low"]):
         return ""
     ends = [f"{row[end]:,.{_decimals(row)}f}" for end in ("low", "high")]
-    return f"<br><small>95 %: {ends[0]} to {ends[1]}</small>"
+    alone, corrected = (f"{p:.2g}" if p >= 0.001 else "below 0.001" for p in (row["p"], row["corrected"]))
+    chance = "" if math.isnan(row["p"]) else f"<br>p {alone}; corrected {corrected}"
+    return f"<br><small>95 %: {ends[0]} to {ends[1]}{chance}</small>"
 
 
 def _look(column: str) -> str:
