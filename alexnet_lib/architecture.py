@@ -322,17 +322,26 @@ def _layer(name: str, shape: tuple[int, ...], spec: NamedNet, num_classes: int, 
 
 
 def shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of one image's output; windows that don't fit whole are left out, unless the layer rounds up."""
+    """The shape of one image's output; windows that don't fit whole are left out, unless the layer rounds up.
+
+    Raises:
+        ValueError: a layer whose output this doesn't know, or one that takes another number of units.
+    """
     match layer:
         case nn.ZeroPad2d():
             return (shape[0], *(side + sum(layer.padding[:2]) for side in shape[1:]))
         case nn.Module(kernel_size=_, stride=_, padding=_):
-            kernel, stride, padding = map(side_of, (layer.kernel_size, layer.stride, layer.padding))
+            kernel, stride, padding = window_of(layer)
             room = shape[1] + 2 * padding - kernel
-            side = (-(-room // stride) if getattr(layer, "ceil_mode", False) else room // stride) + 1
+            side = room // stride + 1
+            # a window more, if it begins on the picture or on the padding before it
+            if getattr(layer, "ceil_mode", False) and room % stride and side * stride < shape[1] + padding:
+                side += 1
             return (getattr(layer, "out_channels", shape[0]), side, side)
-        case nn.Flatten():
+        case nn.Flatten(start_dim=1, end_dim=-1):
             return (prod(shape),)
+        case nn.Flatten() | nn.Module(output_size=_) | nn.Module(scale_factor=_):  # adaptive pools, larger maps
+            raise ValueError(f"{layer}: its output's shape isn't known here")
         case nn.Linear():
             if prod(shape) != layer.in_features:
                 raise ValueError(
@@ -350,6 +359,19 @@ def layer_shapes(net: nn.Sequential, image_size: int = 224) -> dict[str, tuple[i
     for name, layer in net.named_children():
         shapes[name] = shape = shape_after(layer, shape)
     return shapes
+
+
+def window_of(layer: nn.Module) -> tuple[int, int, int]:
+    """Side, stride and padding of a convolution's or a pool's window.
+
+    Raises:
+        ValueError: a window that isn't a square, has gaps, or belongs to a transposed convolution.
+    """
+    sizes = [layer.kernel_size, layer.stride, layer.padding]
+    square = all(isinstance(size, int) or size[0] == size[-1] != "s" for size in sizes)
+    if not square or getattr(layer, "dilation", 1) not in (1, (1, 1)) or getattr(layer, "transposed", False):
+        raise ValueError(f"{layer}; accepted are square windows without dilation, and no transposed convolutions")
+    return tuple(map(side_of, sizes))
 
 
 def side_of(size) -> int:

@@ -204,6 +204,7 @@ def add_colour_noise(images, pca, std=0.1, units="code2012", generator=None, shi
     if shifts is None:
         normals = numpy_generator(generator).standard_normal((len(images) if images.ndim == 4 else 1, 3))
         shifts = torch.from_numpy(colour_shifts(pca, normals, std, units))
+    shifts = torch.as_tensor(shifts)
     count = len(images) if images.ndim == 4 else 1
     if tuple(shifts.shape) != (count, 3):
         raise ValueError(f"shifts are {tuple(shifts.shape)} for {count} images; accepted are (N, 3)")

@@ -259,10 +259,12 @@ def saturation(net: nn.Sequential, x: Tensor, activation: str) -> dict[str, floa
 def differing_share(net: nn.Sequential, x: Tensor) -> float:
     """How much of the last layer's input differs between the pictures x, from 0 to 1.
 
-    The root mean square of its deviations from the mean over the pictures, divided by its own root mean square.
+    The root mean square of its deviations from the mean over the pictures, divided by its own root mean square; 0 where
+    nothing reaches that layer.
     """
     signal = net[:-1](x)
-    return ((signal - signal.mean(0)).square().mean() / signal.square().mean()).sqrt().item()
+    whole = signal.square().mean()
+    return ((signal - signal.mean(0)).square().mean() / whole).sqrt().item() if whole else 0.0
 
 
 # ------------------------------------------------------------------------------------------- locally connected layers
@@ -305,7 +307,7 @@ class LocallyConnected2d(nn.Module):
 
     (N, in_channels, size, size) to (N, out_channels, S, S) with S = size + 2·padding − kernel_size + 1. The weight is
     (S·S, kernel_size·kernel_size·in_channels, out_channels), positions by row, inputs by row, column, map; the bias is
-    (S·S, out_channels). A kernel that doesn't fit raises a ValueError.
+    (S·S, out_channels). A kernel that doesn't fit, and an input of another size, raise a ValueError.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, size: int, padding: int = 0):
@@ -313,13 +315,16 @@ class LocallyConnected2d(nn.Module):
         side = size + 2 * padding - kernel_size + 1
         if min(in_channels, out_channels, kernel_size, side) < 1 or padding < 0:
             raise ValueError(f"a kernel of {kernel_size} for {size} × {size} units with padding {padding}")
-        self.out_channels, self.side = out_channels, side
+        self.out_channels, self.size, self.side = out_channels, size, side
         self.kernel_size, self.stride, self.padding = kernel_size, 1, padding
         fan_in = kernel_size**2 * in_channels
         self.weight = nn.Parameter(torch.empty(side**2, fan_in, out_channels).uniform_(-1, 1) / fan_in**0.5)
         self.bias = nn.Parameter(torch.zeros(side**2, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2:] != (self.size, self.size):
+            found = " × ".join(map(str, x.shape[2:]))
+            raise ValueError(f"{found} units; accepted are {self.size} × {self.size}, for each place has a kernel")
         patches = _Patches.apply(x, self.kernel_size, self.padding)
         y = torch.baddbmm(self.bias[:, None], patches, self.weight)
         return y.unflatten(0, (self.side, self.side)).permute(2, 3, 0, 1)

@@ -30,7 +30,16 @@ from .data import cifar10, ilsvrc, parquet, tiny_imagenet
 from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
 from .data.preparation import FORMS, prepare_files, require_writable, room_for, write_store
-from .data.sources import SourceFile, Split, check_classes, find_splits, list_files, printable, require_unchanged
+from .data.sources import (
+    SourceFile,
+    Split,
+    check_classes,
+    find_splits,
+    list_files,
+    other_content,
+    printable,
+    require_unchanged,
+)
 from .data.store_files import read_meta, read_store, require_digest
 from .data.unfinished import clear_up
 from .files import damage, read_table, sha256
@@ -93,6 +102,11 @@ class Store:
             return self
         rows = np.sort(np.argsort(self.labels, kind="stable")[evenly(len(self), count)])
         return replace(self, images=Rows(self.images, rows), labels=self.labels[rows])
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The sha256 of the file that each image came from, "" where it came from none, by the file's name."""
+        return dict(zip(self.index["file"], self.index["sha256"], strict=True))
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -229,11 +243,15 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
     name, root = choose_dataset(name, data_dir)[0], _root(data_dir)
     store = _prepared_folder(name, root) / split
     by_name = {file.name: file for file in _list_split(name, root, split, progress=False).files}
-    names = open_store(store).index["file"]
+    digests = open_store(store).digests
+    names = list(digests)
     try:
-        return [by_name[name] for name in names.iloc[evenly(len(names), count)]]
+        files = [by_name[names[row]] for row in evenly(len(names), count)]
     except KeyError as error:
         raise ValueError(f"{error}, which {store} was made from, is no longer there") from None
+    if changed := other_content(files, digests):
+        raise ValueError(f"{changed!r}, which {store} was made from, is another picture now")
+    return files
 
 
 def example_files(name: str, count: int) -> tuple[str, list[SourceFile]]:

@@ -24,7 +24,13 @@ def draw_areas(generator: np.random.Generator, count: int, size: tuple[int, int]
 
     Area and aspect ratio are each uniform in their range, and drawn again where the crop does not fit. (torchvision's
     RandomResizedCrop has the same ranges and draws the logarithm of the aspect; the paper doesn't say.)
+
+    Raises:
+        ValueError: pictures so long and thin that no crop fits.
     """
+    if min(size) < 1 or not AREA[0] * max(size) / min(size) < ASPECT[1]:
+        longest = ASPECT[1] / AREA[0]
+        raise ValueError(f"pictures of {size[0]} × {size[1]}; accepted are sides less than {longest:.1f} : 1")
     height, width = np.zeros(count), np.zeros(count)
     left_over = np.arange(count)
     while len(left_over):

@@ -101,6 +101,7 @@ class GoogLeNet(nn.Module):
     """The layers in their order, and the auxiliary classifiers by the layer that they look at.
 
     (N, 3, image_size, image_size) to logits (N, classes); in training with auxiliaries, to (logits, aux1, aux2).
+    Pictures of another size raise a ValueError.
     """
 
     def __init__(self, layers: OrderedDict, heads: dict[str, nn.Module]):
@@ -113,7 +114,13 @@ class GoogLeNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         extra = []
         for name in self.layers:
-            x = getattr(self, name)(x)
+            layer = getattr(self, name)
+            if name == "mean5" and x.shape[2:] != 2 * (layer.kernel_size,):  # it would leave the others out
+                units, window = (" × ".join(map(str, size)) for size in (x.shape[2:], 2 * (layer.kernel_size,)))
+                raise ValueError(
+                    f"{units} units reach the last pool, which is made for {window}: pictures of another size"
+                )
+            x = layer(x)
             if self.training and name in self.heads:
                 extra.append(self.heads[name](x))
         return (x, *extra) if extra else x

@@ -38,9 +38,9 @@ class PaperSGD(SGD):
         loss = None if closure is None else torch.enable_grad()(closure)()
         self._rescale()
         groups = self.param_groups
-        for p in (p for group in groups if group["momentum"] and group["lr"] for p in group["params"]):
-            if p.grad is not None and not self.state.get(p):  # torch's kernel asks for all velocities, or for none
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        for group in (group for group in groups if group["lr"]):
+            for p in (p for p in group["params"] if p.grad is not None):
+                self._prepare(p, group["momentum"])
         self.param_groups = [
             {**group, "lr": group["fixed"]} if self._fixed else group for group in groups if group["lr"] != 0
         ]
@@ -49,6 +49,18 @@ class PaperSGD(SGD):
         finally:
             self.param_groups = groups
         return loss
+
+    def _prepare(self, p: torch.Tensor, momentum: float) -> None:
+        """Bring a gradient and its velocity into the form that torch's fused kernel takes for granted."""
+        if not in_memory_as(p.grad, p):
+            p.grad = torch.empty_like(p).copy_(p.grad)
+        if not momentum:
+            return
+        velocity = self.state[p].get("momentum_buffer")
+        if velocity is None:  # the kernel asks for all velocities, or for none; a thawed layer's begins here
+            self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        elif not in_memory_as(velocity, p):
+            self.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(velocity)
 
     def _rescale(self) -> None:
         """Keep v when ε has changed since the last step: b is multiplied by old ε / new ε."""
@@ -82,8 +94,17 @@ class PaperSGD(SGD):
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        group["fused"] = all(p.device.type in ("cpu", "cuda") for p in group["params"])
+        # the kernel walks through memory: a part of a larger tensor, with gaps, is not for it
+        group["fused"] = all(
+            p.device.type in ("cpu", "cuda") and in_memory_as(torch.empty_like(p), p) for p in group["params"]
+        )
         group["buffer_lr"] = float(group["lr"])
+
+
+def in_memory_as(x: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether the numbers of two tensors of one shape follow each other in memory in the same way."""
+    strides = zip(x.shape, x.stride(), other.stride(), strict=True)
+    return all(ours == theirs for count, ours, theirs in strides if count > 1)
 
 
 def grouped(net: nn.Module, group_of: Callable[[str], str], decays: dict[str, float]) -> list[dict]:
@@ -117,7 +138,12 @@ def initial_std(name: str, fan_in: int, rule: str) -> float:
     caffe     0.005 in the hidden fully connected layers, else 0.01.
     rescaled  code2012 times `rescaling`: a narrow net starts with the signal of the full-size one.
     fan_in    √(2 / fan-in) but for conv1 and the last layer of each classifier, which keep 0.01 (He et al. 2015).
+
+    Raises:
+        ValueError: an unknown rule.
     """
+    if rule not in INITIALISATIONS:
+        raise ValueError(f"initialisation = {rule!r}; accepted are {', '.join(INITIALISATIONS)}")
     if rule == "fan_in" and name != "conv1" and name.rpartition(".")[2] not in ("fc8", "fc"):
         return (2 / fan_in) ** 0.5
     own = {"code2012": STD_2012, "rescaled": STD_2012, "caffe": STD_CAFFE}.get(rule, {})
@@ -144,8 +170,6 @@ def initialise(net: nn.Module, rule: str = "printed", seed: int = 0) -> nn.Modul
     Raises:
         ValueError: an unknown rule.
     """
-    if rule not in INITIALISATIONS:
-        raise ValueError(f"initialisation = {rule!r}; accepted are {', '.join(INITIALISATIONS)}")
     layers = learned_layers(net)
     stds = {name: initial_std(name, layer.weight[0].numel(), rule) for name, layer in layers.items()}
     return draw_weights(net, stds, {name: initial_bias(name, rule) for name in layers}, seed)
@@ -182,11 +206,14 @@ class PlateauRule:
     """
 
     def __init__(self, learning_rate=0.01, factor=10.0, drops=3, patience=PATIENCE, least_gain=0.0):
-        if not 0 < learning_rate < inf or not 1 < factor < inf or drops < 0 or patience < 1:
+        whole = isinstance(drops, int) and drops >= 0  # half a drop would never come, and the run never end
+        if not 0 < learning_rate < inf or not 1 < factor < inf or not whole or not patience >= 1:
             raise ValueError(
                 f"learning_rate = {learning_rate}, factor = {factor}, drops = {drops}, patience = {patience}; "
-                "accepted are a rate above 0, a factor above 1, no negative drops and a patience of 1 and more"
+                "accepted are a rate above 0, a factor above 1, a whole number of drops and a patience of 1 and more"
             )
+        if not 0 <= least_gain < inf:
+            raise ValueError(f"least_gain = {least_gain}; accepted are finite numbers from 0 on")
         self.first_rate, self.factor, self.drops = learning_rate, factor, drops
         self.patience, self.least_gain = patience, least_gain
         self.best, self.waited, self.dropped = inf, 0, 0

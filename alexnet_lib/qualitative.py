@@ -159,7 +159,7 @@ def train_autoencoder(features: np.ndarray, bits: int, epochs: int = 10, seed: i
     Raises:
         ValueError: features that are not finite, or all alike.
     """
-    if not (np.isfinite(features).all() and np.ptp(features) > 0):
+    if not (np.isfinite(features).all() and len(features) > 1 and np.ptp(features, axis=0).max() > 0):
         raise ValueError("features from which no code can be learned: they must be finite, and not all alike")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -184,7 +184,8 @@ def train_autoencoder(features: np.ndarray, bits: int, epochs: int = 10, seed: i
 @torch.no_grad()
 def codes_of(net: nn.ModuleDict, features: np.ndarray) -> np.ndarray:
     """The codes of features (N, F): (N, bits / 64) uint64, eight bytes to a number."""
-    bits = net["encoder"]((torch.from_numpy(features) - net.centre) / net.scale) > 0
+    with in_evaluation(net):  # batch normalisation would otherwise look at these features, and keep what it saw
+        bits = net["encoder"]((torch.from_numpy(features) - net.centre) / net.scale) > 0
     return packed(bits.numpy())
 
 

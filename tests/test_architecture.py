@@ -362,6 +362,33 @@ def test_the_loudest_answer_of_a_kernel_is_framed_in_both_pictures():
     assert [figure.axes[i].patches[0].get_xy() for i in (0, 2)] == [(11.5, 3.5), (1.5, -0.5)]
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 8, 3, dilation=2),
+        nn.Conv2d(3, 8, (3, 5)),
+        nn.Conv2d(3, 8, 3, padding="same"),
+        nn.ConvTranspose2d(3, 8, 3, 2),
+        nn.MaxPool2d(3, 2, dilation=2),
+        nn.AdaptiveAvgPool2d(6),
+        nn.Upsample(scale_factor=2),
+        nn.Flatten(2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_of_unknown_shape_is_refused(layer):
+    with pytest.raises(ValueError, match=type(layer).__name__):
+        layer_shapes(nn.Sequential(layer), 32)
+
+
+@pytest.mark.parametrize("size", [28, 29, 30, 31])
+@pytest.mark.parametrize("window", [(2, 2), (2, 3), (3, 2), (3, 3), (3, 2, 1), (2, 2, 1), (2, 3, 1), (5, 2, 2)])
+@pytest.mark.parametrize("ceil", [False, True])
+def test_a_pool_s_shape_is_that_of_torch(size, window, ceil):
+    pool = nn.MaxPool2d(*window, ceil_mode=ceil)
+    assert layer_shapes(nn.Sequential(pool), size)["0"] == pool(torch.zeros(1, 3, size, size)).shape[1:]
+
+
 def test_a_net_is_not_described_as_one_of_another_size():
     small = skeleton("paper", image_size=96)
     assert crossings(small, 96)["values"].iloc[0] < crossings(skeleton("paper"))["values"].iloc[0]

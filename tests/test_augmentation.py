@@ -306,6 +306,12 @@ def test_shifts_of_other_images_are_refused(count):
         add_colour_noise(images, IMAGENET_PCA, shifts=torch.ones(count, 3))
 
 
+def test_shifts_are_taken_as_they_are_given():
+    images = np.full((4, 8, 8, 3), 100, np.uint8)
+    shifts = colour_shifts(IMAGENET_PCA, np.random.default_rng(0).standard_normal((4, 3)))
+    assert np.allclose(add_colour_noise(images, IMAGENET_PCA, shifts=shifts)[:, 0, 0], 100 + shifts, atol=1e-4)
+
+
 def test_an_axis_of_colour_is_named_where_it_is_imagenets():
     assert axis_names(IMAGENET_PCA, IMAGENET_PCA) == ["light", "warm to cold", "magenta to green"]
     turned = IMAGENET_PCA.eigenvectors[:, [0, 2, 1]]

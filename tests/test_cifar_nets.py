@@ -131,6 +131,12 @@ def test_a_kernel_that_does_not_fit_is_refused():
         LocallyConnected2d(3, 4, 9, 6, padding=1)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 6, 9), (1, 2, 9, 6), (1, 2, 7, 7)])
+def test_a_kernel_for_each_place_has_none_for_other_places(shape):
+    with pytest.raises(ValueError, match="accepted are 6 × 6"):
+        LocallyConnected2d(2, 3, 3, 6)(torch.zeros(shape))
+
+
 # ----------------------------------------------------------------------------------------------- normalisation, order
 
 
@@ -253,6 +259,7 @@ def test_the_differing_share_is_what_tells_pictures_apart():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 1))
     assert differing_share(net, torch.tensor([[3.0, 4.0], [3.0, 4.0]])) == 0
     assert differing_share(net, torch.tensor([[1.0, -2.0], [-1.0, 2.0]])) == 1
+    assert differing_share(net, torch.zeros(2, 2)) == 0  # nothing reaches the last layer
     # 3 and 5 have the mean 4: deviations of 1 in a signal of the size √17
     assert differing_share(net, torch.tensor([[3.0, 0.0], [5.0, 0.0]])) == pytest.approx(17**-0.5)
 

@@ -22,6 +22,12 @@ def pictures(count=2, side=40, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
+@pytest.mark.parametrize("size", [(10, 1000), (1000, 10), (0, 10)])
+def test_a_picture_that_no_crop_fits_into_is_refused(size):
+    with pytest.raises(ValueError, match="accepted are sides less than 16.7 : 1"):
+        draw_areas(np.random.default_rng(0), 3, size)
+
+
 @pytest.mark.parametrize("size", [(73, 73), (60, 100)])
 def test_areas_are_within_their_ranges_and_inside_the_picture(size):
     areas = draw_areas(np.random.default_rng(0), 4000, size)

@@ -95,6 +95,11 @@ def test_training_gives_three_answers_and_inference_one(net):
     assert googlenet(7, False, seed=0, **SMALL).train()(x).shape == (2, 7)
 
 
+def test_pictures_of_another_size_are_refused(net):
+    with pytest.raises(ValueError, match="reach the last pool, which is made for"):
+        net.eval()(torch.zeros(1, 3, 128, 128))
+
+
 def test_auxiliaries_reach_the_layers_below_them_only(net):
     net.train()(torch.rand(2, 3, 64, 64))[2].sum().backward()
     touched = {name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}

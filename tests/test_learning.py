@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -64,6 +65,55 @@ def test_a_layer_that_is_thawed_later_takes_part_from_then_on():
         optimizer.step()
     for w, n in ((early, 4), (late, 2)):
         np.testing.assert_allclose(w.detach(), printed_rule(np.array([2.0]), n * [1.0], n * [0.1]), rtol=1e-12)
+
+
+def moved_by(make, change=None, steps=3):
+    """How far three steps along a quadratic's gradient move a weight (3, 2, 2, 2), whose layout may change after one."""
+    w = torch.nn.Parameter(torch.arange(24.0, dtype=torch.float64).reshape(3, 2, 2, 2).cos())
+    start, optimizer = w.detach().clone(), make([w])
+    for step in range(steps):
+        w.grad = w.detach() ** 2
+        optimizer.step()
+        if change and not step:
+            change(w)
+    return w.detach() - start
+
+
+def test_weights_gradients_and_velocities_may_lie_in_memory_in_any_way():
+    """torch's fused kernel walks through memory and would pair other numbers."""
+
+    def ours(w):
+        return PaperSGD(w, lr=0.1, weight_decay=0.0)
+
+    def channels_last(w):
+        w.data = w.data.contiguous(memory_format=torch.channels_last)
+
+    expected = moved_by(ours)
+    torch.testing.assert_close(expected, moved_by(partial(torch.optim.SGD, lr=0.1, momentum=0.9)))
+    torch.testing.assert_close(moved_by(ours, channels_last), expected)
+    larger = torch.zeros(4, 6, dtype=torch.float64)
+    part = torch.nn.Parameter(larger[:, :3])
+    optimizer = ours([part])
+    part.grad = torch.ones(3, 4, dtype=torch.float64).T  # set by hand, and transposed
+    optimizer.step()
+    assert (larger[:, :3] == -0.1).all() and (larger[:, 3:] == 0).all()
+
+
+def test_a_state_goes_from_one_layout_to_another():
+    kernels = torch.arange(24.0).reshape(3, 2, 2, 2).cos()
+    ends = []
+    for memory in (torch.contiguous_format, torch.channels_last):
+        w = torch.nn.Parameter(kernels.clone())
+        first = PaperSGD([w], lr=0.1)
+        w.grad = kernels.sin()
+        first.step()
+        w = torch.nn.Parameter(w.detach().contiguous(memory_format=memory))
+        second = PaperSGD([w], lr=0.1)
+        second.load_state_dict(first.state_dict())
+        w.grad = torch.zeros_like(w)
+        second.step()
+        ends.append(w.detach())
+    torch.testing.assert_close(*ends)
 
 
 def test_a_step_may_be_given_what_computes_the_loss():
@@ -222,12 +272,17 @@ def test_plateau_rule_resumes():
 @pytest.mark.parametrize(
     "changes",
     [{"learning_rate": 0.0}, {"learning_rate": math.inf}, {"factor": 1.0}, {"factor": 0.1}, {"factor": math.inf}]
-    + [{"drops": -1}, {"patience": 0}],
+    + [{"drops": -1}, {"drops": 2.5}, {"patience": 0}, {"least_gain": -1}, {"least_gain": math.nan}],
 )
 def test_plateau_rule_refuses_the_impossible(changes):
     ((name, value),) = changes.items()
     with pytest.raises(ValueError, match=f"{name} = {value}"):
         PlateauRule(**changes)
+
+
+def test_a_misspelt_rule_of_initial_weights_is_refused():
+    with pytest.raises(ValueError, match="initialisation = 'code_2012'; accepted are printed"):
+        initial_std("conv3", 2304, "code_2012")
 
 
 def test_plateau_rule_is_the_papers_unless_told_otherwise():

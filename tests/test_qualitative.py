@@ -102,7 +102,8 @@ def test_nothing_is_near_to_what_is_no_number(value):
     for asked, known in ((bad, features), (features, bad)):
         with pytest.raises(ValueError, match="the features are not all finite"):
             qualitative.neighbours(asked, known, 2)
-    for useless in (bad, features):
+    alike = np.tile(np.arange(4, dtype=np.float32), (3, 1))  # every picture has the same
+    for useless in (bad, features, alike, alike[:1] + [[0, 1, 0, 2]], alike[:0]):
         with pytest.raises(ValueError, match="must be finite, and not all alike"):
             qualitative.train_autoencoder(useless, 8)
 
@@ -151,7 +152,12 @@ def test_an_autoencoder_learns_codes_that_keep_classes_together():
     found = qualitative.hamming_neighbours(qualitative.codes_of(net, asked), qualitative.codes_of(net, known))
     assert qualitative.precision(found, labels, known_labels) > 0.9
     again = qualitative.train_autoencoder(known, 16, epochs=12)
-    np.testing.assert_array_equal(qualitative.codes_of(net, asked), qualitative.codes_of(again, asked))
+    codes = qualitative.codes_of(net, asked)
+    np.testing.assert_array_equal(codes, qualitative.codes_of(again, asked))
+    np.testing.assert_array_equal(codes[:8], qualitative.codes_of(net.train(), asked[:8]))
+    np.testing.assert_array_equal(
+        codes, qualitative.codes_of(net.eval(), asked)
+    )  # and it has learned nothing from that
 
 
 def test_training_codes_leaves_the_random_numbers_alone():

@@ -6,7 +6,6 @@ import json
 import sys
 import unicodedata
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -332,8 +331,7 @@ def test_a_changed_name_that_would_steer_a_terminal_is_escaped(tmp_path):
 def test_damaged_times_of_a_source_are_noted_anew(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(sources, "FRESH", 0)
     source = fill(tmp_path / "photos", "a/1.png", "b/1.png")
-    meta = {"listing": list_files(source).hash(8, "raw")}
-    store = SimpleNamespace(folder=tmp_path / "store", size=8, meta=meta)
+    store = prepare(source, tmp_path / "store", 8, progress=False)
     sources.require_unchanged(store, source)
     noted, looked = (tmp_path / ".store.source.json"), []
     whole = noted.read_bytes()
@@ -343,6 +341,43 @@ def test_damaged_times_of_a_source_are_noted_anew(tmp_path, monkeypatch, damage)
     noted.write_bytes(whole.replace(b'"folders": {', b'"folders": 3, "other": {') if damage == b"OTHER" else damage)
     sources.require_unchanged(store, source)
     assert len(looked) == 1 and noted.read_bytes() == whole
+
+
+def bitmaps(folder, greys: dict[str, int]):
+    """Pictures of one size in pixels and bytes, which only their grey levels tell apart."""
+    for name, grey in greys.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), 3 * (grey,)).save(folder / name)
+    return folder
+
+
+def test_other_pictures_of_the_same_names_and_sizes_are_not_taken_for_these(tmp_path):
+    dark, light = (bitmaps(tmp_path / str(g), {"x/0.bmp": g, "y/0.bmp": g}) for g in (10, 200))
+    store = prepare(dark, tmp_path / "store", 20, progress=False)
+    assert prepare(dark, tmp_path / "store", 20, progress=False).meta == store.meta
+    with pytest.raises(FileExistsError, match="was not prepared from these files"):
+        prepare(light, tmp_path / "store", 20, progress=False)
+
+
+def test_a_preparation_that_was_begun_with_other_pictures_begins_again(tmp_path, monkeypatch):
+    dark, light = (bitmaps(tmp_path / str(g), {"x/0.bmp": g, "y/0.bmp": g}) for g in (10, 200))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(preparation, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        prepare(dark, tmp_path / "store", 20, progress=False)
+    assert (prepare(light, tmp_path / "store", 20, progress=False).images == 200).all()
+
+
+def test_pictures_that_have_changed_places_are_noticed(tmp_path):
+    folder = bitmaps(tmp_path / "photos", {f"{s}/{g}/0.bmp": g for s in ("train", "val") for g in (10, 200)})
+    load_dataset(str(folder), tmp_path / "data")
+    assert len(source_files(str(folder), "train", 2, tmp_path / "data")) == 2
+    for grey, other in ((10, 200), (200, 10)):
+        (folder / f"train/{grey}/0.bmp").unlink()
+        bitmaps(folder, {f"train/{grey}/0.bmp": other})
+    with pytest.raises(ValueError, match="'10/0.bmp', which .* is another picture now"):
+        source_files(str(folder), "train", 2, tmp_path / "data")
+    with pytest.raises(ValueError, match="was made when 10/0.bmp in .* was another picture"):
+        load_dataset(str(folder), tmp_path / "data")
 
 
 def test_a_store_outlives_its_pictures(tmp_path):

@@ -24,11 +24,11 @@ from PIL import Image
 
 from .. import cores, keep_memory
 from ..colours import colour_products, pca_of_sums
-from ..files import npy_bytes, sha256, write_file, write_json
+from ..files import npy_bytes, read_table, sha256, write_file, write_json
 from ..progress import progress_bar
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .large_pictures import one_picture, wait_for_room
-from .sources import SourceFile, Split, printable
+from .sources import SourceFile, Split, other_content, printable, some_of
 from .store_files import FORMS, RAW, read_meta, samples
 from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, work_of
 
@@ -235,17 +235,29 @@ def prepare_files(split: Split, destination: Path, size=256, workers=None, progr
 
     def fill(work: Path) -> None:
         so_far = Unfinished(work, listing, len(split.files), size, form)
+        known = {record["file"]: record["sha256"] for record in so_far.records()}
+        if other_content(some_of(split.files[: so_far.state["files"]]), known):
+            shutil.rmtree(work)  # it was begun with other pictures of the same names and sizes
+            so_far = Unfinished(work, listing, len(split.files), size, form)
         _append_all(so_far, split, workers, progress)
         _finish(so_far, split, listing)
 
-    if not destination.exists():
+    there = destination.exists()
+    if not there:
         make_store(destination, fill, "what is prepared so far is kept there")
-    if not (destination / "meta.json").is_file() or read_meta(destination).get("listing") != listing:
+    same = (destination / "meta.json").is_file() and read_meta(destination).get("listing") == listing
+    if not same or there and other_content(some_of(split.files), read_digests(destination)):
         raise FileExistsError(
             f"{destination} exists and was not prepared from these files at this size; remove it or name another folder"
         )
     clear_up(destination)
     return destination
+
+
+def read_digests(store: Path) -> dict[str, str]:
+    """The sha256 of the file that each image of a store was made from, by the file's name."""
+    index = read_table(store / "index.csv", "file", "sha256", keep_default_na=False, dtype=str)
+    return dict(zip(index["file"], index["sha256"], strict=True))
 
 
 def _append_all(so_far: Unfinished, split: Split, workers: int | None, progress: bool) -> None:

@@ -16,7 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import read_json, write_json
+from ..files import read_json, sha256, write_json
+from .pieces import evenly
 
 # left behind by systems, in lower case; what begins with a dot needs no mention
 JUNK = {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle"}
@@ -30,6 +31,7 @@ SPLIT_NAMES = {
 ACCEPTED = {"train": "train or training", "val": "val, valid, validation, test or testing"}
 HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II", b"MM", b"RIFF", *(b"P%d" % kind for kind in range(1, 7)))
 FRESH = 2e9  # nanoseconds in which a folder may change twice and keep one time
+COMPARED, COMPARED_NEWER = 32, 1000  # files whose content is compared: of all, and of those newer than their store
 LOOK = 10_000  # one of so many files of a class must be a picture; so a home folder is refused at once
 
 
@@ -65,7 +67,10 @@ class Split(NamedTuple):
     refused: Sequence[dict] = ()  # what isn't even read, each {"file": …, "reason": …}
 
     def hash(self, size: int, form: str) -> str:
-        """Of these files at this size: it decides whether a preparation goes on, and whether a store is up to date."""
+        """Of these files at this size: it decides whether a preparation goes on, and whether a store is up to date.
+
+        Names, labels and sizes, since reading a million files takes an hour; `other_content` reads a few.
+        """
         digest = hashlib.sha256(f"{size}{'' if form == 'raw' else form}".encode())
         for file in self.files:
             digest.update(f"{file.name}\0{file.label}\0{file.size}\n".encode())
@@ -302,12 +307,26 @@ def _some(names: list[str], shown=repr) -> str:
 # ------------------------------------------------------------------------------------------------ prepared before
 
 
+def other_content(files: Sequence[SourceFile], known: dict[str, str]) -> str | None:
+    """The name of the first of these files whose content isn't of the known sha256; None where all are.
+
+    Files without one, which weren't pictures, aren't compared.
+    """
+    return next((f.name for f in files if known.get(f.name) and known[f.name] != sha256(f.read_bytes())), None)
+
+
+def some_of(files: Sequence[SourceFile], count: int = COMPARED) -> list[SourceFile]:
+    """So many evenly spaced files, or all if there are no more."""
+    return [files[row] for row in evenly(len(files), count)] if files else []
+
+
 def require_unchanged(store, source: Path, part: str | None = None) -> None:
     """Refuse a `dataset.Store` whose source has changed since. A source that is empty or gone says nothing.
 
     Listing a million files takes minutes, so the times at which the source's folders last changed are kept beside the
     store. While they are the same, nothing was added or taken away, and a new folder changes the one that it is in;
-    otherwise (as in a copy) the files are compared.
+    otherwise (as in a copy) the files are compared, by name and size, and those newer than the store by content. A file
+    that is overwritten in place, by one of the same size, goes unnoticed.
 
     Raises:
         ValueError: names a file that is new or missing, and how to go on.
@@ -337,6 +356,13 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
             f"{store.folder} was made when other files were in {source}: {store.meta['files']:,} then, {len(new):,} "
             f"now, and {[*changed, 'some of another size'][0]}. Delete {store.folder.parent} and they are prepared "
             'anew; to go on with the pictures of then, delete the line "listing" in the store\'s meta.json'
+        )
+    made = os.stat(store.folder / "meta.json").st_mtime_ns
+    newer = [file for file in listed.files if os.stat(file.path).st_mtime_ns > made]
+    if newer and (name := other_content(some_of(newer, COMPARED_NEWER), store.digests)):
+        raise ValueError(
+            f"{store.folder} was made when {printable(name)} in {source} was another picture. Delete "
+            f"{store.folder.parent} and they are prepared anew"
         )
     if max(times.values()) < time.time_ns() - FRESH:
         with suppress(OSError):  # read-only, or full: the next time takes as long as this
