@@ -308,8 +308,9 @@ def test_shifts_of_other_images_are_refused(count):
 
 def test_shifts_are_taken_as_they_are_given():
     images = np.full((4, 8, 8, 3), 100, np.uint8)
-    shifts = colour_shifts(IMAGENET_PCA, np.random.default_rng(0).standard_normal((4, 3)))
-    assert np.allclose(add_colour_noise(images, IMAGENET_PCA, shifts=shifts)[:, 0, 0], 100 + shifts, atol=1e-4)
+    shifts = colour_shifts(IMAGENET_PCA, np.random.default_rng(0).standard_normal((4, 3)), units="deviation")
+    noisy = add_colour_noise(images, IMAGENET_PCA, units="deviation", shifts=shifts)
+    assert np.allclose(noisy[:, 0, 0], 100 + shifts, atol=1e-4)
 
 
 def test_an_axis_of_colour_is_named_where_it_is_imagenets():

@@ -68,7 +68,7 @@ def test_a_layer_that_is_thawed_later_takes_part_from_then_on():
 
 
 def moved_by(make, change=None, steps=3):
-    """How far three steps along a quadratic's gradient move a weight (3, 2, 2, 2), whose layout may change after one."""
+    """How far steps along a gradient move a weight (3, 2, 2, 2), whose layout may change after the first."""
     w = torch.nn.Parameter(torch.arange(24.0, dtype=torch.float64).reshape(3, 2, 2, 2).cos())
     start, optimizer = w.detach().clone(), make([w])
     for step in range(steps):
