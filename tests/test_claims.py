@@ -456,6 +456,8 @@ def test_a_page_needs_nothing_but_itself(table, monkeypatch, tmp_path):
         what in text for what in claims.MEANING.values()
     )
     assert "src=" not in text and "://" not in text
+    assert evidence.by_chance(table["p"], "no effect") in text.replace("&#x27;", "'")
+    assert text.count("<br>p ") == table["p"].notna().sum() > 30
     assert set(re.findall('href="([^"]*)"', text)) == {f"#{name}" for name in table["id"]}  # rows are cited by name
 
 
@@ -478,8 +480,9 @@ def test_a_page_shows_the_digits_that_a_spread_allows():
     assert page.measured(row | {"measured": 0.013632, "spread": 0.001489}) == "0.0136 ± 0.0015 (3 runs)"
     assert page.measured(row | {"n": 1}) == "-46.56"
     assert page.measured(row | {"measured": 0.0, "spread": math.nan, "n": 5}) == "0 (5 runs)"
-    ends = {"low": 26.6738, "high": 27.3003, "spread": 0.2523}
-    assert "95 %: 26.67 to 27.30" in page.interval(ends) and page.interval({"low": math.nan}) == ""
+    ends = {"low": 26.6738, "high": 27.3003, "spread": 0.2523, "p": math.nan}
+    assert page.interval(ends) == "<br><small>95 %: 26.67 to 27.30</small>" and page.interval({"low": math.nan}) == ""
+    assert "27.30<br>p below 0.001; corrected 0.02<" in page.interval(ends | {"p": 0.0004, "corrected": 0.0203})
     assert [page.number(x) for x in (650_000.0, 55.0, 2e-5, math.nan)] == ["650,000", "55", "2.0e-5", ""]
 
 

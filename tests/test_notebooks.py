@@ -59,6 +59,8 @@ def test_its_main_line_is_short(path):
         re.sub(r"<details>.*?</details>", "", c.source, flags=re.DOTALL) for c in main if c.cell_type == "markdown"
     ]
     assert len(main) <= 45 and sum(len(text.split()) for text in shown) <= 1500
+    tables = [o.get("data", {}).get("text/html", "") for c in main for o in c.get("outputs", [])]
+    assert max((len(re.findall("<tr[ >]", table)) for table in tables), default=0) <= 1 + 8  # with the head
     prose = [re.sub(r"(?s)```.*?```", "", cell.source) for cell in cells if cell.cell_type == "markdown"]
     parts = [part for text in prose for part in text.split("\n\n") if not part.startswith("|")]
     items = [item for part in parts for item in re.split(r"\n(?=- |\d\. )", part)]

@@ -269,7 +269,8 @@ def main(arguments=None) -> int:
             kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
             write_json(VERDICTS, kept | now)
         accepted = accepted_verdicts() if given.check else now
-        shown = table[["id", "section", "paper", "log2012", "measured", "n", "spread", "verdict", "notebook"]]
+        stated = ["id", "section", "relation", "paper", "tolerance", "bound", "log2012"]
+        shown = table[[*stated, "measured", "n", "spread", "verdict", "notebook"]]
         print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
         print("\n" + table["verdict"].value_counts().to_string(header=False))
         print(f"\n{by_chance(table['p'], 'no effect')}")

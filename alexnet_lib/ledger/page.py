@@ -129,8 +129,10 @@ def interval(row: dict) -> str:
     if math.isnan(row["low"]):
         return ""
     ends = [f"{row[end]:,.{_decimals(row)}f}" for end in ("low", "high")]
-    alone, corrected = (f"{p:.2g}" if p >= 0.001 else "below 0.001" for p in (row["p"], row["corrected"]))
-    chance = "" if math.isnan(row["p"]) else f"<br>p {alone}; corrected {corrected}"
+    chance = ""
+    if not math.isnan(row["p"]):
+        alone, corrected = (f"{p:.2g}" if p >= 0.001 else "below 0.001" for p in (row["p"], row["corrected"]))
+        chance = f"<br>p {alone}; corrected {corrected}"
     return f"<br><small>95 %: {ends[0]} to {ends[1]}{chance}</small>"
 
 
