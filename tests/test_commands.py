@@ -147,6 +147,7 @@ def test_a_record_of_the_whole_is_not_replaced_by_one_of_a_part(monkeypatch, cap
         (cifar_experiments, ["summary", "--only", "relu"], "--only says nothing to summary"),
         (evidence, ["--minutes", "9"], "--minutes says nothing without --run"),
         (pretraining, ["--few", "cifar10"], "--few says nothing without --many"),
+        (pretraining, ["--many", "cifar10", "--few-classes", "3"], "--few-classes says nothing with --many"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(monkeypatch, capsys, module, arguments, told):

@@ -32,18 +32,17 @@ from ..augmentation import in_light, recoloured
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of, predict, top_k_error
 from ..files import read_table
-from ..learning import RECIPES
 from ..paths import REFERENCE
 from ..qualitative import hidden_features
 from ..runs.fields import check
 from ..runs.folder import data_of, require_same
 from ..runs.records import Record, differences, in_words, keep, load_checkpoint, write_table
-from ..runs.settings import SPEEDS, TrainSettings, resolve
+from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import logged_gain
 from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
-from .common import command, command_line, crossing, spread_of, whole
+from .common import add_settings, command, command_line, crossing, settings_given, spread_of, whole
 
 UNKNOWN = (math.nan, math.nan)
 
@@ -370,16 +369,11 @@ def main(arguments=None) -> None:
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=whole(1), help="those of the recipe unless given")
     parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
-    parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
-    parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")
-    parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
-    parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
-    parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
+    add_settings(parser)
     parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}, so all variants are of one machine")
     with command(parser, arguments) as given:
-        asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
-        chosen = {name: value for name in asked if (value := getattr(given, name)) is not None}
-        settings = check(TrainSettings, {"dataset": given.dataset, "speed": given.speed} | chosen)
+        epochs = {} if given.epochs is None else {"epochs": given.epochs}
+        settings = check(TrainSettings, {"dataset": given.dataset} | epochs | settings_given(given))
         folder = LONG if given.long else REFERENCE
         run_all(given.question, settings, given.seeds, given.only, folder)
 

@@ -13,12 +13,15 @@ import torch
 
 from ..commands import ends_well
 from ..files import read_json, read_table
+from ..learning import RECIPES
 from ..paths import REFERENCE
 from ..runs.job import JobFailed
 from ..runs.records import Record
+from ..runs.settings import SPEEDS
 
 PHOTOGRAPHS = "imagenette73"
 RISK = 0.05  # of calling chance an effect
+SETTINGS = ("width", "recipe", "batch_size", "learning_rate", "speed")  # of a run, that `add_settings` offers
 PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
 
 
@@ -121,11 +124,30 @@ def command_line(name: str, about: str | None, seeds: list[int] | None = None) -
     return parser
 
 
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options for SETTINGS."""
+    parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
+    parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
+    parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")
+    parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
+    parser.add_argument("--speed", choices=SPEEDS, help="fast: in bfloat16 where there are units (repeatable)")
+
+
+def settings_given(given: argparse.Namespace) -> dict:
+    """Those of SETTINGS that a command was given."""
+    return {name: value for name in SETTINGS if (value := getattr(given, name)) is not None}
+
+
+def as_options(values: dict) -> str:
+    """Values by name as a command line says them, each after a space."""
+    return "".join(f" --{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
 def refuse_options(parser: argparse.ArgumentParser, given: argparse.Namespace, unused, where: str) -> None:
     """End the command if options are given that it would ignore: one of these whose value isn't the default."""
     for name in unused:
         if getattr(given, name) != parser.get_default(name):
-            parser.error(f"--{name} says nothing {where}")
+            parser.error(f"--{name.replace('_', '-')} says nothing {where}")
 
 
 @contextmanager
