@@ -37,7 +37,7 @@ from ..qualitative import hidden_features
 from ..runs.fields import check
 from ..runs.folder import data_of, require_same
 from ..runs.records import Record, differences, in_words, keep, load_checkpoint, write_table
-from ..runs.settings import TrainSettings, resolve
+from ..runs.settings import FEW_EPOCHS, TrainSettings, resolve
 from ..study.log2012 import logged_gain
 from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
@@ -363,6 +363,11 @@ def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
     return spread_of((reached[0] / reached[1]).dropna())
 
 
+def long_folder(epochs: int) -> Path:
+    """Where runs of `--long` are kept: LONG for FEW_EPOCHS, which its tables are of, and beside it for others."""
+    return LONG if epochs == FEW_EPOCHS else LONG.with_name(f"{LONG.name}-{epochs}epochs")
+
+
 def main(arguments=None) -> None:
     parser = command_line("ablations", __doc__, seeds=[0, 1, 2])
     parser.add_argument("question", choices=list(QUESTIONS))
@@ -370,11 +375,13 @@ def main(arguments=None) -> None:
     parser.add_argument("--epochs", type=whole(1), help="those of the recipe unless given")
     parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
     add_settings(parser)
-    parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}, so all variants are of one machine")
+    parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}…, so all variants are of one machine")
     with command(parser, arguments) as given:
         epochs = {} if given.epochs is None else {"epochs": given.epochs}
         settings = check(TrainSettings, {"dataset": given.dataset} | epochs | settings_given(given))
-        folder = LONG if given.long else REFERENCE
+        folder = REFERENCE
+        if given.long:
+            folder = long_folder(given.epochs or resolve(settings, load_dataset(given.dataset)["train"]).epochs)
         run_all(given.question, settings, given.seeds, given.only, folder)
 
 
