@@ -39,6 +39,7 @@ def test_every_run_is_kept_with_its_table(kept, monkeypatch):
 @pytest.mark.parametrize(("more", "name"), [([], ""), (["--epochs", "45"], ""), (["--epochs", "90"], "-90epochs")])
 def test_runs_of_other_lengths_are_kept_beside_the_long_ones(kept, monkeypatch, more, name):
     folders = []
+    monkeypatch.setattr(ablations.common, "report_kept", lambda *_: None)
     monkeypatch.setattr(ablations, "run_all", lambda *given: folders.append(given[-1]))
     ablations.main(["augmentation", "--long", *more])
     assert folders == [ablations.LONG.parent / f"augmentation-long{name}"]

@@ -142,6 +142,7 @@ def test_a_record_of_the_whole_is_not_replaced_by_one_of_a_part(monkeypatch, cap
     ("module", "arguments", "told"),
     [
         (cifar_experiments, ["lrn", "--small"], "--small says nothing to lrn"),
+        (cifar_experiments, ["figure1", "--again"], "--again says nothing to figure1"),
         (cifar_experiments, ["figure1", "--epochs", "3"], "--epochs says nothing to figure1"),
         (cifar_experiments, ["crossed", "--precision", "bf16"], "--precision says nothing to crossed"),
         (cifar_experiments, ["summary", "--only", "relu"], "--only says nothing to summary"),

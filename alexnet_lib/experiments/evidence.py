@@ -23,8 +23,8 @@ from scipy import stats
 from ..files import read_table
 from ..paths import REFERENCE
 from . import pretraining, trained
-from .ablations import AVERAGED, QUESTIONS, SILENCED, VARIANTS, gains, kept_runs, long_folder, name_of
-from .common import PHOTOGRAPHS, PICTURES, RISK, command, command_line, holm, refuse_options
+from .ablations import AVERAGED, QUESTIONS, SILENCED, VARIANTS, gains, kept_runs, name_of
+from .common import PHOTOGRAPHS, PICTURES, RISK, command, command_line, holm, long_folder, refuse_options
 from .lrn_records import LRN_NETS, LRN_PAIRS
 from .sequel import SHORT_NAMES, folder_of
 
