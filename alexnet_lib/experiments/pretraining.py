@@ -6,7 +6,7 @@ scratch, for as many epochs as the fine-tuning (the paper's comparison), and for
 recipe is that of the pictures; in place of "paper", whose schedule needs validation errors, it is "code2012".
 
     python -m alexnet_lib.experiments.pretraining --keep
-    python -m alexnet_lib.experiments.pretraining --dataset tiny_imagenet --few-classes 10 --few-images 500 --keep
+    python -m alexnet_lib.experiments.pretraining --dataset tiny_imagenet --few-classes 10 --few-images 500
     python -m alexnet_lib.experiments.pretraining --many FOLDER_OF_FALL_2011 --few ilsvrc2012 --epochs 8 54
 """
 
