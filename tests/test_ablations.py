@@ -122,6 +122,31 @@ def test_finished_runs_are_skipped(kept, monkeypatch):
     ablations.run_all("pooling", settings(epochs=2), seeds=(0,), only=("baseline",), folder=kept)
 
 
+COMMAND = ["dropout", "--only", "baseline", "--epochs", "2", "--width", "0.05", "--batch-size", "12", "--seeds", "0"]
+
+
+def test_a_kept_run_is_named_and_trained_again_beside_it(kept, monkeypatch, capsys):
+    monkeypatch.setattr(ablations, "REFERENCE", kept)
+    name = ablations.name_of("baseline", NAME, 0)
+    before = {path: path.read_bytes() for path in kept.rglob("*.*")}
+    ablations.main(COMMAND)
+    assert capsys.readouterr().out == f"{name} is kept in {kept}; --again trains it anew, into runs/ only\n"
+    ablations.main([*COMMAND, "--again"])
+    error = f"{100 * ablations.kept_runs(NAME, 'baseline', kept)[0].summary['metrics']['val']['1 view']['top1']:.2f} %"
+    again = rf"{name}: top-1 error {error} as it is kept, {error} again, in .*runs.again.{NAME}-paper-small-2epochs-.*"
+    assert re.fullmatch(again, capsys.readouterr().out.strip())
+    assert {path: path.read_bytes() for path in kept.rglob("*.*")} == before
+
+
+def test_a_kept_run_of_other_settings_is_not_trained_again(kept, monkeypatch, capsys):
+    monkeypatch.setattr(ablations, "REFERENCE", kept)
+    monkeypatch.setattr(ablations.common, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        ablations.main([*COMMAND, "--again", "--recipe", "stepped"])
+    told = capsys.readouterr()
+    assert "recipe = 'small' there, and 'stepped' asked for" in told.err and told.out == ""
+
+
 def test_a_variant_that_the_question_does_not_ask_for_is_named(tmp_path):
     with pytest.raises(ValueError, match="dropout doesn't ask for one-gpu; its variants are baseline, no-dropout"):
         ablations.run_all("dropout", settings(epochs=2), seeds=(0,), only=("one-gpu",), folder=tmp_path)

@@ -36,6 +36,15 @@ def test_every_run_is_kept_with_its_table(kept, monkeypatch):
     ablations.run_all("augmentation", settings(epochs=1), seeds=(0, 1), folder=kept)
 
 
+@pytest.mark.parametrize(("more", "name"), [([], ""), (["--epochs", "45"], ""), (["--epochs", "90"], "-90epochs")])
+def test_runs_of_other_lengths_are_kept_beside_the_long_ones(kept, monkeypatch, more, name):
+    folders = []
+    monkeypatch.setattr(ablations.common, "report_kept", lambda *_: None)
+    monkeypatch.setattr(ablations, "run_all", lambda *given: folders.append(given[-1]))
+    ablations.main(["augmentation", "--long", *more])
+    assert folders == [ablations.LONG.parent / f"augmentation-long{name}"]
+
+
 def test_errors_by_view_are_those_of_the_summary(kept):
     table = (
         ablations.averaged_errors(NAME, folder=kept).query("average == 'probabilities'").set_index(["seed", "views"])

@@ -111,7 +111,7 @@ def test_curves_are_those_of_the_training_split():
     assert training_curves(history).to_dict("records") == [{"saturated1": 0.1, "epoch": 1, "training_error": 0.5}]
 
 
-def test_each_of_several_nets_is_trained(monkeypatch):
+def test_each_of_several_nets_is_trained(tmp_path, monkeypatch):
     trained = []
 
     def train(run):
@@ -120,6 +120,7 @@ def test_each_of_several_nets_is_trained(monkeypatch):
 
     monkeypatch.setattr(cifar_experiments, "train_cifar", train)
     monkeypatch.setattr(cifar_experiments, "keep", lambda *_: None)
+    monkeypatch.setattr(cifar_experiments, "REFERENCE", tmp_path)
     nets = ("conv-local-13pct", "conv-local-11pct-first")
     cifar_experiments.main(["lrn", "--epochs", "520", "--seeds", "0", "1", "--only", *nets])
     assert trained == [(net, seed) for seed in (0, 1) for net in nets]

@@ -20,7 +20,7 @@ from alexnet_lib.evaluation import mean_of, predict, to_input, top_k_error
 from alexnet_lib.experiments import cifar_experiments
 from alexnet_lib.loader import batches, in_memory
 from alexnet_lib.runs.cifar_settings import PLATEAU, CifarSettings, choose_pictures, published_stages
-from alexnet_lib.runs.records import CHECKPOINTS, Record
+from alexnet_lib.runs.records import CHECKPOINTS, Record, keep
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, load_net, main
 from alexnet_lib.training import train as train_cifar
@@ -389,11 +389,20 @@ def test_where_no_rate_gets_there_the_nearest_goes_on(place, monkeypatch, capsys
     }
 
 
-def test_the_normalisation_runs_are_kept(place, monkeypatch, capsys):
-    monkeypatch.setattr(cifar_experiments, "keep", lambda folder, name: kept.append(name))
-    kept = []
-    cifar_experiments.main(["lrn", "--epochs", "3", "--only", "conv-local-11pct-first", "--seeds", "0", "1"])
-    assert kept == [f"lrn-conv-local-11pct-first-3epochs-seed{seed}" for seed in (0, 1)]
+def test_the_normalisation_runs_are_kept(place, tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(cifar_experiments, "REFERENCE", kept)
+    monkeypatch.setattr(cifar_experiments, "keep", lambda folder, name: keep(folder, name, kept))
+    command = ["lrn", "--epochs", "3", "--only", "conv-local-11pct-first", "--seeds", "0"]
+    cifar_experiments.main([*command, "1"])
+    names = [f"lrn-conv-local-11pct-first-3epochs-seed{seed}" for seed in (0, 1)]
+    assert sorted(path.name for path in kept.iterdir()) == names
     assert "9 shifts" in capsys.readouterr().out
+    monkeypatch.setattr(cifar_experiments, "train_cifar", lambda *_: pytest.fail("trained"))
+    cifar_experiments.main(command)
+    assert capsys.readouterr().out == f"{names[0]} is kept in {kept}; --again trains it anew, into runs/ only\n"
+    with pytest.raises(SystemExit):
+        cifar_experiments.main([*command, "--precision", "bf16"])
+    assert "precision = 'fp32' there, and 'bf16' asked for" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cifar_experiments.main(["figure1", "--only", "tan"])

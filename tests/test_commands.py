@@ -142,11 +142,13 @@ def test_a_record_of_the_whole_is_not_replaced_by_one_of_a_part(monkeypatch, cap
     ("module", "arguments", "told"),
     [
         (cifar_experiments, ["lrn", "--small"], "--small says nothing to lrn"),
+        (cifar_experiments, ["figure1", "--again"], "--again says nothing to figure1"),
         (cifar_experiments, ["figure1", "--epochs", "3"], "--epochs says nothing to figure1"),
         (cifar_experiments, ["crossed", "--precision", "bf16"], "--precision says nothing to crossed"),
         (cifar_experiments, ["summary", "--only", "relu"], "--only says nothing to summary"),
         (evidence, ["--minutes", "9"], "--minutes says nothing without --run"),
         (pretraining, ["--few", "cifar10"], "--few says nothing without --many"),
+        (pretraining, ["--many", "cifar10", "--few-classes", "3"], "--few-classes says nothing with --many"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(monkeypatch, capsys, module, arguments, told):

@@ -2,14 +2,18 @@
 
 import json
 import math
+import re
 import shlex
+import subprocess
+import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from scipy import stats
 
-from alexnet_lib.experiments import evidence
+from alexnet_lib.experiments import evidence, trained
 from alexnet_lib.experiments.ablations import QUESTIONS, VARIANTS
 from alexnet_lib.experiments.evidence import DATASET, MINUTES, interval, missing, overview, wanted
 from alexnet_lib.experiments.sequel import folder_of
@@ -35,20 +39,42 @@ def test_what_is_kept_is_not_missing(tmp_path):
     (tmp_path / first.record / "silenced.csv").touch()
     assert first not in missing(tmp_path) and len(missing(tmp_path)) == len(wanted()) - 1
     row = overview(tmp_path).loc[first.about]
-    assert (row["kept"], row["wanted"], row["minutes"]) == (1, 3, 2 * MINUTES["ablations"])
+    assert (row["kept"], row["wanted"], row["minutes"]) == (1, 5, 4 * MINUTES["ablations"])
+
+
+@pytest.mark.parametrize("experiment", ["pretraining", "trained"])
+def test_a_table_of_several_seeds_is_kept_when_it_has_all(experiment, tmp_path):
+    """Pre-training writes it after every seed."""
+    run = next(run for run in wanted() if run.experiment == experiment)
+    (tmp_path / run.record).mkdir()
+    for seeds, lacking in (([0, 1], True), ([0, 1, 2, 3, 4], False)):
+        pd.DataFrame({"seed": seeds}).to_csv(tmp_path / run.record / run.last, index=False)
+        assert (run in missing(tmp_path)) == lacking
 
 
 @pytest.mark.parametrize("run", {run.about: run for run in wanted()}.values(), ids=lambda run: run.about)
 def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
     _, _, module, *options = shlex.split(run.command)
     asked = {}
+    monkeypatch.setattr("alexnet_lib.experiments.common.report_kept", lambda *_: None)  # it wants the pictures
     if run.experiment == "ablations":
         monkeypatch.setattr(
             f"{module}.run_all",
             lambda question, settings, seeds, only, folder: asked.update(
-                name=f"{only[0]}-{settings.dataset}-seed{seeds[0]}"
+                name=f"{folder.name}/ablation-{only[0]}-{settings.dataset}-seed{seeds[0]}"
             ),
         )
+    elif run.experiment == "trained":
+        monkeypatch.setattr(
+            f"{module}.measure", lambda dataset, *_, **changes: asked.update(name=trained.folder_of(dataset).name)
+        )
+    elif run.experiment == "pretraining":
+        store = SimpleNamespace(classes=range(200))
+        monkeypatch.setattr(f"{module}.load_dataset", lambda dataset: asked.update(name=dataset) or {"train": store})
+        monkeypatch.setattr(f"{module}.divided", lambda stores, *few: (stores, few))
+        monkeypatch.setattr(f"{module}.run_of", lambda *_, **changes: changes)
+        monkeypatch.setattr(f"{module}.chains", lambda run, *_: [{"chain": "pre-trained", "seed": None}])
+        monkeypatch.setattr(f"{module}.keep_rows", lambda folder, rows, command: asked.update(command=command))
     elif run.experiment == "sequel":
         monkeypatch.setattr(
             f"{module}.run_all",
@@ -60,7 +86,8 @@ def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
             lambda epochs, seeds, only, **_: asked.update(name=f"lrn-{only[0]}-{epochs}epochs-seed{seeds[0]}"),
         )
     import_module(module).main(options)
-    assert run.record.endswith(asked["name"])
+    assert f"reference/{run.record}".endswith(asked["name"])
+    assert asked.get("command", run.command) in run.command  # what is kept is what is wanted
 
 
 def test_an_interval_is_students():
@@ -102,6 +129,72 @@ def given(points: dict, name: str):
     if name not in points:
         raise FileNotFoundError
     return points[name]
+
+
+def test_what_it_took_are_minutes_of_one_core(monkeypatch):
+    def kept_runs(dataset, variant, folder):
+        seconds = {"baseline": 600, "no-lrn": 1200}[variant]
+        return {seed: SimpleNamespace(summary={"seconds": seconds, "threads": 2}) for seed in (0, 1, 2)}
+
+    monkeypatch.setattr(evidence, "kept_runs", kept_runs)
+    assert evidence.core_minutes(DATASET, ("no-lrn", "baseline"), [0, 2, 7]) == 2 * 2 * (10 + 20)
+
+
+def test_effects_are_printed_for_both_data_sets(monkeypatch, capsys):
+    monkeypatch.setattr(evidence, "effects", lambda dataset: pd.DataFrame({"part": [f"of {dataset}"], "ours": [1.234]}))
+    evidence.main(["--effects"])
+    told = capsys.readouterr().out
+    assert re.findall(r"(?m)^(\w+): .*\n.*\n *of (\w+) +1.23$", told) == [
+        (name, name) for name in (DATASET, "imagenette73")
+    ]
+
+
+class Child:
+    """A process that takes ten minutes; those that were ended early are in `ended`."""
+
+    began, ended, clock = [], [], 0.0
+
+    def __init__(self, command):
+        self.began.append(command)
+        self.done = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait(self, timeout):
+        if timeout is not None and timeout < 600:
+            Child.clock += timeout
+            raise subprocess.TimeoutExpired(self.began[-1], timeout)
+        Child.clock += 600
+        self.done = True
+        return 0
+
+    def terminate(self):
+        if not self.done:
+            self.ended.append(self.began[-1])
+
+
+@pytest.mark.parametrize(("gpu", "begun", "ended"), [(True, 2, 1), (False, 0, 0)])
+def test_a_gpu_begins_whatever_its_length_and_stops_when_the_time_is_over(gpu, begun, ended, monkeypatch):
+    """MINUTES are of a core."""
+    Child.began, Child.ended, Child.clock = [], [], 0.0
+    monkeypatch.setattr(evidence, "missing", lambda: wanted()[:3])
+    monkeypatch.setattr(evidence.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(evidence.time, "monotonic", lambda: Child.clock)
+    monkeypatch.setattr(evidence.subprocess, "Popen", Child)
+    monkeypatch.setattr(evidence.subprocess, "run", lambda *_, **__: pytest.fail("it begins what would end too late"))
+    evidence.main(["--run", "--minutes", "15"])
+    assert (len(Child.began), len(Child.ended)) == (begun, ended)
+    assert all("--threads" not in command for command in Child.began)
+    assert ("--threads 1" in wanted()[0].command) != gpu
+
+
+def test_a_run_that_fails_on_a_gpu_is_an_error():
+    with pytest.raises(subprocess.CalledProcessError):
+        evidence.make_within([sys.executable, "-c", "raise SystemExit(2)"], math.inf)
 
 
 def test_it_is_said_how_many_chance_would_tell():

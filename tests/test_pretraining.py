@@ -11,6 +11,7 @@ from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.experiments import pretraining
+from alexnet_lib.files import read_json
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net
 
@@ -30,8 +31,29 @@ def test_classes_are_divided_and_renumbered(place):
     assert len(few["train"]) == 4 and len(few["val"]) == 16
     assert np.bincount(many["train"].labels).tolist() == [16, 16]
     for part in (many["train"], few["val"]):
-        colour = part.images.mean((1, 2)).argmax(1)
+        colour = np.asarray(part.images).mean((1, 2)).argmax(1)
         assert [["red", "green", "blue"][c] for c in colour] == [part.classes[label] for label in part.labels]
+
+
+def test_the_many_images_stay_on_disk_and_no_class_is_left_out(place):
+    """95,000 of 73 pixels would take 1.5 GB."""
+    stores, _ = place
+    many, few = pretraining.divided(stores, few=1)
+    assert many["train"].images.images is stores["train"].images and few["val"].images.images is stores["val"].images
+    for wrong in (0, 3):
+        with pytest.raises(ValueError, match=f"few = {wrong} of 3 classes; accepted are 1 to 2"):
+            pretraining.divided(stores, few=wrong)
+
+
+def test_a_net_computes_in_the_precision_of_its_run(place):
+    stores, run = place
+    seen = {}
+    for precision in ("fp32", "bf16"):
+        net = build_net(run, 3)
+        net.conv2.register_forward_hook(lambda layer, x, y, precision=precision: seen.update({precision: y.dtype}))
+        pretraining.fit(net, dataclasses.replace(run, precision=precision), stores["train"], 1)
+        assert net.conv2.weight.dtype == torch.float32
+    assert seen == {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def test_all_weights_but_the_last_layers_are_carried_over(place):
@@ -81,13 +103,17 @@ def test_a_chain_learns_and_is_repeated_with_the_same_bits(place):
 
 
 def test_gains_are_read_from_what_is_kept(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`python -m alexnet_lib.experiments.pretraining --keep`"):
-        pretraining.gain(folder=tmp_path)
+    for dataset, more in (("embedded", ""), ("other", " --dataset other")):
+        with pytest.raises(FileNotFoundError, match=f"`python -m alexnet_lib.experiments.pretraining{more} --keep`"):
+            pretraining.gain(dataset=dataset, folder=tmp_path)
+        (tmp_path / f"pretraining-{dataset}").mkdir()
     errors = dict(zip(pretraining.CHAINS, (0.3, 0.5, 0.2), strict=True))
     rows = [{"chain": c, "seed": s, "top1": e + 0.1 * s, "top5": 0} for c, e in errors.items() for s in (0, 1)]
-    pd.DataFrame(rows).to_csv(tmp_path / "chains.csv", index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "pretraining-embedded" / "chains.csv", index=False)
+    pd.DataFrame(rows[:2]).assign(top1=[0.1, 0.2]).to_csv(tmp_path / "pretraining-other" / "chains.csv", index=False)
     assert pretraining.gain(folder=tmp_path) == (pytest.approx(20), pytest.approx(0), 2)
-    assert pretraining.gain(pretraining.CHAINS[2], tmp_path)[0] == pytest.approx(-10)
+    assert pretraining.gain(pretraining.CHAINS[2], folder=tmp_path)[0] == pytest.approx(-10)
+    assert pretraining.kept_errors("other", tmp_path)["top1"].tolist() == [10, 20]
 
 
 def test_what_waits_for_validation_errors_gives_way_to_the_programs_recipe(place, monkeypatch):
@@ -104,17 +130,50 @@ def test_what_waits_for_validation_errors_gives_way_to_the_programs_recipe(place
 
 def test_the_built_in_pictures_are_divided_for_a_narrow_net(place, monkeypatch):
     seen = []
-    monkeypatch.setattr(pretraining, "divided", lambda stores: (stores, "few"))
-    monkeypatch.setattr(pretraining, "chains", lambda *given: seen.append(given) or [{"chain": "from scratch"}])
+    monkeypatch.setattr(pretraining, "divided", lambda stores, *few: (stores, few))
+    rows = [{"chain": "from scratch", "seed": None}]
+    monkeypatch.setattr(pretraining, "chains", lambda *given: seen.append(given) or rows)
     pretraining.main(["--seeds", "3", "4", "--epochs", "1", "2"])
     assert [(run.dataset, run.width, run.seed) for run, *_ in seen] == [(NAME, 0.125, 3), (NAME, 0.125, 4)]
-    assert all((many.keys(), few, epochs) == ({"train", "val"}, "few", (1, 2)) for _, many, few, epochs in seen)
+    assert all((many.keys(), few, epochs) == ({"train", "val"}, (6, 20), (1, 2)) for _, many, few, epochs in seen)
+
+
+COMMAND = ["--few-classes", "1", "--few-images", "9", "--width", "0.1", "--batch-size", "8", "--learning-rate", "0.01"]
+
+
+def test_a_killed_command_goes_on_with_the_seeds_that_are_missing(place, tmp_path, monkeypatch, capsys):
+    folder, seen, killed = tmp_path / "pretraining-embedded", [], []
+
+    def chains(run, many, few, epochs):
+        if run.seed == 2 and not killed:
+            killed.append(run)
+            raise KeyboardInterrupt
+        seen.append((run, len(few["train"])))
+        return [{"chain": chain, "seed": run.seed, "top1": run.seed / 3, "top5": 0} for chain in pretraining.CHAINS]
+
+    monkeypatch.setattr(pretraining, "chains", chains)
+    monkeypatch.setattr(pretraining, "folder_of", lambda dataset, folder=tmp_path: folder / f"pretraining-{dataset}")
+    command = [*COMMAND, "--keep", "--epochs", "1", "2", "--seeds"]
+    with pytest.raises(SystemExit):
+        pretraining.main([*command, "0", "1", "2"])
+    assert pretraining.kept_errors(folder=tmp_path)["seed"].unique().tolist() == [0, 1]
+    pretraining.main([*command, "0", "1", "2"])
+    assert [(run.seed, run.width, run.batch_size, images) for run, images in seen] == [
+        (seed, 0.1, 8, 9) for seed in (0, 1, 2)
+    ]
+    told = " ".join(["python -m alexnet_lib.experiments.pretraining", *command, "0 1 2"])
+    assert read_json(folder / "about.json")["command"] == told
+    before = (folder / "chains.csv").read_bytes()
+    pretraining.main([*command, "0", "1", "2"])  # which says what is kept
+    assert len(seen) == 3 and (folder / "chains.csv").read_bytes() == before
+    assert capsys.readouterr().out.count("from scratch, as long as both") == 2 + 3 + 3
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--many", NAME], "--keep is of the built-in pictures .*, and --many embedded of others"),
+        (["--many", NAME], "--keep says nothing with --many"),
+        (["--width", "0.5"], "made, and `.* --width 0.5 --keep --epochs 12 60 .*` would overwrite it"),
         (["--epochs", "1", "2", "--seeds", "0", "1", "2"], "made, and `.* --epochs 1 2 .*` would overwrite it"),
         (["--seeds", "0"], "made, and `.* --seeds 0` would overwrite it"),
     ],

@@ -141,3 +141,15 @@ def test_work_is_that_of_the_crops_that_are_seen(kept):
     larger = SimpleNamespace(history=record.history, summary=record.summary, config=record.config | {"image_size": 224})
     expected = 3 * sequel.work_of("GoogLeNet", 3, 224) * 48 / 1e12
     assert sequel.curve(larger)["work"].tolist() == pytest.approx([expected])
+
+
+def test_kept_runs_are_named_and_trained_again_beside_them(kept, monkeypatch, capsys):
+    real, run = sequel.folder_of, "GoogLeNet, fewer epochs"
+    monkeypatch.setattr(sequel, "folder_of", lambda run, dataset, seed, *_: real(run, dataset, seed, kept))
+    command = f"--dataset {NAME} --epochs 1 --only {sequel.SHORT_NAMES[run]} --seeds"
+    sequel.main([*command.split(), "0", "1"])
+    names = [f"sequel-googlenet-short-{NAME}-seed{seed}" for seed in (0, 1)]
+    assert [line.split(" is kept in ")[0] for line in capsys.readouterr().out.splitlines()] == names
+    sequel.main([*command.split(), "1", "--again"])
+    error = f"{sequel.error_of(sequel.kept_runs(NAME, kept)[run][1]):.2f} %"
+    assert f"{names[1]}: top-1 error {error} as it is kept, {error} again, in " in capsys.readouterr().out

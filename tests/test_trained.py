@@ -10,7 +10,7 @@ from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib.architecture import ACTIVATIONS, NETS, skeleton
 from alexnet_lib.dataset import load_dataset
-from alexnet_lib.experiments import trained
+from alexnet_lib.experiments import ablations, trained
 from alexnet_lib.experiments.common import RISK
 from alexnet_lib.files import read_json, write_json
 from alexnet_lib.training import train
@@ -219,10 +219,42 @@ def test_tables_of_other_epochs_or_of_more_seeds_are_not_overwritten(place, tmp_
 
 def test_the_epochs_are_those_of_the_kept_runs(monkeypatch):
     asked = []
-    monkeypatch.setattr(trained, "measure", lambda *given: asked.append(given[:2]))
+    monkeypatch.setattr(trained, "measure", lambda *given, **_: asked.append(given[:2]))
     for more in ([], ["--dataset", "embedded"], ["--dataset", "other"], ["--dataset", "embedded", "--epochs", "7"]):
         trained.main(more)
     assert asked == [("imagenette73", 15), ("embedded", 45), ("other", 15), ("embedded", 7)]
     for name in ("embedded", "imagenette73"):
         command = read_json(trained.folder_of(name) / "about.json")["command"]
         assert f"--epochs {trained.EPOCHS[name]} " in command
+
+
+OPTIONS = "--width 0.1 --recipe small --batch-size 8 --learning-rate 0.01 --speed fast --epochs 3 --seeds 2"
+
+
+def test_the_nets_are_the_runs_of_ablations_with_the_same_options(place, tmp_path, monkeypatch):
+    """So an ensemble of finished runs trains nothing anew."""
+    store, runs = load_dataset(NAME)["train"], []
+
+    def run_variant(settings, variant):
+        runs.append(ablations.variant_of(settings, variant, store).folder)
+        raise KeyboardInterrupt
+
+    for module in (ablations, trained):
+        monkeypatch.setattr(module, "run_variant", run_variant)
+    monkeypatch.setattr(trained, "folder_of", lambda dataset, folder: tmp_path / "trained")
+    monkeypatch.setattr(ablations, "REFERENCE", tmp_path)
+    for main, more in ((ablations.main, "worth --only baseline"), (trained.main, "")):
+        with pytest.raises(SystemExit):
+            main([*more.split(), "--dataset", NAME, *OPTIONS.split()])
+    assert len(runs) == 2 and runs[0] == runs[1]
+
+
+def test_the_command_that_is_kept_repeats_the_whole(place, tmp_path, monkeypatch, record):
+    monkeypatch.setattr(trained, "run_variant", lambda settings, variant: record)
+    monkeypatch.setattr(trained, "retrieval", lambda *_: [])
+    trained.measure(NAME, 2, [0, 1], folder=tmp_path, width=0.05, recipe="small")
+    about = read_json(trained.folder_of(NAME, tmp_path) / "about.json")
+    told = f"python -m alexnet_lib.experiments.trained --dataset {NAME} --epochs 2 --width 0.05 --recipe small"
+    assert about["command"] == f"{told} --seeds 0 1" and about["config"]["width"] == 0.05
+    with pytest.raises(ValueError, match="made, and `.* --epochs 2 --seeds .*` would overwrite it"):
+        trained.measure(NAME, 2, [0, 1], folder=tmp_path)

@@ -11,17 +11,19 @@ overfitting.
     python -m alexnet_lib.experiments.ablations augmentation --long
     python -m alexnet_lib.experiments.ablations parts --dataset imagenette73 --epochs 15 --only no-lrn one-gpu
 
-Finished runs are skipped, and interrupted ones go on. Each run is kept as
+Finished runs are skipped, and interrupted ones go on; --again trains kept ones anew. Each run is kept as
 results/reference/ablation-<variant>-<dataset>-seed<k>/, with `as_they_are.csv`, the errors on training images, and
 `silenced.csv`, the errors on validation images when hidden units are silenced at test time. The question augmentation
 adds `averaged.csv`, the errors with one view and with ten, and `tinted.csv`, the errors in other lights.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +34,17 @@ from ..augmentation import in_light, recoloured
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of, predict, top_k_error
 from ..files import read_table
-from ..learning import RECIPES
 from ..paths import REFERENCE
 from ..qualitative import hidden_features
 from ..runs.fields import check
 from ..runs.folder import data_of, require_same
 from ..runs.records import Record, differences, in_words, keep, load_checkpoint, write_table
-from ..runs.settings import SPEEDS, TrainSettings, resolve
+from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import logged_gain
 from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
-from .common import command, command_line, crossing, spread_of, whole
+from .common import LONG, command, command_line, crossing, long_folder, settings_given, spread_of, whole
 
 UNKNOWN = (math.nan, math.nan)
 
@@ -112,7 +113,6 @@ LIGHTS = {"as it is": (1, 1, 1), "dim": (0.6,) * 3, "bright": (1.5,) * 3, "warm"
 NOISES = (0.1, 0.3)  # deviations of α
 # enough to overfit within ten epochs: a narrow net without dropout, at a high rate
 SHORT_RUN = {"width": 0.125, "epochs": 10, "dropout": 0.0, "learning_rate": 0.008}
-LONG = REFERENCE / "augmentation-long"
 
 
 def name_of(variant: str, dataset: str, seed: int | str) -> str:
@@ -370,18 +370,22 @@ def main(arguments=None) -> None:
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=whole(1), help="those of the recipe unless given")
     parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
-    parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
-    parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")
-    parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
-    parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
-    parser.add_argument("--speed", choices=SPEEDS, default="repeatable", help="fast: in bfloat16 where there are units")
-    parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}, so all variants are of one machine")
+    common.add_settings(parser)
+    common.add_again(parser)
+    parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}…, so all variants are of one machine")
     with command(parser, arguments) as given:
-        asked = ("epochs", "width", "batch_size", "learning_rate", "recipe")
-        chosen = {name: value for name in asked if (value := getattr(given, name)) is not None}
-        settings = check(TrainSettings, {"dataset": given.dataset, "speed": given.speed} | chosen)
-        folder = LONG if given.long else REFERENCE
+        settings = check(TrainSettings, {"dataset": given.dataset} | settings_given(given, "epochs"))
+        folder = REFERENCE
+        if given.long:
+            folder = long_folder(given.epochs or resolve(settings, load_dataset(given.dataset)["train"]).epochs)
+        last = AVERAGED if given.question == "augmentation" else SILENCED
+        kept = {
+            path: partial(variant_of, dataclasses.replace(settings, seed=seed), variant)
+            for seed, variant in itertools.product(given.seeds, given.only or QUESTIONS[given.question])
+            if ((path := folder / name_of(variant, given.dataset, seed)) / last).is_file()
+        }
         run_all(given.question, settings, given.seeds, given.only, folder)
+        common.report_kept(kept, given.again, given.dataset)
 
 
 if __name__ == "__main__":

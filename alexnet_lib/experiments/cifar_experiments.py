@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,18 @@ from ..runs.records import Record, keep, provenance, write_table
 from ..runs.settings import resolve
 from ..training import NonFiniteLoss
 from ..training import train as train_cifar
-from .common import command, command_line, crossing, kept_table, refuse_options, rounded, spread_of, whole
+from .common import (
+    add_again,
+    command,
+    command_line,
+    crossing,
+    kept_table,
+    refuse_options,
+    report_kept,
+    rounded,
+    spread_of,
+    whole,
+)
 from .lrn_records import LRN_NETS, LRN_PAIRS
 
 KIND = ["net", "initialisation", "activation"]
@@ -293,18 +305,24 @@ def smallest_speedup(table: pd.DataFrame) -> tuple[float, float, int]:
     return min(speedup(table, *kind) for kind, activations in kinds.items() if {"relu", "tanh"} <= activations)
 
 
-def lrn(epochs: int, seeds, only=(), **common) -> None:
+def lrn(epochs: int, seeds, only=(), again: bool = False, **common) -> None:
     """Train and keep the 13 % net, the same with only normalisation added, and the final 11 % net; or some of them.
 
+    What is kept already is left as it is; see `report_kept`.
+
     Raises:
-        ValueError: `only` names another net.
+        ValueError: `only` names another net, or a run is kept already that has other settings.
     """
     if unknown := set(only) - set(LRN_NETS):
         raise ValueError(f"lrn has no run of {', '.join(sorted(unknown))}; its nets are {', '.join(LRN_NETS)}")
     for seed, net in itertools.product(seeds, only or LRN_NETS):
         settings = CifarSettings(net=net, seed=seed, stages=published_stages(epochs), experiment="lrn", **common)
+        kept = REFERENCE / f"lrn-{net}-{epochs}epochs-seed{seed}"
+        if (kept / "summary.json").is_file():
+            report_kept({kept: partial(resolve, settings)}, again, settings.chosen_dataset())
+            continue
         record = train_cifar(settings)
-        keep(record.folder, f"lrn-{net}-{epochs}epochs-seed{seed}")
+        keep(record.folder, kept.name)
         errors = ", ".join(f"{views}: {row['top1']:.2%}" for views, row in record.summary["metrics"]["val"].items())
         print(f"{net} seed {seed}: {errors}", flush=True)
 
@@ -353,7 +371,7 @@ def main(arguments=None) -> None:
     takes = {  # the options of each command
         "figure1": (figure1, ("only", "small", "precision", "compiled")),
         "crossed": (crossed, ("only",)),
-        "lrn": (lrn, ("only", "epochs", "seeds", "precision", "compiled")),
+        "lrn": (lrn, ("only", "epochs", "seeds", "precision", "compiled", "again")),
         "summary": (summary, ("small",)),
     }
     parser = command_line("cifar_experiments", __doc__)
@@ -367,6 +385,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0], help="of the runs of lrn (0)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
+    add_again(parser)
     with command(parser, arguments) as given:
         run, taken = takes[given.command]
         unused = [name for name in vars(given) if name not in ("command", "threads", *taken)]

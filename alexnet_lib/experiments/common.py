@@ -1,6 +1,7 @@
 """What all series of runs share: kept runs, means over seeds, the levels that curves reach, the command line."""
 
 import argparse
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -12,14 +13,26 @@ import pandas as pd
 import torch
 
 from ..commands import ends_well
+from ..dataset import load_dataset
 from ..files import read_json, read_table
-from ..paths import REFERENCE
+from ..learning import RECIPES
+from ..paths import HOME, REFERENCE
+from ..runs.folder import require_same
 from ..runs.job import JobFailed
 from ..runs.records import Record
+from ..runs.settings import FEW_EPOCHS, SPEEDS
+from ..training import train
 
 PHOTOGRAPHS = "imagenette73"
 RISK = 0.05  # of calling chance an effect
+SETTINGS = ("width", "recipe", "batch_size", "learning_rate", "speed")  # of a run, that `add_settings` offers
+LONG = REFERENCE / "augmentation-long"
 PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
+
+
+def long_folder(epochs: int) -> Path:
+    """Where runs of `--long` are kept: LONG for FEW_EPOCHS, which its tables are of, and beside it for others."""
+    return LONG if epochs == FEW_EPOCHS else LONG.with_name(f"{LONG.name}-{epochs}epochs")
 
 
 def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
@@ -60,6 +73,28 @@ def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:
 def error_of(record: Record, k: int = 1) -> float:
     """The final top-k validation error of a run in per cent, with one view."""
     return 100 * record.summary["metrics"]["val"]["1 view"][f"top{k}"]
+
+
+def report_kept(kept: dict[Path, Callable], again: bool, dataset: str) -> None:
+    """Say where runs are kept; or train them `again`, under runs/ alone, and say how the two end.
+
+    kept: by folder, what gives the resolved run for a training store.
+
+    Raises:
+        ValueError: what is kept there is of other settings or pictures.
+    """
+    stores = load_dataset(dataset) if kept else {}
+    for folder, run_of in kept.items():
+        run = run_of(stores["train"])
+        require_same(run, stores, folder)
+        if not again:
+            where = folder.parent.relative_to(HOME) if folder.is_relative_to(HOME) else folder.parent
+            print(f"{folder.name} is kept in {where}; --again trains it anew, into runs/ only", flush=True)
+            continue
+        record = train(dataclasses.replace(run, experiment="again"))  # apart from the run that was kept, if it is here
+        was, now = (error_of(each) for each in (Record.open(folder), record))
+        said = f"top-1 error {was:.2f} % as it is kept, {now:.2f} % again, in {record.folder}"
+        print(f"{folder.name}: {said}", flush=True)
 
 
 def spread_of(values: pd.Series) -> tuple[float, float, int]:
@@ -121,11 +156,34 @@ def command_line(name: str, about: str | None, seeds: list[int] | None = None) -
     return parser
 
 
+def add_again(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--again", action="store_true", help="train what is kept anew, into runs/ only, and compare")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options for SETTINGS."""
+    parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
+    parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
+    parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")
+    parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
+    parser.add_argument("--speed", choices=SPEEDS, help="fast: in bfloat16 where there are units (repeatable)")
+
+
+def settings_given(given: argparse.Namespace, *more: str) -> dict:
+    """Those of SETTINGS, and of `more`, that a command was given."""
+    return {name: value for name in (*SETTINGS, *more) if (value := getattr(given, name)) is not None}
+
+
+def as_options(values: dict) -> str:
+    """Values by name as a command line says them, each after a space."""
+    return "".join(f" --{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
 def refuse_options(parser: argparse.ArgumentParser, given: argparse.Namespace, unused, where: str) -> None:
     """End the command if options are given that it would ignore: one of these whose value isn't the default."""
     for name in unused:
         if getattr(given, name) != parser.get_default(name):
-            parser.error(f"--{name} says nothing {where}")
+            parser.error(f"--{name.replace('_', '-')} says nothing {where}")
 
 
 @contextmanager

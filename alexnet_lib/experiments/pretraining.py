@@ -6,6 +6,7 @@ scratch, for as many epochs as the fine-tuning (the paper's comparison), and for
 recipe is that of the pictures; in place of "paper", whose schedule needs validation errors, it is "code2012".
 
     python -m alexnet_lib.experiments.pretraining --keep
+    python -m alexnet_lib.experiments.pretraining --dataset tiny_imagenet --few-classes 10 --few-images 500
     python -m alexnet_lib.experiments.pretraining --many FOLDER_OF_FALL_2011 --few ilsvrc2012 --epochs 8 54
 """
 
@@ -19,37 +20,59 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ..data.pieces import Rows
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of
-from ..files import write_json
+from ..files import read_table, write_json
 from ..learning import PaperSGD, parameter_groups, rate_factor, recipe, set_rates
 from ..loader import batches
 from ..paths import REFERENCE
 from ..run_state import has_finite_weights
+from ..runs.fields import check
 from ..runs.records import provenance, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line, kept_table, refuse_less, refuse_options, spread_of, whole
+from .common import (
+    add_settings,
+    as_options,
+    command,
+    command_line,
+    kept_table,
+    refuse_less,
+    refuse_options,
+    settings_given,
+    spread_of,
+    whole,
+)
 
-KEPT = REFERENCE / "pretraining-embedded"
 FIRST_LAYER_RATE = 0.1  # over that of the others, in fine-tuning (layer-params-146-2012.cfg)
 FEW_CLASSES, FEW_IMAGES = 6, 20
+EMBEDDED = {"width": 0.125}  # of the built-in pictures' nets, unless asked otherwise
 CHAINS = ("pre-trained", "from scratch", "from scratch, as long as both")
 
 
 def of_classes(store: Store, classes: Sequence[int], images: int | None = None) -> Store:
-    """A part of a store: these classes, renumbered in this order, with at most `images` of each."""
+    """A part of a store: these classes, renumbered in this order, with at most `images` of each.
+
+    The images are read when they are used.
+    """
     rows = [np.flatnonzero(store.labels == label)[:images] for label in classes]
     labels = np.repeat(np.arange(len(classes)), [len(each) for each in rows])
     rows = np.concatenate(rows)
     names = [store.classes[label] for label in classes]
-    return dataclasses.replace(store, images=store.images[rows], labels=labels, classes=names)
+    return dataclasses.replace(store, images=Rows(store.images, rows), labels=labels, classes=names)
 
 
 def divided(stores: dict[str, Store], few: int = FEW_CLASSES, images: int | None = FEW_IMAGES):
-    """The stores of most classes, and those of every n-th class with few training images: two dicts of stores."""
+    """The stores of most classes, and those of every n-th class with few training images: two dicts of stores.
+
+    Raises:
+        ValueError: so many classes that none would be left.
+    """
     classes = np.arange(len(stores["train"].classes))
+    if not 0 < few < len(classes):
+        raise ValueError(f"few = {few} of {len(classes)} classes; accepted are 1 to {len(classes) - 1}")
     chosen = classes[:: max(1, len(classes) // few)][:few]
     many = {split: of_classes(store, np.setdiff1d(classes, chosen)) for split, store in stores.items()}
     return many, {s: of_classes(store, chosen, images if s == "train" else None) for s, store in stores.items()}
@@ -77,7 +100,7 @@ def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rat
                 set_rates(optimizer, named, run.learning_rate * rate_factor(named, done), done)
                 for group in optimizer.param_groups:
                     group["lr"] *= first_rate if group["name"].startswith("conv1") else 1.0
-                update(net, optimizer, images, labels)
+                update(net, optimizer, images, labels, run.precision == "bf16")
             if not has_finite_weights(net):
                 raise NonFiniteLoss(f"the weights are no longer finite after epoch {epoch + 1} of {epochs}")
     return net
@@ -111,53 +134,90 @@ def chains(run: TrainSettings, many: dict[str, Store], few: dict[str, Store], ep
 
 
 def settings_of(dataset: str, seed: int = 0, **changes) -> TrainSettings:
-    """A run of the net with six convolutions."""
-    return TrainSettings(dataset=dataset, net="six_conv", seed=seed, experiment="pretraining", **changes)
+    """A run of the net with six convolutions; ValueError where a change says what no run accepts."""
+    asked = {"dataset": dataset, "net": "six_conv", "seed": seed, "experiment": "pretraining"}
+    return check(TrainSettings, asked | changes)
 
 
-def kept_errors(folder: Path = KEPT) -> pd.DataFrame:
+def run_of(store: Store, dataset: str, seed: int, **changes) -> TrainSettings:
+    """`settings_of`, resolved for a training store, with a recipe whose schedule goes by the epoch."""
+    run = resolve(settings_of(dataset, seed, **changes), store)
+    if recipe(run.recipe).schedule == "plateau":  # the program's own divides the rate at fixed epochs
+        return resolve(settings_of(dataset, seed, **changes | {"recipe": "code2012"}), store)
+    return run
+
+
+def folder_of(dataset: str, folder: Path = REFERENCE) -> Path:
+    """Where the errors on a data set that was divided are kept."""
+    return folder / f"pretraining-{Path(dataset).name}"
+
+
+def kept_errors(dataset: str = "embedded", folder: Path = REFERENCE) -> pd.DataFrame:
     """The kept errors in per cent, one row a chain and seed; see `kept_table`."""
-    table = kept_table(folder / "chains.csv", "python -m alexnet_lib.experiments.pretraining --keep")
+    of = as_options({"dataset": dataset} if dataset != "embedded" else {})
+    command = f"python -m alexnet_lib.experiments.pretraining{of} --keep"
+    table = kept_table(folder_of(dataset, folder) / "chains.csv", command)
     return table.assign(top1=100 * table["top1"], top5=100 * table["top5"])
 
 
-def gain(against: str = "from scratch", folder: Path = KEPT) -> tuple[float, float, int]:
+def gain(
+    against: str = "from scratch", dataset: str = "embedded", folder: Path = REFERENCE
+) -> tuple[float, float, int]:
     """How many points lower the top-1 error of the pre-trained net is than that of the same net from scratch."""
-    errors = kept_errors(folder).pivot(index="seed", columns="chain", values="top1")
+    errors = kept_errors(dataset, folder).pivot(index="seed", columns="chain", values="top1")
     return spread_of(errors[against] - errors["pre-trained"])
+
+
+def keep_rows(folder: Path, rows: list[dict], asked: str) -> None:
+    """Write the rows of `chains`, and the command that makes them; the table comes last, for it is what counts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = " ".join(map(str, dict.fromkeys(row["seed"] for row in rows)))
+    write_json(folder / "about.json", {"command": f"{asked} --seeds {seeds}"} | provenance())
+    write_table(folder / "chains.csv", [row | {k: round(row[k], 5) for k in ("top1", "top5")} for row in rows])
 
 
 def main(arguments=None) -> None:
     parser = command_line("pretraining", __doc__, seeds=[0, 1, 2, 3, 4])
-    parser.add_argument("--many", help="a data set of many classes; eighteen of the built-in ones unless given")
+    parser.add_argument("--dataset", default="embedded", help="the data set whose classes are divided")
+    parser.add_argument("--few-classes", type=whole(1), default=FEW_CLASSES, help=f"of it ({FEW_CLASSES})")
+    parser.add_argument(
+        "--few-images", type=whole(1), default=FEW_IMAGES, help=f"for training, of each of the few ({FEW_IMAGES})"
+    )
+    parser.add_argument("--many", help="a data set of many classes, none of them in --few")
     parser.add_argument("--few", default="ilsvrc2012", help="the data set of fewer classes, with --many")
     parser.add_argument(
         "--epochs", type=whole(1), nargs=2, default=[12, 60], help="on the many classes, and on the few"
     )
-    parser.add_argument("--keep", action="store_true", help=f"keep the errors in {KEPT.name}")
-    rows: list[dict] = []
+    add_settings(parser)
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the errors, seed by seed, and go on with the seeds that are missing"
+    )
+    dividing = ("dataset", "few_classes", "few_images")
     with command(parser, arguments) as given:
-        if given.many is None:
-            refuse_options(parser, given, ("few",), "without --many")
+        unused, where = (("few",), "without --many") if given.many is None else ((*dividing, "keep"), "with --many")
+        refuse_options(parser, given, unused, where)
+        dataset = given.dataset if given.many is None else given.few
+        unusual = {name: value for name in dividing if (value := getattr(given, name)) != parser.get_default(name)}
+        changes, rows, kept = settings_given(given), [], folder_of(dataset)
+        asked = f"{parser.prog}{as_options(unusual | changes)} --keep --epochs {' '.join(map(str, given.epochs))}"
         if given.keep:
-            if given.many is not None:
-                parser.error(f"--keep is of the built-in pictures ({KEPT.name}), and --many {given.many} of others")
-            epochs, seeds = (" ".join(map(str, numbers)) for numbers in (given.epochs, given.seeds))
-            asked = f"{parser.prog} --keep --epochs {epochs}"
-            refuse_less(KEPT, "chains.csv", asked, given.seeds)
-        dataset, changes = ("embedded", {"width": 0.125}) if given.many is None else (given.few, {})
+            refuse_less(kept, "chains.csv", asked, given.seeds)
+            rows = read_table(kept / "chains.csv").to_dict("records") if (kept / "chains.csv").is_file() else []
+        if given.many is None and dataset == "embedded":
+            changes = EMBEDDED | changes
         stores = load_dataset(dataset)
-        many, few = divided(stores) if given.many is None else (load_dataset(given.many), stores)
+        if given.many is None:
+            many, few = divided(stores, given.few_classes, given.few_images)
+        else:
+            many, few = load_dataset(given.many), stores
         for seed in given.seeds:
-            run = resolve(settings_of(dataset, seed, **changes), stores["train"])
-            if recipe(run.recipe).schedule == "plateau":  # the program's own divides the rate at fixed epochs
-                run = resolve(settings_of(dataset, seed, recipe="code2012", **changes), stores["train"])
-            rows += chains(run, many, few, tuple(given.epochs))
-            print(pd.DataFrame(rows[-len(CHAINS) :]).to_string(index=False))
-        if given.keep:
-            KEPT.mkdir(parents=True, exist_ok=True)
-            write_table(KEPT / "chains.csv", [row | {k: round(row[k], 5) for k in ("top1", "top5")} for row in rows])
-            write_json(KEPT / "about.json", {"command": f"{asked} --seeds {seeds}"} | provenance())
+            if not (of_seed := [row for row in rows if row["seed"] == seed]):
+                run = run_of(stores["train"], dataset, seed, **changes)
+                of_seed = chains(run, many, few, tuple(given.epochs))
+                rows += of_seed
+                if given.keep:
+                    keep_rows(kept, rows, asked)
+            print(pd.DataFrame(of_seed).to_string(index=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ trained without auxiliary classifiers, and with batch normalisation, at the same
     python -m alexnet_lib.experiments.sequel --dataset embedded --seeds 0 1 2
     python -m alexnet_lib.experiments.sequel --dataset imagenette73 --epochs 15 --seeds 0
 
-Finished runs are skipped, and interrupted ones go on. Each run is kept as
+Finished runs are skipped, and interrupted ones go on; --again trains kept ones anew. Each run is kept as
 results/reference/sequel-<run>-<dataset>-seed<k>/; AlexNet's long ones are those of `ablations.py`.
 """
 
+import itertools
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from ..architecture import skeleton as alexnet_skeleton
-from ..dataset import load_dataset
+from ..dataset import Store, load_dataset
 from ..inception import AUXILIARIES, skeleton
 from ..paths import REFERENCE
 from ..runs.fields import check
@@ -72,6 +74,11 @@ def settings_of(run: str, dataset: str, epochs: int, seed: int, side: int = SMAL
         epochs = max(1, round(epochs * work_of("AlexNet", side=side) / work_of("GoogLeNet", side=side)))
     asked = {"dataset": dataset, "width": SMALL["width"], "epochs": epochs, "seed": seed} | NETS[net]
     return check(TrainSettings, asked | {"recipe": "small", "experiment": "sequel"})
+
+
+def run_on(run: str, dataset: str, epochs: int, seed: int, store: Store) -> TrainSettings:
+    """`settings_of`, resolved for a training store."""
+    return resolve(settings_of(run, dataset, epochs, seed, store.crop), store)
 
 
 def folder_of(run: str, dataset: str, seed: int | str, folder: Path = REFERENCE) -> Path:
@@ -184,8 +191,16 @@ def main(arguments=None) -> None:
     parser.add_argument("--dataset", default="embedded")
     parser.add_argument("--epochs", type=whole(1), default=45, help="of AlexNet (45)")
     parser.add_argument("--only", nargs="+", default=list(SHORT_NAMES.values()), choices=list(SHORT_NAMES.values()))
+    common.add_again(parser)
     with command(parser, arguments) as given:
-        run_all(given.dataset, given.epochs, given.seeds, [run for run in RUNS if SHORT_NAMES[run] in given.only])
+        asked = [run for run in RUNS if SHORT_NAMES[run] in given.only]
+        kept = {
+            path: partial(run_on, run, given.dataset, given.epochs, seed)
+            for seed, run in itertools.product(given.seeds, asked)
+            if ((path := folder_of(run, given.dataset, seed)) / "summary.json").is_file()
+        }
+        run_all(given.dataset, given.epochs, given.seeds, asked)
+        common.report_kept(kept, given.again, given.dataset)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m alexnet_lib.experiments.trained --seeds 0 1 2 3 4
     python -m alexnet_lib.experiments.trained --dataset embedded --epochs 45 --seeds 0 1 2
 
-The nets are the baselines of `ablations`, trained first where a run isn't finished. The tables lie in
-results/reference/trained-<dataset>/:
+The nets are the baselines of `ablations` with the same options, trained first where a run isn't finished. The tables
+lie in results/reference/trained-<dataset>/:
 
     ensemble.csv    errors of single nets, of the average of several, and of weighted averages
     kernels.csv     colourfulness of the first layer's kernels by column
@@ -36,7 +36,18 @@ from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import averaged, fit_weights, probabilities
 from ..training import load_net, train
 from .ablations import run_variant
-from .common import PHOTOGRAPHS, command, command_line, kept_table, refuse_less, spread_of, whole
+from .common import (
+    PHOTOGRAPHS,
+    add_settings,
+    as_options,
+    command,
+    command_line,
+    kept_table,
+    refuse_less,
+    settings_given,
+    spread_of,
+    whole,
+)
 
 EPOCHS = {PHOTOGRAPHS: 15, "embedded": 45}  # of the kept runs
 BITS = (16, 64, 256)
@@ -111,21 +122,30 @@ def retrieval(record: Record, seed: int, stores: dict[str, Store]) -> list[dict]
     return [*rows, {"seed": seed, "of": "both", "code": "none", "bits": 0, "shared": shared}]
 
 
-def measure(dataset: str, epochs: int | str, seeds: Sequence[int], device: str = "auto", folder: Path = REFERENCE):
+def measure(
+    dataset: str,
+    epochs: int | str,
+    seeds: Sequence[int],
+    device: str = "auto",
+    folder: Path = REFERENCE,
+    **changes,
+):
     """Measure the nets of all seeds, and keep the tables.
 
+    changes: further settings of the runs, of `common.SETTINGS`.
+
     Raises:
-        ValueError: tables of other epochs or of more seeds are kept already.
+        ValueError: tables of other epochs or settings, or of more seeds, are kept already.
     """
     stores, kept = load_dataset(dataset), folder_of(dataset, folder)
-    asked = f"python -m alexnet_lib.experiments.trained --dataset {dataset} --epochs {epochs}"
+    asked = f"python -m alexnet_lib.experiments.trained --dataset {dataset} --epochs {epochs}{as_options(changes)}"
     refuse_less(kept, "kernels.csv", asked, seeds)
     kept.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict]] = {"kernels": [], "retrieval": [], "labels": []}
     nets = {}
     for seed in seeds:
         asked_of = {"dataset": dataset, "epochs": epochs, "seed": seed, "device": device, "experiment": "ablations"}
-        settings = check(TrainSettings, asked_of)
+        settings = check(TrainSettings, asked_of | changes)
         record = run_variant(settings, "baseline")
         nets[seed] = probabilities(record)
         rows["kernels"] += kernels(record, seed)
@@ -224,7 +244,7 @@ def ensemble_gain(column: str = "top1", dataset: str = PHOTOGRAPHS, folder: Path
     errors = table("ensemble", dataset, folder)
     single = errors.query("kind == 'single'")[column]
     if len(single) < 5:
-        command = "python -m alexnet_lib.experiments.trained --seeds 0 1 2 3 4"
+        command = f"python -m alexnet_lib.experiments.trained --dataset {dataset} --seeds 0 1 2 3 4"
         raise FileNotFoundError(f"{len(single)} nets are kept; `{command}` makes more")
     together = errors[(errors["kind"] == "average") & (errors["nets"] == len(single))]
     return spread_of(single - together[column].item())
@@ -257,9 +277,10 @@ def main(arguments=None) -> None:
     parser.add_argument("--dataset", default=PHOTOGRAPHS)
     parser.add_argument("--epochs", type=whole(1), help=f"those of the kept runs unless given: {EPOCHS}, else 15")
     parser.add_argument("--device", default="auto")
+    add_settings(parser)
     with command(parser, arguments) as given:
         epochs = EPOCHS.get(given.dataset, 15) if given.epochs is None else given.epochs
-        measure(given.dataset, epochs, given.seeds, given.device)
+        measure(given.dataset, epochs, given.seeds, given.device, **settings_given(given))
 
 
 if __name__ == "__main__":

@@ -42,10 +42,12 @@ def steps_per_second(net: nn.Sequential, device: str, batch_size: int, image_siz
     return steps / (time.perf_counter() - began)
 
 
-def update(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """One update of a net; returns its loss, for which it waits for the device."""
+def update(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, bf16=False) -> float:
+    """One update of a net, computed in bfloat16 if asked; returns its loss, for which it waits for the device."""
     optimizer.zero_grad()
-    loss = F.cross_entropy(net(images), labels)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        logits = net(images)
+    loss = F.cross_entropy(logits.float() if bf16 else logits, labels)
     loss.backward()
     optimizer.step()
     return loss.item()
