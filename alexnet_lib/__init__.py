@@ -33,7 +33,7 @@ MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2
 
 # the names to import from here, by module
 NAMES = {
-    "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet from_torchvision layer_shapes skeleton",
+    "architecture": "CONVOLUTIONS GEOMETRIES NETS POOLINGS alexnet layer_shapes skeleton",
     "augmentation": "AUGMENTATIONS COPIED_EIGENVALUES IMAGENET_PCA NOISE_UNITS OFFSETS add_colour_noise centre_crops "
     "colour_shifts cut_views draw_views in_light offset_count random_crops recoloured ten_views views_drawn",
     "cifar_nets": "activation_table cifar_net differing_share",
@@ -46,14 +46,15 @@ NAMES = {
     "distortions": "cut_areas distort draw_areas draw_distortions many_views scales_for",
     "dropout": "Dropout",
     "evaluation": "AVERAGES mean_of mean_of_views predict to_input top_k_error",
-    "inception": "INCEPTIONS Inception googlenet",
-    "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES four_per_cent_less initial_std rate_factor recipe",
+    "inception": "INCEPTIONS Inception four_per_cent_less googlenet",
+    "learning": "LOGGED_2012 PaperSGD PlateauRule RECIPES initial_std rate_factor recipe",
     "ledger.claims": "Claim MEANING MET OPEN accepted_verdicts changes claims compared measure verdict",
     "ledger.page": "READERS",
     "loader": "ahead make_batches",
     "normalization": "K_OF_CONVENTION LocalResponseNorm",
     "qualitative": "codes_of colourfulness neighbours pixel_features shared train_autoencoder",
     "runs.cifar_settings": "choose_pictures",
+    "runs.torchvision": "from_torchvision",
     "training": "STALL_STEPS build_net load_net train",
 }
 # what another module calls by the same name

@@ -124,8 +124,6 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
 GEOMETRIES = ("ceil", "padding2")
 LARGEST = {"num_classes": 10**6, "image_size": 10**4, "width": 100}
 MOST_WEIGHTS = 2 * 10**9  # 8 GB in float32
-# what torchvision takes off pixels from 0 to 1, and divides the rest by
-TORCHVISION_MEAN, TORCHVISION_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TORCHVISION = {
     **{f"features.{i}": f"conv{n}" for n, i in enumerate((0, 3, 6, 8, 10), start=1)},
     **{f"classifier.{i}": f"fc{n}" for n, i in enumerate((1, 4, 6), start=6)},
@@ -382,36 +380,6 @@ def side_of(size) -> int:
 def scaled(units: int, width: float) -> int:
     """A layer's size at this width: the nearest multiple of two columns, and at least one unit a column."""
     return max(COLUMNS, COLUMNS * round(units * width / COLUMNS))
-
-
-def from_torchvision(state_dict: dict) -> tuple[nn.Sequential, torch.Tensor]:
-    """torchvision's trained AlexNet with its preprocessing, for `predict(net, images, mean)` and all that takes a net.
-
-    torchvision's weights want (pixels / 255 - mean) / deviation. The divisions move into the first layer's weights, so
-    that the net answers the same to pixels less a mean, as all of ours do.
-
-    Args:
-        state_dict: torchvision's, such as `torchvision.models.alexnet(weights="DEFAULT").state_dict()`.
-
-    Returns:
-        The net "owt2014" in evaluation mode, and the mean (3, 224, 224) on the 0-255 scale. Pictures are scaled to 256
-        pixels and their centre is cut, as `prepare` and `predict` do.
-
-    Raises:
-        ValueError: not the weights of torchvision's AlexNet.
-    """
-    last = state_dict.get("classifier.6.weight")
-    if last is None or "features.0.weight" not in state_dict:
-        found = ", ".join([*state_dict][:3])
-        raise ValueError(
-            f"weights of {found}…; accepted is a state dict of torchvision's alexnet, from features.0.weight"
-        )
-    net = alexnet("owt2014", len(last), seed=0).eval()
-    net.load_state_dict(state_dict)
-    deviation, mean = (255 * torch.tensor(v).reshape(3, 1, 1) for v in (TORCHVISION_DEVIATION, TORCHVISION_MEAN))
-    with torch.no_grad():
-        net.conv1.weight /= deviation
-    return net, mean.expand(3, 224, 224).contiguous()
 
 
 def _rename_torchvision(net, state_dict, prefix, *_) -> None:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from .architecture import RGB, alexnet, layer_shapes
 from .commands import ends_well
 from .dropout import Dropout
-from .inception import GoogLeNet, googlenet
-from .learning import HEAD_WEIGHT, PaperSGD, each_output, initialise, learned_layers
+from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
+from .learning import PaperSGD, initialise, learned_layers
 from .normalization import LocalResponseNorm
 from .runs.job import ALONE, Job, JobFailed, inside_job, join
 from .runs.launch import torchrun

@@ -232,3 +232,18 @@ def _auxiliary(shape: tuple[int, ...], num_classes: int, changes: Changes) -> nn
             fc=nn.Linear(units, num_classes),
         )
     )
+
+
+# ------------------------------------------------------------------------------------------------------- learning
+
+HEAD_WEIGHT = 0.3  # of an auxiliary classifier's loss beside the main one (its §5)
+
+
+def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
+
+
+def four_per_cent_less(epochs_done: int, every: int = 8) -> float:
+    """The factor on the rate in its schedule: 4 % less after every 8 epochs (§6)."""
+    return 0.96 ** (epochs_done // every)

@@ -7,7 +7,7 @@ from math import inf, isfinite
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .runs.optimizers import SGD
 
@@ -38,8 +38,8 @@ class PaperSGD(SGD):
         loss = None if closure is None else torch.enable_grad()(closure)()
         self._rescale()
         groups = self.param_groups
-        for group in (group for group in groups if group["lr"]):
-            for p in (p for p in group["params"] if p.grad is not None):
+        for group in groups:
+            for p in group["params"] if group["lr"] else ():
                 self._prepare(p, group["momentum"])
         self.param_groups = [
             {**group, "lr": group["fixed"]} if self._fixed else group for group in groups if group["lr"] != 0
@@ -52,15 +52,12 @@ class PaperSGD(SGD):
 
     def _prepare(self, p: torch.Tensor, momentum: float) -> None:
         """Bring a gradient and its velocity into the form that torch's fused kernel takes for granted."""
-        if not in_memory_as(p.grad, p):
-            p.grad = torch.empty_like(p).copy_(p.grad)
-        if not momentum:
+        if p.grad is None:
             return
-        velocity = self.state[p].get("momentum_buffer")
-        if velocity is None:  # the kernel asks for all velocities, or for none; a thawed layer's begins here
-            self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        elif not in_memory_as(velocity, p):
-            self.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(velocity)
+        p.grad = in_memory_as(p, p.grad)
+        if momentum:  # the kernel asks for all velocities, or for none; that of a thawed layer begins here
+            velocity = self.state[p].get("momentum_buffer")
+            self.state[p]["momentum_buffer"] = torch.zeros_like(p) if velocity is None else in_memory_as(p, velocity)
 
     def _rescale(self) -> None:
         """Keep v when ε has changed since the last step: b is multiplied by old ε / new ε."""
@@ -94,17 +91,17 @@ class PaperSGD(SGD):
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        # the kernel walks through memory: a part of a larger tensor, with gaps, is not for it
-        group["fused"] = all(
-            p.device.type in ("cpu", "cuda") and in_memory_as(torch.empty_like(p), p) for p in group["params"]
-        )
+        # the kernel walks through memory, and a part of a larger tensor has gaps
+        whole = (in_memory_as(torch.empty_like(p), p) is p for p in group["params"])
+        group["fused"] = all(whole) and all(p.device.type in ("cpu", "cuda") for p in group["params"])
         group["buffer_lr"] = float(group["lr"])
 
 
-def in_memory_as(x: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether the numbers of two tensors of one shape follow each other in memory in the same way."""
+def in_memory_as(other: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """x, of the same shape, or where its numbers follow each other otherwise in memory, a copy laid out as `other`."""
     strides = zip(x.shape, x.stride(), other.stride(), strict=True)
-    return all(ours == theirs for count, ours, theirs in strides if count > 1)
+    alike = all(ours == theirs for count, ours, theirs in strides if count > 1)
+    return x if alike else torch.empty_like(other).copy_(x)
 
 
 def grouped(net: nn.Module, group_of: Callable[[str], str], decays: dict[str, float]) -> list[dict]:
@@ -394,18 +391,3 @@ def parameter_groups(net: nn.Module, recipe: Recipe, apart: bool = False) -> lis
 
     decays = {"weights": decay, "conv1 weights": decay, "conv1 biases": of_biases, "biases": of_biases}
     return grouped(net, group_of, decays)
-
-
-# ------------------------------------------------------------------------------- what GoogLeNet adds (inception.py)
-
-HEAD_WEIGHT = 0.3  # of an auxiliary classifier's loss beside the main one (its §5)
-
-
-def each_output(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The logits of a net in training: its own first, then those of its auxiliary classifiers, if it has any."""
-    return (outputs,) if isinstance(outputs, Tensor) else outputs
-
-
-def four_per_cent_less(epochs_done: int, every: int = 8) -> float:
-    """The factor on the rate in its schedule: 4 % less after every 8 epochs (§6)."""
-    return 0.96 ** (epochs_done // every)

@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_lib import PaperSGD, PlateauRule, alexnet, recipe, skeleton
+from alexnet_lib.inception import each_output, four_per_cent_less
 from alexnet_lib.learning import (
     RECIPES,
-    each_output,
-    four_per_cent_less,
     initial_std,
     initialise,
     learned_layers,

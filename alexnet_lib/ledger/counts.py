@@ -12,7 +12,7 @@ import torch
 
 from .. import inception
 from ..architecture import alexnet, kind_of, skeleton
-from ..learning import each_output
+from ..inception import each_output
 from ..study import googlenet
 from ..study.anatomy import dependence, summarise
 

@@ -359,13 +359,13 @@ MEASURES = {
     "table_1_sum": lambda: float(googlenet.PRINTED["million multiply-adds"].sum()),
     "least_reduced": lambda: float(googlenet.reductions()["times"].min()),
     "inception_growth": counts.inception_growth,
-    "head_weight": lambda: learning.HEAD_WEIGHT,
+    "head_weight": lambda: inception.HEAD_WEIGHT,
     "head": lambda layer, name: getattr(getattr(inception.skeleton().heads["inception4a"], layer), name),
     "dropout_before_classifier": lambda: inception.skeleton().drop5.p,
     "heads_after_training": counts.heads_after_training,
-    "rate_after": lambda epochs: learning.four_per_cent_less(int(epochs)),
+    "rate_after": lambda epochs: inception.four_per_cent_less(int(epochs)),
     "iterations_to_first_drop": lambda: (
-        next(n for n in range(99) if learning.four_per_cent_less(n) < 1) * counts.IMAGES_2010 // 128
+        next(n for n in range(99) if inception.four_per_cent_less(n) < 1) * counts.IMAGES_2010 // 128
     ),
     "recipe_of": lambda name, value: getattr(learning.recipe(name), value),
     "crops_drawn": crops_drawn,

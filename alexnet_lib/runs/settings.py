@@ -22,7 +22,6 @@ from ..learning import (
     RECIPES,
     PlateauRule,
     Recipe,
-    four_per_cent_less,
     initialise,
     parameter_groups,
     rate_factor,
@@ -200,7 +199,7 @@ class TrainSettings(Run):
         if self.named.schedule == "plateau":
             rate = rule.rate
         elif self.named.schedule == "four_per_cent":
-            rate = self.learning_rate * four_per_cent_less(epoch)
+            rate = self.learning_rate * inception.four_per_cent_less(epoch)
         else:
             rate = self.learning_rate * rate_factor(self.named, done)
         set_rates(optimizer, self.named, rate, done)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .. import IN_TIME, WORKSPACE
 from ..evaluation import rank_credit
-from ..learning import HEAD_WEIGHT, PaperSGD, each_output
+from ..inception import HEAD_WEIGHT, each_output
+from ..learning import PaperSGD
 
 EAGER_STEPS = 12  # before a graph: by then cuDNN has chosen its ways, and what is compiled is
 
