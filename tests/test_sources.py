@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import sys
 import unicodedata
 from pathlib import Path
@@ -314,6 +315,38 @@ def test_a_store_whose_pictures_have_changed_says_so(tmp_path):
     fill(folder, *(f"train/a/more{i}.png" for i in range(20)))
     with pytest.raises(ValueError, match=r"4 then, 24 now, and a/more0.png is new\. Delete"):
         load_dataset(str(folder), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("new", "gone", "why"),
+    [
+        ("c/", "", "class 'c' is left without an image: its folder holds no file"),
+        ("c/x.txt", "", "class 'c' is left without an image; c/x.txt: not a picture"),
+        ("c/1.png", "", "class 'c' has one picture"),
+        ("", "a/?.png", "class 'a' is left without an image"),
+    ],
+)
+def test_a_store_whose_source_cannot_be_prepared_any_more_says_why(tmp_path, new, gone, why):
+    folder = fill(tmp_path / "photos", *(f"{name}/{i}.png" for name in "ab" for i in "123"))
+    load_dataset(str(folder), tmp_path / "data")
+    if new:
+        (folder / new).mkdir(parents=True) if new.endswith("/") else fill(folder, new)
+    if new.endswith(".txt"):
+        (folder / new).write_text("x")
+    for path in folder.glob(gone) if gone else ():
+        path.unlink()
+    with pytest.raises(ValueError, match=f"made when other files were in .*, which can't be prepared now: {why}"):
+        load_dataset(str(folder), tmp_path / "data")
+
+
+@pytest.mark.parametrize("left", ["classes", "splits", "nothing"])
+def test_a_store_outlives_pictures_whose_folders_stay(tmp_path, left):
+    folder = tree(tmp_path / "photos", {"train": "ab", "val": "ab"})
+    load_dataset(str(folder), tmp_path / "data")
+    shutil.rmtree(folder)
+    for split in ("train", "val"):
+        (folder / {"classes": f"{split}/a", "splits": split, "nothing": ""}[left]).mkdir(parents=True, exist_ok=True)
+    assert len(load_dataset(str(folder), tmp_path / "data")["train"]) == 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")

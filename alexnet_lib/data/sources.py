@@ -329,7 +329,7 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
     that is overwritten in place, by one of the same size, goes unnoticed.
 
     Raises:
-        ValueError: names a file that is new or missing, and how to go on.
+        ValueError: names a file that is new or missing, or why the source can't be prepared now, and how to go on.
     """
     listing, seen = store.meta.get("listing"), store.folder.with_name(f".{store.folder.name}.source.json")
     if listing is None:
@@ -344,8 +344,13 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
     times = {str(at): os.stat(at).st_mtime_ns for top in tops for at, *_ in os.walk(top)}
     try:
         listed = list_files(source, part)
-    except (ValueError, FileNotFoundError):  # no classes left
-        return
+    except (ValueError, FileNotFoundError) as error:
+        if not source.is_dir() or not any(any(_walk(folder)) for folder in sub_folders(source)):
+            return  # no file is left
+        raise ValueError(
+            f"{store.folder} was made when other files were in {source}, which can't be prepared now: {error}. Mend "
+            f"that, or delete {store.folder.parent} and what is there then is prepared anew"
+        ) from None
     if not listed.files:
         return
     if listed.hash(store.size, store.meta.get("form", "raw")) != listing:
