@@ -192,9 +192,9 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     if len({store.size for store in stores.values()}) > 1:
         found = ", ".join(f"{store.folder} has {store.size} pixels a side" for store in stores.values())
         raise ValueError(f"{found}; the splits of a data set have one size: delete one of them and prepare it again")
-    if not _is_archive(name, root):
-        with suppress(FileNotFoundError):  # the source was removed, for it is not needed any more
-            for split, place in _class_folders(name, root).items():
+    with suppress(FileNotFoundError):  # the source was removed, for it is not needed any more
+        for split, place in _watched(name, root).items():
+            if "patched" not in stores[split].meta:  # what then replaced some of the files may be gone
                 require_unchanged(stores[split], *place)
     return stores
 
@@ -329,10 +329,17 @@ def _contest(name: str, root: Path) -> str | None:
 
 
 def _is_archive(name: str, root: Path) -> bool:
-    """Whether the source is no folder of pictures that may change."""
+    """Whether the source, not that of a contest, is no folder of pictures that may change."""
     if name in ("tiny_imagenet", "embedded32") or name == "cifar10" and cifar10.is_official(root / name):
         return True
-    return bool(_contest(name, root) or parquet.shards(_source_folder(name, root)))
+    return bool(parquet.shards(_source_folder(name, root)))
+
+
+def _watched(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
+    """`_class_folders` of the splits that are such folders, and not archives: their pictures may change."""
+    if contest := _contest(name, root):
+        return {split: (place, None) for split, place in ilsvrc.by_class(contest, _source_folder(name, root)).items()}
+    return {} if _is_archive(name, root) else _class_folders(name, root)
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:

@@ -115,6 +115,16 @@ def splits(name: str, folder: Path) -> tuple[str, ...]:
     return tuple(parquet.shards(folder) or _places(CONTESTS[name], folder))
 
 
+def by_class(name: str, folder: Path) -> dict[str, Path]:
+    """The splits that `list_split` takes as `sources.list_files` lists their folder of class folders, and the folders.
+
+    None where patches may replace some of the files.
+    """
+    if parquet.shards(folder) or (folder / PATCHES).is_file():
+        return {}
+    return {split: place for split, place in _places(CONTESTS[name], folder).items() if _is_by_class(place)}
+
+
 def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) -> Split:
     """The pictures of a split from what `folder` holds. The lists of the archives are kept in the folder `lists`.
 
