@@ -29,7 +29,7 @@ from .commands import ends_well
 from .data import cifar10, ilsvrc, parquet, tiny_imagenet
 from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
-from .data.preparation import FORMS, prepare_files, require_writable, room_for, write_store
+from .data.preparation import FORMS, prepare_files, require_writable, room_for, say_rejected, write_store
 from .data.sources import (
     SourceFile,
     Split,
@@ -152,7 +152,10 @@ def _make(stores: dict[Path, Split], size=256, form="raw", workers=None, progres
     if (said := room_for(stores, size, form)) and say is not None:
         say(said)
     for destination, split in stores.items():
+        new = not destination.exists()
         prepare_files(split, destination, size, workers, progress, form)
+        if new and progress and say is None:  # whoever has `say` lists them all
+            say_rejected(destination, split.about["source"])
 
 
 def open_store(folder) -> Store:

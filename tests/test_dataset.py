@@ -117,6 +117,23 @@ def test_what_cannot_be_a_picture_is_listed_and_the_run_goes_on(folder, tmp_path
     assert "7 files: 4 images of 2 classes, 3 rejected" in printed and "cat/notes.jpg" in printed
 
 
+def test_rejected_files_are_told_once_where_a_store_is_made(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    told = lambda: [line for line in capsys.readouterr().out.splitlines() if "aren't in the store" in line]  # noqa: E731
+    prepare(folder, tmp_path / "whole", size=8)
+    assert not told()
+    for name in ("a.avif", "b.avif"):
+        (folder / "cat" / name).write_text("not a picture")
+    prepare(folder, tmp_path / "store", size=8)
+    listed = tmp_path / "store" / "meta.json"
+    first = "cat/a.avif: not a picture of a known format"
+    assert told() == [f"2 of 6 files of {folder.name} aren't in the store (first: {first}); all are listed in {listed}"]
+    prepare(folder, tmp_path / "store", size=8)
+    prepare(folder, tmp_path / "quiet", size=8, progress=False)
+    main(["prepare", str(folder), str(tmp_path / "command"), "--size", "8"])
+    assert not told()
+
+
 def test_of_many_rejected_files_some_are_printed(folder, tmp_path, capsys):
     for number in range(60):
         (folder / "cat" / f"{number}.txt").write_text("text")

@@ -21,11 +21,12 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from .. import cores, keep_memory
 from ..colours import colour_products, pca_of_sums
 from ..files import npy_bytes, read_table, sha256, write_file, write_json
-from ..progress import progress_bar
+from ..progress import progress_bar, say
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .large_pictures import one_picture, wait_for_room
 from .sources import SourceFile, Split, other_content, printable, some_of
@@ -252,6 +253,15 @@ def prepare_files(split: Split, destination: Path, size=256, workers=None, progr
         )
     clear_up(destination)
     return destination
+
+
+def say_rejected(store: Path, source: str) -> None:
+    """A line for a person about the files of a source that aren't in its store, if there are any."""
+    meta = read_meta(store)
+    if rejected := meta["rejected"]:
+        count = f"{len(rejected):,} of {meta['files']:,} files of {printable(source)}"
+        first = printable(f"{rejected[0]['file']}: {rejected[0]['reason']}")
+        say(tqdm, f"{count} aren't in the store (first: {first}); all are listed in {store / 'meta.json'}")
 
 
 def read_digests(store: Path) -> dict[str, str]:
