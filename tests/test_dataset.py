@@ -209,6 +209,12 @@ def rotated():
     return saved(halves(), "JPEG", quality=95, subsampling=0, exif=exif)
 
 
+def half(tail):
+    """The first half of a JPEG, and something after it."""
+    data = saved(photograph(0, 90, 90), "JPEG", quality=95)
+    return data[: len(data) // 2] + tail
+
+
 GREY = tuple((c, c, c) for c in (round(0.299 * r + 0.587 * g + 0.114 * b) for r, g, b in (ABOVE, BELOW)))
 TRAPS = {
     "a PNG that is called JPEG": (lambda: saved(halves(), "PNG"), (ABOVE, BELOW)),
@@ -253,6 +259,8 @@ def test_odd_pictures_are_read_as_what_they_show(trap):
 REJECTED = {
     "truncated": (lambda: rotated()[:-40], "truncated"),
     "truncated and padded": (lambda: rotated()[:-40] + bytes(100), "truncated"),
+    "half, padded with zeros": (lambda: half(bytes(100_000)), "not a whole picture, but truncated: Premature end"),
+    "half, with an end": (lambda: half(b"\xff\xd9"), "not a whole picture, but truncated: .*premature end"),
     "truncated PNG": (lambda: saved(photograph(0, 90, 90), "PNG")[:4000], "truncated"),
     "only a header": (lambda: rotated()[:30], "cannot be decoded|known format"),
     "empty": (lambda: b"", "^empty file$"),

@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
@@ -62,11 +62,14 @@ def decode(data: bytes) -> torch.Tensor:
     from simplejpeg import decode_jpeg, decode_jpeg_header  # here, because a machine that only trains needs no decoder
 
     if data.startswith(b"\xff\xd8\xff") and b"MPF\0" not in data:  # of several pictures Pillow takes the first
-        with suppress(ValueError):  # Pillow decides whether enough is left of a damaged file
+        try:
             height, width, colours, _ = decode_jpeg_header(data)
             if colours in ("YCbCr", "Gray", "RGB") and width * height <= LARGEST_PICTURE:
                 wait_for_room(width * height)
                 return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
+        except ValueError as error:  # of other damage Pillow decides whether enough is left
+            if "remature end" in str(error):  # Pillow would take padding for the rest, and show it as grey
+                raise ValueError(f"not a whole picture, but truncated: {error}") from None
     try:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
