@@ -143,6 +143,37 @@ def test_links_are_followed_to_classes_and_files_but_in_no_circle(tmp_path):
         list_files(folder / "linked")
 
 
+def test_links_to_folders_below_a_class_are_rejected_and_listed(tmp_path):
+    folder, plain = (tree(tmp_path / name, {"x": "ab"}) / "x" for name in ("linked", "plain"))
+    fill(tmp_path / "more", "deep/3.png")
+    (folder / "b" / "more").symlink_to(tmp_path / "more")
+    (folder / "a" / "again").symlink_to(folder / "a")
+    reason = "a link to a folder below a class, which isn't followed"
+    listed = list_files(folder)
+    assert listed.refused == [{"file": name, "reason": reason} for name in ("a/again", "b/more")]
+    assert listed.hash(8, "raw") == list_files(plain).hash(8, "raw")  # stores of older versions stay
+    store = prepare(folder, tmp_path / "store", 8, progress=False)
+    assert store.meta["rejected"] == listed.refused and (store.meta["files"], len(store)) == (6, 4)
+    (folder / "a" / "again").unlink()
+    sources.require_unchanged(store, folder)
+    (folder / "a" / "1.png").unlink()
+    (folder / "a" / "again").symlink_to(folder / "a")
+    with pytest.raises(ValueError, match="6 then, 5 now, and a/1.png is gone"):
+        sources.require_unchanged(store, folder)
+    fill(folder, "a/1.png")
+    assert [len(list_files(folder, part).refused) for part in ("train", "val")] == [2, 0]  # told once
+
+
+def test_what_counts_twice_by_a_link_is_refused(tmp_path):
+    folder = tree(tmp_path / "photos", {"train": "ab"})
+    (folder / "val").symlink_to(folder / "train")
+    with pytest.raises(ValueError, match="photos/train and .*photos/val are one folder; remove the link"):
+        find_splits(folder)
+    (folder / "train" / "c").symlink_to(folder / "train" / "a")
+    with pytest.raises(ValueError, match="train/a and .*train/c are one folder; remove the link"):
+        list_files(folder / "train")
+
+
 def test_a_folder_of_anything_is_refused_without_being_walked(tmp_path, monkeypatch):
     """As a home folder would be: the first folder without a picture among its first files ends it."""
     for number in range(40):

@@ -162,8 +162,7 @@ def _listed(contest: Contest, name: str, folder: Path, split: str, lists: Path, 
         devkit = _read_devkit(contest, folder)  # it also tells whether all was unpacked; without one, nobody can
     wanted, about = devkit.train_counts if devkit else {}, {"source": place.name}
     if _is_by_class(place):
-        classes, files, *_ = list_files(place)
-        return place, Split(classes, files, about, []), wanted
+        return place, list_files(place)._replace(about=about), wanted
     members, refused = list_place(place, lists, progress)
     if known:
         wnids = [known.get(_name(file)) if isinstance(known, dict) else _in_name(_name(file)) for file in members]
