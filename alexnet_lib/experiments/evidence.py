@@ -150,7 +150,9 @@ def main(arguments=None) -> None:
             began = time.monotonic()
             for run in missing():
                 if (time.monotonic() - began) / 60 + MINUTES[run.experiment] <= given.minutes:
-                    subprocess.run([sys.executable, *run.command.split()[1:]], check=True)
+                    code = subprocess.run([sys.executable, *run.command.split()[1:]]).returncode
+                    if code:  # it has said why; a signal's number is negative
+                        parser.exit(code if code > 0 else 128 - code, f"{parser.prog}: `{run.command}` has failed\n")
         else:
             table = overview()
             print(table.drop(columns="command").to_string())
