@@ -26,27 +26,17 @@ import pandas as pd
 
 from .colours import ColourPCA
 from .commands import ends_well
-from .data import cifar10, ilsvrc, parquet, tiny_imagenet
+from .data import cifar10, ilsvrc, parquet, sources, tiny_imagenet
 from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
-from .data.preparation import FORMS, prepare_files, require_writable, room_for, write_store
-from .data.sources import (
-    SourceFile,
-    Split,
-    check_classes,
-    find_splits,
-    list_files,
-    other_content,
-    printable,
-    require_unchanged,
-)
+from .data.preparation import FORMS, described, prepare_files, require_writable, room_for, say_rejected, write_store
+from .data.sources import SourceFile, Split, check_classes, list_files
 from .data.store_files import read_meta, read_store, require_digest
 from .data.unfinished import clear_up
 from .files import damage, read_table, sha256
 from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir
 
 SPLITS = ("train", "val")
-SHOWN = 50  # rejected files; the rest is counted
 EMBEDDED32_COUNTS = {"train": 5120, "val": 1024}
 # the side of the stored images, where it is not the paper's 256
 STORE_SIZES = {"embedded": 73, "embedded32": 32, "cifar10": 32, "imagenette73": 73, "tiny_imagenet": 73}
@@ -152,7 +142,10 @@ def _make(stores: dict[Path, Split], size=256, form="raw", workers=None, progres
     if (said := room_for(stores, size, form)) and say is not None:
         say(said)
     for destination, split in stores.items():
+        new = not destination.exists()
         prepare_files(split, destination, size, workers, progress, form)
+        if new and progress and say is None:  # whoever has `say` lists them all
+            say_rejected(destination, split.about["source"])
 
 
 def open_store(folder) -> Store:
@@ -192,10 +185,10 @@ def load_dataset(name="auto", data_dir=None) -> dict[str, Store]:
     if len({store.size for store in stores.values()}) > 1:
         found = ", ".join(f"{store.folder} has {store.size} pixels a side" for store in stores.values())
         raise ValueError(f"{found}; the splits of a data set have one size: delete one of them and prepare it again")
-    if not _is_archive(name, root):
-        with suppress(FileNotFoundError):  # the source was removed, for it is not needed any more
-            for split, place in _class_folders(name, root).items():
-                require_unchanged(stores[split], *place)
+    with suppress(FileNotFoundError):  # the source was removed, for it is not needed any more
+        for split, place in _watched(name, root).items():
+            if "patched" not in stores[split].meta:  # what then replaced some of the files may be gone
+                sources.require_unchanged(stores[split], *place)
     return stores
 
 
@@ -249,7 +242,7 @@ def source_files(name: str, split: str, count: int, data_dir=None) -> list[Sourc
         files = [by_name[names[row]] for row in evenly(len(names), count)]
     except KeyError as error:
         raise ValueError(f"{error}, which {store} was made from, is no longer there") from None
-    if changed := other_content(files, digests):
+    if changed := sources.other_content(files, digests):
         raise ValueError(f"{changed!r}, which {store} was made from, is another picture now")
     return files
 
@@ -329,10 +322,17 @@ def _contest(name: str, root: Path) -> str | None:
 
 
 def _is_archive(name: str, root: Path) -> bool:
-    """Whether the source is no folder of pictures that may change."""
+    """Whether the source, not that of a contest, is no folder of pictures that may change."""
     if name in ("tiny_imagenet", "embedded32") or name == "cifar10" and cifar10.is_official(root / name):
         return True
-    return bool(_contest(name, root) or parquet.shards(_source_folder(name, root)))
+    return bool(parquet.shards(_source_folder(name, root)))
+
+
+def _watched(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
+    """`_class_folders` of the splits that are such folders, and not archives: their pictures may change."""
+    if contest := _contest(name, root):
+        return {split: (place, None) for split, place in ilsvrc.by_class(contest, _source_folder(name, root)).items()}
+    return {} if _is_archive(name, root) else _class_folders(name, root)
 
 
 def _splits(name: str, root: Path) -> tuple[str, ...]:
@@ -348,7 +348,7 @@ def _class_folders(name: str, root: Path) -> dict[str, tuple[Path, str | None]]:
     folder = _source_folder(name, root)
     if (folder / ARCHIVES["imagenette"].name).is_file():
         folder = unpacked("imagenette", folder, stores_dir(root))
-    found = find_splits(folder) if folder.is_dir() else None
+    found = sources.find_splits(folder) if folder.is_dir() else None
     if name in HOW_TO_GET and (not found or found["train"][1]):
         how = HOW_TO_GET[name].format(folder=folder)
         raise FileNotFoundError(f"data set {name!r} is not in {folder}: {how}")
@@ -380,12 +380,12 @@ def main(arguments=None) -> None:
             if (given.size, given.form, given.workers) != (None, None, None):
                 parser.error("--size, --form and --workers are of a named destination; NAME-jpeg stores a set as JPEG")
             for store in _load(given.source).values():
-                _print_store(store)
+                print(described(store.folder))
         else:
             stores = {given.destination: list_files(Path(given.source))}
             size = 256 if given.size is None else given.size
             _make(stores, size, given.form or "raw", given.workers, say=print)
-            _print_store(open_store(given.destination))
+            print(described(given.destination))
 
 
 def _load(name: str) -> dict[str, Store]:
@@ -393,15 +393,6 @@ def _load(name: str) -> dict[str, Store]:
     if not is_prepared(name):
         _prepare(choose_dataset(name)[0], data_dir(), print)
     return load_dataset(name)
-
-
-def _print_store(store: Store) -> None:
-    rejected = store.meta["rejected"]
-    print(f"{store.meta['files']} files: {len(store)} images of {len(store.classes)} classes, {len(rejected)} rejected")
-    for entry in rejected[:SHOWN]:
-        print(f"  {printable(entry['file'])}: {printable(entry['reason'])}")
-    if len(rejected) > SHOWN:
-        print(f"  and {len(rejected) - SHOWN:,} more, listed in {store.folder / 'meta.json'}")
 
 
 if __name__ == "__main__":

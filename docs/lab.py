@@ -23,7 +23,20 @@ PAGE = "START_HERE.md"
 
 
 def refresh(source: Path, folder: Path) -> list[str]:
-    """Copy the notebooks of `source` that are missing in `folder`, or were not changed there since they were copied.
+    """`put` the notebooks of `source` into `folder`."""
+    return put({original.name: original.read_bytes() for original in sorted(source.glob("*.ipynb"))}, folder)
+
+
+def start_page(folder: Path) -> list[str]:
+    """`put` START_HERE.md there, with its pictures; its links to notebooks lead to those of the folder."""
+    page = (HERE / PAGE).read_text(encoding="utf-8").replace("](../notebooks/", "](")
+    kept = put({PAGE: page.encode()}, folder)
+    shutil.copytree(HERE / "start", folder / "start", dirs_exist_ok=True)
+    return kept
+
+
+def put(originals: dict[str, bytes], folder: Path) -> list[str]:
+    """Write the files that are missing in `folder`, or were not changed there since they were written.
 
     Returns:
         the names of copies that were changed, and whose originals have changed since: they stay as they are.
@@ -31,36 +44,33 @@ def refresh(source: Path, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / ".copied.json"
     copied = {}
-    with suppress(OSError, ValueError):  # without it every copy counts as changed, and stays
+    with suppress(OSError, ValueError):  # without it every copy that isn't its original's counts as changed, and stays
         copied = read_json(record)
     kept = []
-    for original in sorted(source.glob("*.ipynb")):
-        copy, now = folder / original.name, digest(original)
-        if not copy.exists() or digest(copy) == copied.get(copy.name):
-            write_file(copy, original.read_bytes())
-            copied[copy.name] = now
-        elif copied.get(copy.name) != now:
-            kept.append(copy.name)
+    for name, data in originals.items():
+        copy, now = folder / name, digest_of(data)
+        if not copy.exists() or digest(copy) in (now, copied.get(name)):
+            write_file(copy, data)
+            copied[name] = now
+        elif copied.get(name) != now:
+            kept.append(name)
     write_json(record, copied)
     return kept
 
 
 def digest(path: Path) -> str:
+    """`digest_of` a file."""
+    return digest_of(path.read_bytes())
+
+
+def digest_of(data: bytes) -> str:
     """Changes with what a notebook says and shows; JupyterLab writes other things about it when it is only opened."""
-    data = path.read_bytes()
     try:
         cells = [[cell["source"], cell.get("outputs")] for cell in json.loads(data)["cells"]]
         data = json.dumps(cells, sort_keys=True).encode()
     except (ValueError, TypeError, KeyError, RecursionError):  # no notebook, or a damaged one
         pass
     return hashlib.sha256(data).hexdigest()
-
-
-def start_page(folder: Path) -> None:
-    """START_HERE.md with its pictures; its links to notebooks lead to those of the folder."""
-    page = (HERE / PAGE).read_text(encoding="utf-8")
-    (folder / PAGE).write_text(page.replace("](../notebooks/", "]("), encoding="utf-8")
-    shutil.copytree(HERE / "start", folder / "start", dirs_exist_ok=True)
 
 
 def command(options: list[str]) -> list[str]:
@@ -76,11 +86,10 @@ def command(options: list[str]) -> list[str]:
 def main(options: list[str]) -> None:
     if {"-h", "--help", "--help-all", "--version"} & set(options):  # JupyterLab tells, and nothing is copied
         os.execv(sys.executable, command(options))
-    kept = refresh(NOTEBOOKS, COPIES)
-    start_page(COPIES)
+    kept = refresh(NOTEBOOKS, COPIES) + start_page(COPIES)
     print(f"The notebooks are copies in {COPIES}: change them as you like.")
     for name in kept:
-        print(f"{name} is your version, and notebooks/ has a newer one: delete lab/{name} to get that.")
+        print(f"{name} is your version, and there is a newer one: delete lab/{name} to get that.")
     sys.stdout.flush()
     os.execv(sys.executable, command(options))
 

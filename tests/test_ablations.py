@@ -166,6 +166,21 @@ def test_a_kept_run_of_other_settings_is_not_taken_for_the_one_that_is_asked_for
         ablations.run_all("dropout", settings(epochs=4), seeds=(0,), folder=kept)
 
 
+def test_a_variant_is_not_kept_beside_a_series_of_other_settings(kept, monkeypatch):
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained"))
+    for question, variant in (("parts", "no-lrn"), ("schedule", "shorter")):
+        with pytest.raises(ValueError, match="ablation-baseline-.*-seed1 holds .*epochs = 2 there, and 3 asked for"):
+            ablations.run_all(question, settings(epochs=3), seeds=(2, 1), only=(variant,), folder=kept)
+
+
+def test_a_baseline_is_not_kept_beside_variants_of_other_settings(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained"))
+    name = ablations.name_of("no-dropout", NAME, 0)
+    shutil.copytree(kept / name, tmp_path / name)
+    with pytest.raises(ValueError, match="ablation-no-dropout-.* holds .*epochs = 2 there, and 1 asked for"):
+        ablations.run_all("pooling", settings(epochs=1), seeds=(0,), only=("baseline",), folder=tmp_path)
+
+
 def test_nets_without_a_part_are_trained_and_kept(kept, tmp_path):
     ablations.run_all("parts", settings(epochs=1), seeds=(0,), only=("one-gpu", "without-conv1"), folder=tmp_path)
     table = ablations.results(NAME, ("one-gpu", "without-conv1"), tmp_path)

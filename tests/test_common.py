@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alexnet_lib.experiments import ablations, cifar_experiments, sequel
 from alexnet_lib.experiments.common import command, command_line, crossing, holm, kept_table, spread_of, stated
 
 
@@ -38,6 +39,14 @@ def test_an_error_ends_a_command_with_one_line(capsys):
         raise ValueError("epochs = -1")
     assert end.value.code == 2
     assert capsys.readouterr().err == "python -m alexnet_lib.experiments.sequel: epochs = -1\n"
+
+
+@pytest.mark.parametrize("main", [ablations.main, cifar_experiments.main, sequel.main])
+def test_a_seed_that_is_given_twice_is_refused(main, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--seeds", "3", "0", "3"])
+    assert end.value.code == 2
+    assert "argument --seeds: 3 more than once; accepted is each once" in capsys.readouterr().err
 
 
 def test_a_command_is_described_without_documentation():

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -117,6 +118,23 @@ def test_what_cannot_be_a_picture_is_listed_and_the_run_goes_on(folder, tmp_path
     assert "7 files: 4 images of 2 classes, 3 rejected" in printed and "cat/notes.jpg" in printed
 
 
+def test_rejected_files_are_told_once_where_a_store_is_made(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ALEXNET_PROGRESS", "lines")
+    told = lambda: [line for line in capsys.readouterr().out.splitlines() if "aren't in the store" in line]  # noqa: E731
+    prepare(folder, tmp_path / "whole", size=8)
+    assert not told()
+    for name in ("a.avif", "b.avif"):
+        (folder / "cat" / name).write_text("not a picture")
+    prepare(folder, tmp_path / "store", size=8)
+    listed = tmp_path / "store" / "meta.json"
+    first = "cat/a.avif: not a picture of a known format"
+    assert told() == [f"2 of 6 files of {folder.name} aren't in the store (first: {first}); all are listed in {listed}"]
+    prepare(folder, tmp_path / "store", size=8)
+    prepare(folder, tmp_path / "quiet", size=8, progress=False)
+    main(["prepare", str(folder), str(tmp_path / "command"), "--size", "8"])
+    assert not told()
+
+
 def test_of_many_rejected_files_some_are_printed(folder, tmp_path, capsys):
     for number in range(60):
         (folder / "cat" / f"{number}.txt").write_text("text")
@@ -192,6 +210,12 @@ def rotated():
     return saved(halves(), "JPEG", quality=95, subsampling=0, exif=exif)
 
 
+def half(tail):
+    """The first half of a JPEG, and something after it."""
+    data = saved(photograph(0, 90, 90), "JPEG", quality=95)
+    return data[: len(data) // 2] + tail
+
+
 GREY = tuple((c, c, c) for c in (round(0.299 * r + 0.587 * g + 0.114 * b) for r, g, b in (ABOVE, BELOW)))
 TRAPS = {
     "a PNG that is called JPEG": (lambda: saved(halves(), "PNG"), (ABOVE, BELOW)),
@@ -236,6 +260,8 @@ def test_odd_pictures_are_read_as_what_they_show(trap):
 REJECTED = {
     "truncated": (lambda: rotated()[:-40], "truncated"),
     "truncated and padded": (lambda: rotated()[:-40] + bytes(100), "truncated"),
+    "half, padded with zeros": (lambda: half(bytes(100_000)), "not a whole picture, but truncated: Premature end"),
+    "half, with an end": (lambda: half(b"\xff\xd9"), "not a whole picture, but truncated: .*premature end"),
     "truncated PNG": (lambda: saved(photograph(0, 90, 90), "PNG")[:4000], "truncated"),
     "only a header": (lambda: rotated()[:30], "cannot be decoded|known format"),
     "empty": (lambda: b"", "^empty file$"),
@@ -397,8 +423,7 @@ def test_the_built_in_collection_prepares(tmp_path):
 
 def test_a_data_set_is_prepared_by_its_name(tmp_path, folder, monkeypatch, capsys):
     for split in ("train", "val"):
-        (tmp_path / "imagenette").mkdir(exist_ok=True)
-        (tmp_path / "imagenette" / split).symlink_to(folder)
+        shutil.copytree(folder, tmp_path / "imagenette" / split)
     monkeypatch.setenv("ALEXNET_DATA", str(tmp_path))
     monkeypatch.setenv("ALEXNET_PROGRESS", "none")
     main(["prepare", "imagenette"])

@@ -90,6 +90,17 @@ def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
     assert asked.get("command", run.command) in run.command  # what is kept is what is wanted
 
 
+def test_a_run_that_fails_ends_the_command_with_its_status_and_no_traceback(monkeypatch, capfd):
+    failing = wanted()[0]
+    monkeypatch.setattr(evidence, "missing", lambda: [failing, None])
+    monkeypatch.setattr(type(failing), "command", "python -c raise(SystemExit(3))")
+    with pytest.raises(SystemExit) as end:
+        evidence.main(["--run"])
+    assert end.value.code == 3
+    said = "python -m alexnet_lib.experiments.evidence: `python -c raise(SystemExit(3))` has failed\n"
+    assert capfd.readouterr().err == said
+
+
 def test_an_interval_is_students():
     low, high = interval(pd.Series([1.0, 2.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))

@@ -18,6 +18,7 @@ from alexnet_lib.runs import export as exporting
 from alexnet_lib.runs.cifar_settings import CifarSettings
 from alexnet_lib.runs.export import export, load, main
 from alexnet_lib.runs.records import Record
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import train
 from tests.small_runs import NAME, prepare_place, settings
 from tests.test_dataset import photograph
@@ -53,6 +54,25 @@ def test_every_form_answers_as_the_runs_net(exported):
             torch.testing.assert_close(load(folder)(x), net(x), rtol=0, atol=0)
             torch.testing.assert_close(program(x), net(x), rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(program(x), program(x), rtol=0, atol=0)
+
+
+def test_a_run_on_a_folder_is_the_same_however_it_is_typed_and_can_be_exported(tmp_path, monkeypatch):
+    prepare_place(tmp_path, monkeypatch)
+    own = tmp_path / "own"
+    for name in ("train/a/1", "train/b/1", "val/a/2", "val/b/2"):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        photograph(len(name), 60, 60).save(own / f"{name}.png")
+    monkeypatch.chdir(own)
+    store = load_dataset(str(own))["train"]
+    asked = settings(dataset=".", net="code2012", image_size=64, epochs=1)
+    typed = [str(own), f"{own}/", "../own", f"{own}/train/.."]
+    runs = [resolve(dataclasses.replace(asked, dataset=name), store) for name in typed]
+    record = train(asked)
+    assert {run.name for run in runs} == {record.folder.name} and record.config["dataset"] == str(own)
+    assert record.folder.name.startswith("own-code2012-")
+    monkeypatch.chdir(tmp_path)
+    folder = export(record)
+    assert read_json(folder / "config.json")["dataset"] == "own" and load(folder)
 
 
 def other_weights(change):

@@ -14,7 +14,7 @@ import pytest
 from scipy.io import savemat
 
 from alexnet_lib import load_dataset
-from alexnet_lib.data import archives, ilsvrc, preparation
+from alexnet_lib.data import archives, ilsvrc, preparation, sources
 from alexnet_lib.data.ilsvrc import list_split
 from alexnet_lib.dataset import STORE_SIZES, source_files
 from tests.small_ilsvrc import (
@@ -104,6 +104,52 @@ def test_archives_and_folders_make_the_same_stores(year, request):
         metas = [json.loads(s.pop("meta.json")) for s in (store, from_folders[split])]
         assert store == from_folders[split]
         assert all(metas[0][key] == metas[1][key] for key in ("classes_sha256", "fingerprint", "listing", "colour_pca"))
+
+
+@pytest.mark.parametrize("year", ["of2010", "of2012"])
+def test_stores_of_class_folders_are_compared_with_them(year, request, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(sources, "FRESH", 0)
+    folder = unpacked(request.getfixturevalue(year))
+    for name in (folder.name, f"{folder.name}-jpeg", str(folder)):
+        again = lambda: load_dataset(name, folder.parent)  # noqa: B023, E731
+        again()
+        with monkeypatch.context() as patched:  # a second look at an unchanged source lists nothing
+            patched.setattr(sources, "list_files", None)
+            again()
+        for at in folder.rglob("*"):
+            os.utime(at, (1e9, 1e9))  # as in a copy
+        again()
+        new = folder / "train" / wnids()[1] / "more.JPEG"
+        new.write_bytes(picture(1))
+        with pytest.raises(ValueError, match=f"8 then, 9 now, and {wnids()[1]}/more.JPEG is new"):
+            again()
+        new.unlink()
+        again()
+    shutil.rmtree(folder)
+    assert len(load_dataset(folder.name, folder.parent)["train"]) == 8
+
+
+@pytest.mark.parametrize("year", ["of2010", "of2012"])
+def test_archives_that_are_unpacked_later_are_the_same_source(year, request, tmp_path, tiny):
+    folder = request.getfixturevalue(year)
+    load_dataset(folder.name, tmp_path)
+    tree = unpacked(folder)
+    shutil.rmtree(folder)
+    tree.rename(folder)
+    load_dataset(folder.name, tmp_path)
+    (folder / "val" / wnids()[0] / "more.JPEG").write_bytes(picture(0))
+    with pytest.raises(ValueError, match="8 then, 9 now"):
+        load_dataset(folder.name, tmp_path)
+
+
+def test_class_folders_with_patches_are_not_compared(of2010, tiny):
+    folder = unpacked(of2010)
+    patch = tar([(f"patch_images/train/{wnids()[2]}_1.JPEG", picture(24))])
+    (folder / "patch_images.tar").write_bytes(patch)
+    assert load_dataset("ilsvrc2010", folder.parent)["train"].meta["patched"] == 1
+    load_dataset("ilsvrc2010", folder.parent)
+    (folder / "patch_images.tar").unlink()
+    load_dataset("ilsvrc2010", folder.parent)
 
 
 def test_pictures_may_be_half_unpacked(of2012):

@@ -1,6 +1,7 @@
 """§6: the tables against the logs, averages of nets, weights fitted as in 2012, the reader's own runs."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -110,6 +111,17 @@ def test_the_readers_own_runs_are_found(run):
     val = run.summary["metrics"]["val"]["10 views"]
     assert row["10 views, top-1 / top-5 (%)"] == f"{100 * val['top1']:.1f} / {100 * val['top5']:.1f}"
     assert results.reader_runs("nothing").empty
+
+
+def test_runs_of_cifar_nets_are_listed_too(run):
+    whole = {"image_size": 73, "stages": ((1, 1.0),), "device": "cpu", "experiment": "train"}
+    record = train(CifarSettings(dataset=NAME, **whole))
+    rows = results.reader_runs().set_index("run")
+    assert set(rows.index) == {run.folder.name, record.folder.name}
+    row, val = rows.loc[record.folder.name], record.summary["metrics"]["val"]["1 view"]
+    assert row["width"] == row["10 views, top-1 / top-5 (%)"] == "–" and row["net"] == "19pct"
+    assert row["1 view, top-1 / top-5 (%)"] == f"{100 * val['top1']:.1f} / {100 * val['top5']:.1f}"
+    shutil.rmtree(record.folder)
 
 
 def test_the_command_averages_runs(run, capsys):

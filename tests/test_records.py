@@ -127,6 +127,26 @@ def test_a_kept_run_of_other_settings_is_not_overwritten(finished, tmp_path):
     assert json.loads(before.read_text()) == CHOSEN
 
 
+def test_a_kept_run_of_other_data_is_not_overwritten(finished, tmp_path):
+    summary, kept = json.loads((finished / "summary.json").read_text()), tmp_path / "reference" / "name"
+    write_json(finished / "summary.json", summary | {"dataset": {"train": "first"}, "digests": {}})
+    before = keep(finished, "name", tmp_path / "reference").summary
+    write_json(finished / "summary.json", summary | {"dataset": {"train": "other"}, "digests": {}})
+    with pytest.raises(ValueError, match="name holds another run .*: data of train = 'first' there, and 'other' asked"):
+        keep(finished, "name", tmp_path / "reference")
+    assert Record.open(kept).summary == before
+    write_json(kept / "summary.json", {name: value for name, value in before.items() if name != "dataset"})
+    assert keep(finished, "name", tmp_path / "reference").summary["dataset"] == {"train": "other"}  # of an old record
+
+
+def test_kernels_of_an_earlier_record_are_not_left_beside_a_new_one(finished, tmp_path):
+    save_checkpoint(finished, {"net": {"conv1.weight": torch.ones(1, 6)}, "progress": PROGRESS})
+    folder = keep(finished, "name", tmp_path / "reference", kernels=True).folder
+    assert (folder / "conv1.npy").is_file()
+    keep(finished, "name", tmp_path / "reference")
+    assert not (folder / "conv1.npy").exists()
+
+
 @pytest.mark.parametrize("weight", [float("nan"), 1e5])
 def test_kernels_that_float16_cannot_hold_are_not_kept(finished, tmp_path, weight):
     torch.save({"net": {"conv1.weight": torch.full((2, 2), weight)}, "progress": PROGRESS}, finished / "checkpoint.pt")

@@ -106,6 +106,12 @@ def test_a_kept_run_of_other_settings_is_not_taken_for_the_one_that_is_asked_for
         sequel.run_all(NAME, 20, (0,), ("GoogLeNet, fewer epochs",), kept)
 
 
+def test_a_run_is_not_kept_beside_a_series_of_other_settings(kept, monkeypatch):
+    monkeypatch.setattr(sequel, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="sequel-alexnet-short-embedded-seed1 holds .*epochs = 1 there, and . asked"):
+        sequel.run_all(NAME, 20, (2, 1), ("GoogLeNet",), kept)
+
+
 def test_errors_are_compared_by_seed(kept):
     runs = {name: list(by_seed.values()) for name, by_seed in sequel.kept_runs(NAME, kept).items()}
     points = [[100 * r.summary["metrics"]["val"]["1 view"]["top1"] for r in records] for records in runs.values()]

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import sys
 import unicodedata
 from pathlib import Path
@@ -140,6 +141,37 @@ def test_links_are_followed_to_classes_and_files_but_in_no_circle(tmp_path):
     (folder / "linked" / "c").symlink_to(folder)
     with pytest.raises(ValueError, match="c is a link to a folder that it lies in"):
         list_files(folder / "linked")
+
+
+def test_links_to_folders_below_a_class_are_rejected_and_listed(tmp_path):
+    folder, plain = (tree(tmp_path / name, {"x": "ab"}) / "x" for name in ("linked", "plain"))
+    fill(tmp_path / "more", "deep/3.png")
+    (folder / "b" / "more").symlink_to(tmp_path / "more")
+    (folder / "a" / "again").symlink_to(folder / "a")
+    reason = "a link to a folder below a class, which isn't followed"
+    listed = list_files(folder)
+    assert listed.refused == [{"file": name, "reason": reason} for name in ("a/again", "b/more")]
+    assert listed.hash(8, "raw") == list_files(plain).hash(8, "raw")  # stores of older versions stay
+    store = prepare(folder, tmp_path / "store", 8, progress=False)
+    assert store.meta["rejected"] == listed.refused and (store.meta["files"], len(store)) == (6, 4)
+    (folder / "a" / "again").unlink()
+    sources.require_unchanged(store, folder)
+    (folder / "a" / "1.png").unlink()
+    (folder / "a" / "again").symlink_to(folder / "a")
+    with pytest.raises(ValueError, match="6 then, 5 now, and a/1.png is gone"):
+        sources.require_unchanged(store, folder)
+    fill(folder, "a/1.png")
+    assert [len(list_files(folder, part).refused) for part in ("train", "val")] == [2, 0]  # told once
+
+
+def test_what_counts_twice_by_a_link_is_refused(tmp_path):
+    folder = tree(tmp_path / "photos", {"train": "ab"})
+    (folder / "val").symlink_to(folder / "train")
+    with pytest.raises(ValueError, match="photos/train and .*photos/val are one folder; remove the link"):
+        find_splits(folder)
+    (folder / "train" / "c").symlink_to(folder / "train" / "a")
+    with pytest.raises(ValueError, match="train/a and .*train/c are one folder; remove the link"):
+        list_files(folder / "train")
 
 
 def test_a_folder_of_anything_is_refused_without_being_walked(tmp_path, monkeypatch):
@@ -314,6 +346,38 @@ def test_a_store_whose_pictures_have_changed_says_so(tmp_path):
     fill(folder, *(f"train/a/more{i}.png" for i in range(20)))
     with pytest.raises(ValueError, match=r"4 then, 24 now, and a/more0.png is new\. Delete"):
         load_dataset(str(folder), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("new", "gone", "why"),
+    [
+        ("c/", "", "class 'c' is left without an image: its folder holds no file"),
+        ("c/x.txt", "", "class 'c' is left without an image; c/x.txt: not a picture"),
+        ("c/1.png", "", "class 'c' has one picture"),
+        ("", "a/?.png", "class 'a' is left without an image"),
+    ],
+)
+def test_a_store_whose_source_cannot_be_prepared_any_more_says_why(tmp_path, new, gone, why):
+    folder = fill(tmp_path / "photos", *(f"{name}/{i}.png" for name in "ab" for i in "123"))
+    load_dataset(str(folder), tmp_path / "data")
+    if new:
+        (folder / new).mkdir(parents=True) if new.endswith("/") else fill(folder, new)
+    if new.endswith(".txt"):
+        (folder / new).write_text("x")
+    for path in folder.glob(gone) if gone else ():
+        path.unlink()
+    with pytest.raises(ValueError, match=f"made when other files were in .*, which can't be prepared now: {why}"):
+        load_dataset(str(folder), tmp_path / "data")
+
+
+@pytest.mark.parametrize("left", ["classes", "splits", "nothing"])
+def test_a_store_outlives_pictures_whose_folders_stay(tmp_path, left):
+    folder = tree(tmp_path / "photos", {"train": "ab", "val": "ab"})
+    load_dataset(str(folder), tmp_path / "data")
+    shutil.rmtree(folder)
+    for split in ("train", "val"):
+        (folder / {"classes": f"{split}/a", "splits": split, "nothing": ""}[left]).mkdir(parents=True, exist_ok=True)
+    assert len(load_dataset(str(folder), tmp_path / "data")["train"]) == 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")

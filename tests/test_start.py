@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -84,6 +85,30 @@ def test_the_start_page_lies_beside_the_copies(tmp_path):
     text = (tmp_path / "START_HERE.md").read_text(encoding="utf-8")
     assert "](07_train.ipynb)" in text and "../notebooks" not in text
     assert all((tmp_path / picture).is_file() for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text))
+
+
+def test_a_start_page_that_was_changed_is_not_overwritten(tmp_path, monkeypatch):
+    page, docs = tmp_path / "lab" / "START_HERE.md", tmp_path / "docs"
+    assert lab.start_page(page.parent) == lab.start_page(page.parent) == []
+    first = page.read_text(encoding="utf-8")
+    shutil.copytree(DOCS / "start", docs / "start")
+    (docs / "START_HERE.md").write_text("newer", encoding="utf-8")
+    page.write_text("mine", encoding="utf-8")
+    assert lab.start_page(page.parent) == [] and page.read_text(encoding="utf-8") == "mine"
+    monkeypatch.setattr(lab, "HERE", docs)
+    assert lab.start_page(page.parent) == ["START_HERE.md"] and page.read_text(encoding="utf-8") == "mine"
+    page.write_text(first, encoding="utf-8")
+    assert lab.start_page(page.parent) == [] and page.read_text(encoding="utf-8") == "newer"
+
+
+def test_a_copy_that_is_its_original_is_nobodys_version_though_the_list_of_copies_is_lost(tmp_path):
+    write(tmp_path / "notebooks", a="1", b="1")
+    lab.refresh(tmp_path / "notebooks", tmp_path / "lab")
+    write(tmp_path / "lab", b="mine")
+    (tmp_path / "lab" / ".copied.json").unlink()
+    assert lab.refresh(tmp_path / "notebooks", tmp_path / "lab") == ["b.ipynb"]
+    write(tmp_path / "notebooks", a="2")
+    assert lab.refresh(tmp_path / "notebooks", tmp_path / "lab") == ["b.ipynb"] and read(tmp_path / "lab")["a"] == "2"
 
 
 def test_help_copies_nothing(monkeypatch, tmp_path):

@@ -115,6 +115,16 @@ def splits(name: str, folder: Path) -> tuple[str, ...]:
     return tuple(parquet.shards(folder) or _places(CONTESTS[name], folder))
 
 
+def by_class(name: str, folder: Path) -> dict[str, Path]:
+    """The splits that `list_split` takes as `sources.list_files` lists their folder of class folders, and the folders.
+
+    None where patches may replace some of the files.
+    """
+    if parquet.shards(folder) or (folder / PATCHES).is_file():
+        return {}
+    return {split: place for split, place in _places(CONTESTS[name], folder).items() if _is_by_class(place)}
+
+
 def list_split(name: str, folder: Path, split: str, lists: Path, progress=True) -> Split:
     """The pictures of a split from what `folder` holds. The lists of the archives are kept in the folder `lists`.
 
@@ -152,8 +162,7 @@ def _listed(contest: Contest, name: str, folder: Path, split: str, lists: Path, 
         devkit = _read_devkit(contest, folder)  # it also tells whether all was unpacked; without one, nobody can
     wanted, about = devkit.train_counts if devkit else {}, {"source": place.name}
     if _is_by_class(place):
-        classes, files, *_ = list_files(place)
-        return place, Split(classes, files, about, []), wanted
+        return place, list_files(place)._replace(about=about), wanted
     members, refused = list_place(place, lists, progress)
     if known:
         wnids = [known.get(_name(file)) if isinstance(known, dict) else _in_name(_name(file)) for file in members]

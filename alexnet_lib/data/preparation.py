@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
@@ -21,11 +21,12 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from .. import cores, keep_memory
 from ..colours import colour_products, pca_of_sums
 from ..files import npy_bytes, read_table, sha256, write_file, write_json
-from ..progress import progress_bar
+from ..progress import progress_bar, say
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .large_pictures import one_picture, wait_for_room
 from .sources import SourceFile, Split, other_content, printable, some_of
@@ -35,6 +36,7 @@ from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, 
 CHUNK, GROUP = 256, 8  # files
 SMALL, CHUNK_SMALL, GROUP_SMALL = 128, 1024, 32  # pixels a side, and files: where calls take longer than their work
 LARGEST_SIZE = 10_000  # pixels a side
+SHOWN = 50  # rejected files; the rest is counted
 NOTED = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
@@ -61,11 +63,14 @@ def decode(data: bytes) -> torch.Tensor:
     from simplejpeg import decode_jpeg, decode_jpeg_header  # here, because a machine that only trains needs no decoder
 
     if data.startswith(b"\xff\xd8\xff") and b"MPF\0" not in data:  # of several pictures Pillow takes the first
-        with suppress(ValueError):  # Pillow decides whether enough is left of a damaged file
+        try:
             height, width, colours, _ = decode_jpeg_header(data)
             if colours in ("YCbCr", "Gray", "RGB") and width * height <= LARGEST_PICTURE:
                 wait_for_room(width * height)
                 return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
+        except ValueError as error:  # of other damage Pillow decides whether enough is left
+            if "remature end" in str(error):  # Pillow would take padding for the rest, and show it as grey
+                raise ValueError(f"not a whole picture, but truncated: {error}") from None
     try:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
@@ -252,6 +257,26 @@ def prepare_files(split: Split, destination: Path, size=256, workers=None, progr
         )
     clear_up(destination)
     return destination
+
+
+def say_rejected(store: Path, source: str) -> None:
+    """A line for a person about the files of a source that aren't in its store, if there are any."""
+    meta = read_meta(store)
+    if rejected := meta["rejected"]:
+        count = f"{len(rejected):,} of {meta['files']:,} files of {printable(source)}"
+        first = printable(f"{rejected[0]['file']}: {rejected[0]['reason']}")
+        say(tqdm, f"{count} aren't in the store (first: {first}); all are listed in {store / 'meta.json'}")
+
+
+def described(store: Path) -> str:
+    """For a person: how many images and classes a store has, and which files aren't in it, the first SHOWN by name."""
+    meta = read_meta(store)
+    rejected, images, classes = meta["rejected"], meta["images"], len(meta["classes"])
+    lines = [f"{meta['files']} files: {images} images of {classes} classes, {len(rejected)} rejected"]
+    lines += [f"  {printable(entry['file'])}: {printable(entry['reason'])}" for entry in rejected[:SHOWN]]
+    if len(rejected) > SHOWN:
+        lines.append(f"  and {len(rejected) - SHOWN:,} more, listed in {store / 'meta.json'}")
+    return "\n".join(lines)
 
 
 def read_digests(store: Path) -> dict[str, str]:

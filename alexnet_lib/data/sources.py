@@ -1,7 +1,7 @@
 """§2, the sources: which classes and which pictures a folder holds. All of it is listed before any picture is read.
 
-A class is a folder, and its pictures are the files below it at any depth. Hidden files, files that systems leave
-behind, and links to folders below a class (they may lead in a circle) don't count.
+A class is a folder, and its pictures are the files below it at any depth. Hidden files and files that systems leave
+behind don't count. Links to folders below a class may lead in a circle: they are refused and listed.
 """
 
 import hashlib
@@ -116,7 +116,8 @@ def list_files(source: Path, part: str | None = None) -> Split:
     pictures or more has at least one in each part.
 
     Raises:
-        FileNotFoundError, ValueError: no such folder, no classes in it, splits instead, a class without pictures.
+        FileNotFoundError, ValueError: no such folder, no classes in it, splits instead, a class without pictures, or
+            two classes that are one folder.
     """
     if part not in (None, "train", "val"):
         raise ValueError(f"part = {part!r}; accepted are None, 'train' and 'val'")
@@ -129,11 +130,12 @@ def list_files(source: Path, part: str | None = None) -> Split:
     classes = [readable(folder.name) for folder in folders]
     if _are_splits(classes) or all(map(split_of, classes)):
         raise ValueError(f"{source} has {_some(classes)}, which are splits, not classes; prepare each by itself")
+    _require_different(folders)
     for folder in folders:
         _check_class(folder)
-    files, start = [], len(os.path.join(source, ""))
+    files, links, start = [], [], len(os.path.join(source, ""))
     for label, folder in enumerate(folders):
-        named = sorted((readable(path[start:].replace(os.sep, "/")), path, size) for path, size in _walk(folder))
+        named = sorted((readable(path[start:].replace(os.sep, "/")), path, size) for path, size in _walk(folder, links))
         inner = {name.split("/", 2)[1] for name, *_ in named if name.count("/") > 1}
         if _are_splits(inner):
             raise ValueError(
@@ -141,13 +143,32 @@ def list_files(source: Path, part: str | None = None) -> Split:
             )
         found = [SourceFile(name, label, path, size) for name, path, size in named]
         files += _part(found, part, folder) if part else found
-    return Split(classes, files, {"source": source.name})
+    reason, named = "a link to a folder below a class, which isn't followed", part != "val"  # once, of both parts
+    refused = [{"file": readable(path[start:].replace(os.sep, "/")), "reason": reason} for path in links if named]
+    return Split(classes, files, {"source": source.name}, refused)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Every file below a folder, and its size; of a million, each question to the system counts."""
+def _require_different(folders: Sequence[Path]) -> None:
+    """
+    Raises:
+        ValueError: two of these folders are one and the same, by a link.
+    """
+    known = {}
+    for folder in folders:
+        status = os.stat(folder)
+        if (first := known.setdefault((status.st_dev, status.st_ino), folder)) is not folder:
+            raise ValueError(f"{printable(first)} and {printable(folder)} are one folder; remove the link")
+
+
+def _walk(folder: Path, links: list[str] | None = None) -> Iterator[tuple[str, int]]:
+    """Every file below a folder, and its size; of a million, each question to the system counts.
+
+    links: gets the links to folders, which aren't followed.
+    """
     for at, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_junk(name)]
+        if links is not None:
+            links += (path for name in sorted(folders) if os.path.islink(path := os.path.join(at, name)))
         for path in (os.path.join(at, name) for name in names if not is_junk(name)):
             with suppress(OSError):  # a link to nothing
                 status = os.stat(path)
@@ -209,7 +230,7 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, str | None]]:
     one folder, of folders, stands for that one.
 
     Raises:
-        ValueError: one split without the other, two that may be the same, or a folder that is no data set.
+        ValueError: one split without the other, two that may be the same or are, or a folder that is no data set.
     """
     if folder in (Path(os.path.expanduser("~")).resolve(), Path(folder.anchor)):
         raise ValueError(f"{folder} is no data set; name the folder in it that has one sub-folder for each class")
@@ -217,7 +238,9 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, str | None]]:
     inside = sub_folders(folder)
     train, val = _split(inside, "train"), _split(inside, "val") or _split(inside, "test")
     if train and val:
-        return {"train": (_unwrapped(train, of_split=True), None), "val": (_unwrapped(val, of_split=True), None)}
+        places = [_unwrapped(split, of_split=True) for split in (train, val)]
+        _require_different(places)
+        return {split: (place, None) for split, place in zip(("train", "val"), places, strict=True)}
     if found := train or val:
         raise ValueError(
             f"{folder} has {found.name!r} but no folder {ACCEPTED['val' if train else 'train']} (in any case). Put it "
@@ -329,7 +352,7 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
     that is overwritten in place, by one of the same size, goes unnoticed.
 
     Raises:
-        ValueError: names a file that is new or missing, and how to go on.
+        ValueError: names a file that is new or missing, or why the source can't be prepared now, and how to go on.
     """
     listing, seen = store.meta.get("listing"), store.folder.with_name(f".{store.folder.name}.source.json")
     if listing is None:
@@ -344,17 +367,24 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
     times = {str(at): os.stat(at).st_mtime_ns for top in tops for at, *_ in os.walk(top)}
     try:
         listed = list_files(source, part)
-    except (ValueError, FileNotFoundError):  # no classes left
-        return
+    except (ValueError, FileNotFoundError) as error:
+        if not source.is_dir() or not any(any(_walk(folder)) for folder in sub_folders(source)):
+            return  # no file is left
+        raise ValueError(
+            f"{store.folder} was made when other files were in {source}, which can't be prepared now: {error}. Mend "
+            f"that, or delete {store.folder.parent} and what is there then is prepared anew"
+        ) from None
     if not listed.files:
         return
     if listed.hash(store.size, store.meta.get("form", "raw")) != listing:
-        new, old = {f.name for f in listed.files}, {*store.index["file"], *(r["file"] for r in store.meta["rejected"])}
+        new, refused = {f.name for f in listed.files}, {entry["file"] for entry in listed.refused}
+        old = {*store.index["file"], *(entry["file"] for entry in store.meta["rejected"])} - refused
         changed = [f"{printable(name)} is new" for name in sorted(new - old)]
         changed += [f"{printable(name)} is gone" for name in sorted(old - new)]
+        counts = f"{store.meta['files']:,} then, {len(new | refused):,} now"
         raise ValueError(
-            f"{store.folder} was made when other files were in {source}: {store.meta['files']:,} then, {len(new):,} "
-            f"now, and {[*changed, 'some of another size'][0]}. Delete {store.folder.parent} and they are prepared "
+            f"{store.folder} was made when other files were in {source}: {counts}, and "
+            f"{[*changed, 'some of another size'][0]}. Delete {store.folder.parent} and they are prepared "
             'anew; to go on with the pictures of then, delete the line "listing" in the store\'s meta.json'
         )
     made = os.stat(store.folder / "meta.json").st_mtime_ns

@@ -195,8 +195,8 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     """Train every variant of a question with every seed, and keep the records.
 
     Raises:
-        ValueError: a run is kept already that has other settings, a variant isn't the baseline less its part, or the
-            question doesn't ask for it.
+        ValueError: a run of these pictures and seeds is kept already that has other settings, also one of a variant
+            that isn't asked for; a variant isn't the baseline less its part, or the question doesn't ask for it.
     """
     if unasked := set(only) - set(QUESTIONS[question]):
         of_it = ", ".join(QUESTIONS[question])
@@ -206,11 +206,13 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     stores = load_dataset(settings.dataset)
     for variant in variants:  # before the first run
         variant_of(settings, variant, stores["train"])
-    for seed in seeds:
-        asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
-        for variant in variants:
-            kept = folder / name_of(variant, settings.dataset, seed)
+    of_seeds = [dataclasses.replace(settings, seed=seed, experiment="ablations") for seed in seeds]
+    for asked, variant in itertools.product(of_seeds, VARIANTS):  # all are compared, and the baseline with each
+        if (kept := folder / name_of(variant, settings.dataset, asked.seed)).is_dir():
             require_same(variant_of(asked, variant, stores["train"]), stores, kept)
+    for asked in of_seeds:
+        for variant in variants:
+            kept = folder / name_of(variant, settings.dataset, asked.seed)
             if (kept / last).is_file():
                 continue
             record = run_variant(asked, variant)

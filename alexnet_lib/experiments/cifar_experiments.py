@@ -374,7 +374,7 @@ def main(arguments=None) -> None:
         "lrn": (lrn, ("only", "epochs", "seeds", "precision", "compiled", "again")),
         "summary": (summary, ("small",)),
     }
-    parser = command_line("cifar_experiments", __doc__)
+    parser = command_line("cifar_experiments", __doc__, seeds=[0], of="of the runs of lrn (0)")
     parser.add_argument("command", choices=takes)
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
@@ -382,7 +382,6 @@ def main(arguments=None) -> None:
         "--only", nargs="+", default=[], choices=words, help="the runs that have all of these; of lrn, these"
     )
     parser.add_argument("--epochs", type=whole(1), default=50, help="of a run of lrn (50; the published net had 520)")
-    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0], help="of the runs of lrn (0)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
     add_again(parser)

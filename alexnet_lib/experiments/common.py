@@ -146,13 +146,25 @@ def whole(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
     return number
 
 
-def command_line(name: str, about: str | None, seeds: list[int] | None = None) -> argparse.ArgumentParser:
-    """A parser for `python -m alexnet_lib.experiments.<name>`, described by the first line of its module."""
+class Different(argparse.Action):
+    """Of several values none may be given twice: a run of the same seed would count as two."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+            raise argparse.ArgumentError(self, f"{' '.join(map(str, twice))} more than once; accepted is each once")
+        setattr(namespace, self.dest, values)
+
+
+def command_line(name: str, about: str | None, seeds: list[int] | None = None, of="") -> argparse.ArgumentParser:
+    """A parser for `python -m alexnet_lib.experiments.<name>`, described by the first line of its module.
+
+    of: whose seeds these are, in the help.
+    """
     described = (about or " ").splitlines()[0]
     parser = argparse.ArgumentParser(f"python -m alexnet_lib.experiments.{name}", description=described)
     parser.add_argument("--threads", type=whole(1), default=torch.get_num_threads(), help="of the processor")
     if seeds is not None:  # those of the command unless given
-        parser.add_argument("--seeds", type=whole(0), nargs="+", default=seeds)
+        parser.add_argument("--seeds", type=whole(0), nargs="+", action=Different, default=seeds, help=of or None)
     return parser
 
 

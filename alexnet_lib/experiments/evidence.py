@@ -235,11 +235,15 @@ def main(arguments=None) -> None:
         elif given.run:
             began = time.monotonic()
             for run in missing():
-                left = given.minutes - (time.monotonic() - began) / 60
-                if torch.cuda.is_available():  # MINUTES are of a core, and say nothing here
-                    make_within([sys.executable, *run.command.split()[1:]], left)
-                elif run.minutes <= left:
-                    subprocess.run([sys.executable, *run.command.split()[1:]], check=True)
+                left, made = given.minutes - (time.monotonic() - began) / 60, run.command.split()[1:]
+                try:
+                    if torch.cuda.is_available():  # MINUTES are of a core, and say nothing here
+                        make_within([sys.executable, *made], left)
+                    elif run.minutes <= left:
+                        subprocess.run([sys.executable, *made], check=True)
+                except subprocess.CalledProcessError as failed:  # it has said why; a signal's number is negative
+                    code = failed.returncode
+                    parser.exit(code if code > 0 else 128 - code, f"{parser.prog}: `{run.command}` has failed\n")
         else:
             table = overview()
             print(table.drop(columns="command").to_string())

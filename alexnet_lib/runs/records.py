@@ -341,16 +341,19 @@ def _git_commit() -> str | None:
 def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) -> Record:
     """Copy a finished run's tables, without its weights, to where they are committed, with how to repeat it.
 
-    kernels: and the weights of its first layer, in float16, as conv1.npy.
+    kernels: and the weights of its first layer, in float16, as conv1.npy; those of an earlier record are removed.
 
     Raises:
-        ValueError: a name that leads elsewhere.
+        ValueError: a name that leads elsewhere, or under which a run of other settings or other data is kept.
     """
     if Path(name).name != name or name in ("", ".."):
         raise ValueError(f"name = {name!r}; accepted is the name of one folder, without a path")
     record, kept = Record.open(run), folder / name
     if (kept / "config.json").is_file():
-        refuse_differences(kept, differences(read_json(kept / "config.json"), record.config))
+        unlike = differences(read_json(kept / "config.json"), record.config)
+        if (kept / "summary.json").is_file():
+            unlike |= data_differences(read_json(kept / "summary.json").get("dataset"), record.summary["dataset"])
+        refuse_differences(kept, unlike)
     weights = final_weights(record)["conv1.weight"].half() if kernels else None
     if kernels and not are_finite([weights]):
         raise ValueError(f"the first layer of {record.folder} has weights that float16 can't hold")
@@ -359,6 +362,7 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
         write_file(kept / file, (record.folder / file).read_bytes())
     where = kept.relative_to(REFERENCE).as_posix() if kept.is_relative_to(REFERENCE) else name
     command = f"python -m alexnet_lib.training results/reference/{where}/config.json"
+    (kept / "conv1.npy").unlink(missing_ok=True)  # it may be an earlier run's
     if kernels:
         write_file(kept / "conv1.npy", npy_bytes(weights.numpy()))
     summary = record.summary | {"command": command}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import cores, inception
 from ..architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, alexnet, skeleton
 from ..augmentation import AUGMENTATIONS
-from ..dataset import Store, choose_dataset
+from ..dataset import HOW_TO_GET, Store, choose_dataset
 from ..evaluation import evaluate_views
 from ..learning import (
     INITIALISATIONS,
@@ -218,11 +218,14 @@ def require_size(run, store: Store) -> None:
 def resolve(settings, store: Store):
     """Replace every "auto" in a `TrainSettings` or a `CifarSettings` by its value for this training store.
 
+    The path of a folder becomes absolute: a run is one, and finds its data, however and wherever it was typed.
+
     Raises:
         ValueError: a device that is not there, a net that cannot be built, or a crop larger than the stored images.
     """
-    run = with_auto(settings, dataset=settings.chosen_dataset())
-    run = dataclasses.replace(run, device=find_device(run.device)).filled(store)
+    name = settings.chosen_dataset()
+    dataset = name if name in HOW_TO_GET else str(Path(name).expanduser().resolve())
+    run = dataclasses.replace(settings, dataset=dataset, device=find_device(settings.device)).filled(store)
     return with_auto(run, name=_name(run, store))
 
 

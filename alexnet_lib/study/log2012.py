@@ -127,12 +127,17 @@ def gain_of_training_on() -> float:
 
 
 def row_of(record: Record) -> dict:
-    """A finished run in a row: run, data, net, width, epochs, and its errors in per cent."""
+    """A finished run in a row: run, data, net, width, epochs, and its errors in per cent.
+
+    A dash stands for what it lacks: CIFAR nets have no width, and those that see whole pictures no ten views.
+    """
     config, val = record.config, record.summary["metrics"]["val"]
-    row = {"run": record.folder.name, "data": config["dataset"], "net": config["net"], "width": config["width"]}
+    row = {"run": record.folder.name, "data": config["dataset"], "net": config["net"]}
+    row["width"] = config.get("width", "–")
     row["epochs"] = record.summary["epochs"]
     for views in ("1 view", "10 views"):
-        row[f"{views}, top-1 / top-5 (%)"] = f"{100 * val[views]['top1']:.1f} / {100 * val[views]['top5']:.1f}"
+        errors = [f"{100 * val[views][name]:.1f}" for name in ("top1", "top5")] if views in val else ["–"]
+        row[f"{views}, top-1 / top-5 (%)"] = " / ".join(errors)
     return row
 
 
