@@ -29,9 +29,9 @@ from .commands import ends_well
 from .data import cifar10, ilsvrc, parquet, sources, tiny_imagenet
 from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
-from .data.preparation import FORMS, described, prepare_files, require_writable, room_for, say_rejected, write_store
+from .data.preparation import FORMS, prepare_files, require_writable, room_for, say_rejected, write_store
 from .data.sources import SourceFile, Split, check_classes, list_files
-from .data.store_files import read_meta, read_store, require_digest
+from .data.store_files import described, read_meta, read_store, require_digest
 from .data.unfinished import clear_up
 from .files import damage, read_table, sha256
 from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir

@@ -36,7 +36,7 @@ from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, 
 CHUNK, GROUP = 256, 8  # files
 SMALL, CHUNK_SMALL, GROUP_SMALL = 128, 1024, 32  # pixels a side, and files: where calls take longer than their work
 LARGEST_SIZE = 10_000  # pixels a side
-SHOWN = 50  # rejected files; the rest is counted
+TORN = 1 / 16  # of a picture that may be missing; some of ImageNet's lack a line or two
 NOTED = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
@@ -62,15 +62,17 @@ def decode(data: bytes) -> torch.Tensor:
     """
     from simplejpeg import decode_jpeg, decode_jpeg_header  # here, because a machine that only trains needs no decoder
 
+    torn = False
     if data.startswith(b"\xff\xd8\xff") and b"MPF\0" not in data:  # of several pictures Pillow takes the first
         try:
             height, width, colours, _ = decode_jpeg_header(data)
             if colours in ("YCbCr", "Gray", "RGB") and width * height <= LARGEST_PICTURE:
                 wait_for_room(width * height)
                 return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
-        except ValueError as error:  # of other damage Pillow decides whether enough is left
-            if "remature end" in str(error):  # Pillow would take padding for the rest, and show it as grey
+        except ValueError as error:  # Pillow decides whether enough is left of a damaged file
+            if "Premature end of JPEG file" in str(error):  # but would take zeros for what is missing
                 raise ValueError(f"not a whole picture, but truncated: {error}") from None
+            torn = "premature end" in str(error)
     try:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
@@ -81,7 +83,10 @@ def decode(data: bytes) -> torch.Tensor:
             picture = Image.fromarray(_upper_bits(picture))
         if turned is not None:
             picture = picture.transpose(turned)
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        pixels = np.array(picture.convert("RGB"))
+        if torn and (blank := blank_end(pixels)) > TORN:
+            raise ValueError(f"not a whole picture, but truncated: {blank:.0%} of it, at its end, are of one colour")
+        return torch.from_numpy(pixels).permute(2, 0, 1)
     except PIL.UnidentifiedImageError:
         raise ValueError("not a picture of a known format" if data else "empty file") from None
     except (ValueError, Image.DecompressionBombError) as error:
@@ -90,6 +95,12 @@ def decode(data: bytes) -> torch.Tensor:
         raise
     except Exception as error:  # decoders raise nearly anything on hostile bytes, and one file must not end the run
         raise ValueError(f"cannot be decoded: {(str(error) or type(error).__name__).splitlines()[0]}") from None
+
+
+def blank_end(pixels: np.ndarray) -> float:
+    """The share of the last rows, of (H, W, 3), that have the colour of the last pixel: what a torn JPEG ends in."""
+    told = np.flatnonzero((pixels != pixels[-1, -1]).any((1, 2)))
+    return 1 - (told[-1] + 1) / len(pixels) if len(told) else 1.0
 
 
 def _upper_bits(picture: Image.Image) -> np.ndarray:
@@ -266,17 +277,6 @@ def say_rejected(store: Path, source: str) -> None:
         count = f"{len(rejected):,} of {meta['files']:,} files of {printable(source)}"
         first = printable(f"{rejected[0]['file']}: {rejected[0]['reason']}")
         say(tqdm, f"{count} aren't in the store (first: {first}); all are listed in {store / 'meta.json'}")
-
-
-def described(store: Path) -> str:
-    """For a person: how many images and classes a store has, and which files aren't in it, the first SHOWN by name."""
-    meta = read_meta(store)
-    rejected, images, classes = meta["rejected"], meta["images"], len(meta["classes"])
-    lines = [f"{meta['files']} files: {images} images of {classes} classes, {len(rejected)} rejected"]
-    lines += [f"  {printable(entry['file'])}: {printable(entry['reason'])}" for entry in rejected[:SHOWN]]
-    if len(rejected) > SHOWN:
-        lines.append(f"  and {len(rejected) - SHOWN:,} more, listed in {store / 'meta.json'}")
-    return "\n".join(lines)
 
 
 def read_digests(store: Path) -> dict[str, str]:

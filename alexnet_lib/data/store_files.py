@@ -13,8 +13,10 @@ from ..colours import ColourPCA
 from ..files import Stored, damage, read_json, sha256, short
 from .jpeg_store import IMAGES, OFFSETS, JpegImages
 from .pieces import Rows, evenly
+from .sources import printable
 
 FORMS, RAW = ("raw", "jpeg"), "images.npy"
+SHOWN = 50  # rejected files; the rest is counted
 SAMPLED = 32  # images whose bytes are compared with their digest when a store is opened
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python knows the name from 3.13 on; the number is Linux's
 
@@ -93,6 +95,17 @@ def _open_jpeg(folder: Path, meta: dict) -> Rows:
     _require(length == offsets[-1], path, f"{length:,} bytes", f"{offsets[-1]:,}, by {OFFSETS}")
     require_digest(meta, path, *samples(path, offsets))
     return Rows(JpegImages(path, _map(path), offsets, size), np.arange(count))
+
+
+def described(store: Path) -> str:
+    """For a person: how many images and classes a store has, and which files aren't in it, the first SHOWN by name."""
+    meta = read_meta(store)
+    rejected, images, classes = meta["rejected"], meta["images"], len(meta["classes"])
+    lines = [f"{meta['files']} files: {images} images of {classes} classes, {len(rejected)} rejected"]
+    lines += [f"  {printable(entry['file'])}: {printable(entry['reason'])}" for entry in rejected[:SHOWN]]
+    if len(rejected) > SHOWN:
+        lines.append(f"  and {len(rejected) - SHOWN:,} more, listed in {store / 'meta.json'}")
+    return "\n".join(lines)
 
 
 def samples(path: Path, places) -> list[bytes]:
