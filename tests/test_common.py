@@ -41,10 +41,14 @@ def test_an_error_ends_a_command_with_one_line(capsys):
     assert capsys.readouterr().err == "python -m alexnet_lib.experiments.sequel: epochs = -1\n"
 
 
-@pytest.mark.parametrize("main", [ablations.main, cifar_experiments.main, sequel.main])
-def test_a_seed_that_is_given_twice_is_refused(main, capsys):
+@pytest.mark.parametrize(
+    ("experiment", "given"), [(ablations, ["dropout"]), (cifar_experiments, ["lrn"]), (sequel, [])]
+)
+def test_a_seed_that_is_given_twice_is_refused(experiment, given, monkeypatch, capsys):
+    work = "lrn" if experiment is cifar_experiments else "run_all"
+    monkeypatch.setattr(experiment, work, lambda *_, **__: pytest.fail("begun"))
     with pytest.raises(SystemExit) as end:
-        main(["--seeds", "3", "0", "3"])
+        experiment.main([*given, "--seeds", "3", "0", "3"])
     assert end.value.code == 2
     assert "argument --seeds: 3 more than once; accepted is each once" in capsys.readouterr().err
 
