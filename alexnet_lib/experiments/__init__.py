@@ -5,6 +5,7 @@ from .. import lazily
 NAMES = {
     "ablations": "LIGHTS LONG SHORT_RUN TESTED averaged_errors final_errors gain gains histories kept_runs "
     "results run_variant silenced_errors slowdowns ten_views_gain tinted_errors",
+    "biases": "steps_below",
     "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup "
     "speedup_table",
     "common": "PICTURES spread_of stated",
