@@ -59,6 +59,7 @@ AUXILIARIES = "auxiliaries"  # both together, for `without`
 HEADS = ("inception4a", "inception4d")  # what the auxiliary classifiers look at
 HEAD_WINDOW, HEAD_STRIDE, HEAD_MAPS, HEAD_UNITS, HEAD_DROPOUT = 5, 3, 128, 1024, 0.7
 DROPOUT = 0.4
+OTHER_SIZE = "the maps that reach the last pool have another side than its window: pictures of another size"
 TORCHVISION_FIVE = 3  # the window that torchvision's "5 × 5" branch has
 
 
@@ -101,7 +102,7 @@ class GoogLeNet(nn.Module):
     """The layers in their order, and the auxiliary classifiers by the layer that they look at.
 
     (N, 3, image_size, image_size) to logits (N, classes); in training with auxiliaries, to (logits, aux1, aux2).
-    Pictures of another size raise a ValueError.
+    Pictures of another size are an AssertionError.
     """
 
     def __init__(self, layers: OrderedDict, heads: dict[str, nn.Module]):
@@ -115,11 +116,8 @@ class GoogLeNet(nn.Module):
         extra = []
         for name in self.layers:
             layer = getattr(self, name)
-            if name == "mean5" and x.shape[2:] != 2 * (layer.kernel_size,):  # it would leave the others out
-                units, window = (" × ".join(map(str, size)) for size in (x.shape[2:], 2 * (layer.kernel_size,)))
-                raise ValueError(
-                    f"{units} units reach the last pool, which is made for {window}: pictures of another size"
-                )
+            if name == "mean5":  # it would leave out what lies beyond its window; an assertion can be traced
+                torch._assert(x.shape[2] * x.shape[3] == layer.kernel_size**2, OTHER_SIZE)
             x = layer(x)
             if self.training and name in self.heads:
                 extra.append(self.heads[name](x))

@@ -96,7 +96,7 @@ def test_training_gives_three_answers_and_inference_one(net):
 
 
 def test_pictures_of_another_size_are_refused(net):
-    with pytest.raises(ValueError, match="reach the last pool, which is made for"):
+    with pytest.raises(AssertionError, match="maps that reach the last pool have another side"):
         net.eval()(torch.zeros(1, 3, 128, 128))
 
 

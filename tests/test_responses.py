@@ -174,7 +174,7 @@ def test_the_reader_s_normalisation_is_the_library_s():
 
 
 @pytest.mark.parametrize(
-    "mistake", [("energy) **", "energy / n) **"), ("range(n)", "range(1, n)"), ("a**2", "a"), ("k=2", "k=1")]
+    "mistake", [("energy) **", "energy / n) **"), ("in range(n", "in range(1, n"), ("a**2", "a"), ("k=2", "k=1")]
 )
 def test_notebook_03_notices_a_mistake_in_the_reader_s_lines(mistake):
     with pytest.raises(AssertionError):
