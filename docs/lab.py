@@ -46,6 +46,8 @@ def put(originals: dict[str, bytes], folder: Path) -> list[str]:
     copied = {}
     with suppress(OSError, ValueError):  # without it every copy that isn't its original's counts as changed, and stays
         copied = read_json(record)
+        if (folder / PAGE).exists():  # it was written at each start before it was recorded
+            copied.setdefault(PAGE, digest(folder / PAGE))
     kept = []
     for name, data in originals.items():
         copy, now = folder / name, digest_of(data)

@@ -47,6 +47,17 @@ def test_what_is_kept_is_not_run_again(tmp_path, place, monkeypatch):
     assert len(table) == 12 and set(table["step"]) == {WINDOW, 2 * WINDOW} and set(table["classes"]) == {3}
 
 
+def test_two_at_once_keep_each_other_s_rows(tmp_path, place, monkeypatch):
+    def slowly(run, store, bias):
+        if run.seed == 0 and bias == 1.0:  # meanwhile another process keeps the other seed
+            run_all([NAME], [1], tmp_path)
+        return [1.1]
+
+    monkeypatch.setattr(biases, "first_losses", slowly)
+    run_all([NAME], [0], tmp_path)
+    assert sorted(pd.read_csv(tmp_path / "losses.csv")["seed"]) == [0, 0, 0, 1, 1, 1]
+
+
 def test_steps_are_compared_by_seed(tmp_path, monkeypatch):
     guess = math.log(24)
     rows = [

@@ -90,15 +90,18 @@ def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
     assert asked.get("command", run.command) in run.command  # what is kept is what is wanted
 
 
-def test_a_run_that_fails_ends_the_command_with_its_status_and_no_traceback(monkeypatch, capfd):
+@pytest.mark.parametrize(("status", "begun"), [(3, 2), (130, 1)])
+def test_a_run_that_fails_is_told_and_gives_its_status_one_that_was_stopped_is_the_last(
+    monkeypatch, capfd, status, begun
+):
     failing = wanted()[0]
-    monkeypatch.setattr(evidence, "missing", lambda: [failing, None])
-    monkeypatch.setattr(type(failing), "command", "python -c raise(SystemExit(3))")
+    monkeypatch.setattr(evidence, "missing", lambda: [failing, failing])
+    monkeypatch.setattr(type(failing), "command", f"python -c raise(SystemExit({status}))")
     with pytest.raises(SystemExit) as end:
         evidence.main(["--run"])
-    assert end.value.code == 3
-    said = "python -m alexnet_lib.experiments.evidence: `python -c raise(SystemExit(3))` has failed\n"
-    assert capfd.readouterr().err == said
+    assert end.value.code == status
+    said = f"python -m alexnet_lib.experiments.evidence: `python -c raise(SystemExit({status}))` has failed\n"
+    assert capfd.readouterr().err == begun * said
 
 
 def test_an_interval_is_students():

@@ -16,6 +16,7 @@ from alexnet_lib.runs.fields import check
 from alexnet_lib.runs.records import (
     DamagedCheckpoint,
     Record,
+    differences,
     keep,
     load_checkpoint,
     reference,
@@ -196,3 +197,14 @@ def test_the_built_in_collection_is_neither_trivial_nor_noise():
     record = reference("embedded-quarter")
     errors = record.summary["metrics"]["val"]["1 view"]
     assert record.config["width"] == 0.25 and errors["top1"] < 0.22 and errors["top5"] < 0.09
+
+
+def test_two_paths_of_one_folder_are_one_data_set(tmp_path, monkeypatch):
+    """A run that was begun before paths were made absolute goes on."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    absolute = {"dataset": str(tmp_path / "own")}
+    assert all(differences({"dataset": typed}, absolute) == {} for typed in ("own", "own/", "./own", "link"))
+    assert "dataset" in differences({"dataset": "other"}, absolute)
+    assert "dataset" in differences({"dataset": "cifar10"}, {"dataset": "embedded"})

@@ -34,6 +34,21 @@ def test_a_run_ends_when_it_has_left_the_start_and_not_before(place):
     assert len(stays) == 2 and stays[-1] >= math.log(3) - stalls.LEFT
 
 
+def test_the_full_size_net_computes_in_its_precision(place, monkeypatch):
+    run, store = a_run("fan_in")
+    seen, build = [], stalls.build_net
+
+    def watched(*given):
+        net = build(*given)
+        net.conv1.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+        return net
+
+    monkeypatch.setattr(stalls, "build_net", watched)
+    for precision in ("fp32", "bf16"):
+        first_losses(dataclasses.replace(run, precision=precision), store, rescaled=False, steps=WINDOW)
+    assert list(dict.fromkeys(seen)) == [torch.float32, torch.bfloat16]
+
+
 def test_only_what_is_missing_is_run(tmp_path, place, monkeypatch):
     done = []
     monkeypatch.setattr(stalls, "first_losses", lambda run, *_: done.append(run.initialisation) or [1.0, 0.9])

@@ -58,6 +58,16 @@ def test_copies_follow_their_originals_until_a_reader_changes_them(tmp_path):
     assert lab.refresh(originals, copies) == [] and read(copies)["b"] == "2"
 
 
+def test_a_start_page_that_was_written_before_it_was_recorded_is_no_reader_s(tmp_path):
+    write(tmp_path / "notebooks", a="1")
+    lab.refresh(tmp_path / "notebooks", tmp_path / "lab")
+    page = tmp_path / "lab" / "START_HERE.md"
+    page.write_text("of an earlier version")
+    assert lab.start_page(tmp_path / "lab") == [] and "earlier" not in page.read_text(encoding="utf-8")
+    page.write_text("my notes")
+    assert lab.start_page(tmp_path / "lab") == [] and page.read_text() == "my notes"
+
+
 def test_a_copy_that_was_only_opened_is_not_the_readers_version(tmp_path):
     """JupyterLab writes the kernel's language into it; what somebody wrote or ran there is kept."""
     originals, copies = tmp_path / "notebooks", tmp_path / "lab"

@@ -349,7 +349,7 @@ def require_unchanged(store, source: Path, part: str | None = None) -> None:
     Listing a million files takes minutes, so the times at which the source's folders last changed are kept beside the
     store. While they are the same, nothing was added or taken away, and a new folder changes the one that it is in;
     otherwise (as in a copy) the files are compared, by name and size, and those newer than the store by content. A file
-    that is overwritten in place, by one of the same size, goes unnoticed.
+    that is overwritten in place goes unnoticed while the folders' times are the same.
 
     Raises:
         ValueError: names a file that is new or missing, or why the source can't be prepared now, and how to go on.

@@ -7,7 +7,7 @@ crops of training images: the history's training error, with random crops, colou
 overfitting.
 
     python -m alexnet_lib.experiments.ablations pooling --seeds 0 1 2
-    python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 12 --seeds 0 1 2
+    python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 15 --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations augmentation --long
     python -m alexnet_lib.experiments.ablations parts --dataset imagenette73 --epochs 15 --only no-lrn one-gpu
 

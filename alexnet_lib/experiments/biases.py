@@ -22,11 +22,11 @@ from ..dataset import Store, load_dataset
 from ..files import read_table, write_json
 from ..learning import BIASED_LAYERS, PaperSGD, parameter_groups, recipe
 from ..paths import REFERENCE
-from ..runs.records import provenance, write_table
+from ..runs.records import provenance
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import endless_batches, update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line, crossing, kept_table, spread_of
+from .common import add_rows, command, command_line, crossing, kept_table, spread_of
 
 BIASES = (1.0, 0.1, 0.0)
 DATASETS = ("embedded", "tiny_imagenet")
@@ -74,7 +74,7 @@ def run_all(datasets, seeds, folder: Path = KEPT) -> None:
         run = resolve(TrainSettings(**asked, recipe="paper", device="cpu", devices=1, speed="repeatable"), store)
         which |= {"classes": len(store.classes)}
         means = enumerate(first_losses(run, store, bias), start=1)
-        write_table(path, rows + [which | {"step": WINDOW * i, "loss": round(mean, 4)} for i, mean in means])
+        add_rows(path, [which | {"step": WINDOW * i, "loss": round(mean, 4)} for i, mean in means])
         about = {"command": COMMAND, "width": WIDTH, "steps": STEPS, "batch_size": run.batch_size}
         write_json(folder / "summary.json", about | {"learning_rate": run.learning_rate, **provenance()})
 

@@ -6,7 +6,7 @@ Several commands can run side by side, each with its own --only.
     python -m alexnet_lib.experiments.cifar_experiments figure1 --only 19pct tanh
     python -m alexnet_lib.experiments.cifar_experiments figure1 --small
     python -m alexnet_lib.experiments.cifar_experiments crossed
-    python -m alexnet_lib.experiments.cifar_experiments lrn --epochs 50 --seeds 0 1 2
+    python -m alexnet_lib.experiments.cifar_experiments lrn --epochs 50 --compiled --precision bf16 --seeds 0 1 2
     python -m alexnet_lib.experiments.cifar_experiments summary
 """
 

@@ -19,7 +19,7 @@ from ..learning import RECIPES
 from ..paths import HOME, REFERENCE
 from ..runs.folder import require_same
 from ..runs.job import JobFailed
-from ..runs.records import Record
+from ..runs.records import Record, write_table
 from ..runs.settings import FEW_EPOCHS, SPEEDS
 from ..training import train
 
@@ -50,6 +50,11 @@ def kept_table(path: Path, command: str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} is kept in {path.parent.name}; `{command}` makes it")
     return read_table(path)
+
+
+def add_rows(path: Path, rows: list[dict]) -> None:
+    """Add rows to a kept table as it is now, since another process may have added its own meanwhile."""
+    write_table(path, [*(read_table(path).to_dict("records") if path.is_file() else []), *rows])
 
 
 def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:

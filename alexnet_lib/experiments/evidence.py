@@ -39,7 +39,7 @@ PUBLISHED_EPOCHS = 520  # of the nets of 13 and 11 % on CIFAR-10
 # a run on one core with bfloat16 units, as those that are kept took beside other work; a free core is twice as fast
 MINUTES = {"ablations": 90, "cifar_experiments": 180, "sequel": 8}
 # estimates, for nobody has measured them: three seeds of pre-training, five nets, and a run of --long on each data set
-MINUTES |= {"pretraining": 3 * 130, "trained": 10, "embedded": 5, PHOTOGRAPHS: 15}
+MINUTES |= {"pretraining": 3 * 130, "trained": 10 + 5 * 90, "embedded": 5, PHOTOGRAPHS: 15}
 SEVERAL = ("chains.csv", "kernels.csv")  # tables of several seeds
 
 
@@ -233,7 +233,7 @@ def main(arguments=None) -> None:
                 print(f"{dataset}: points of top-1 error, ten views; minutes of one core for all runs of a row's pairs")
                 print(effects(dataset).round(2).to_string(index=False), end="\n\n")
         elif given.run:
-            began = time.monotonic()
+            began, status = time.monotonic(), 0
             for run in missing():
                 left, made = given.minutes - (time.monotonic() - began) / 60, run.command.split()[1:]
                 try:
@@ -242,8 +242,12 @@ def main(arguments=None) -> None:
                     elif run.minutes <= left:
                         subprocess.run([sys.executable, *made], check=True)
                 except subprocess.CalledProcessError as failed:  # it has said why; a signal's number is negative
-                    code = failed.returncode
-                    parser.exit(code if code > 0 else 128 - code, f"{parser.prog}: `{run.command}` has failed\n")
+                    status = failed.returncode if failed.returncode > 0 else 128 - failed.returncode
+                    print(f"{parser.prog}: `{run.command}` has failed", file=sys.stderr)
+                    if status > 128:  # it was stopped, and so is this; otherwise the next may be possible here
+                        break
+            if status:
+                parser.exit(status)
         else:
             table = overview()
             print(table.drop(columns="command").to_string())

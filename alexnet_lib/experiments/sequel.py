@@ -95,17 +95,13 @@ def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = R
         ValueError: a run of these pictures and seeds is kept already that has other settings, asked for or not.
     """
     stores = load_dataset(dataset)
-
-    def settings(run: str, seed: int) -> TrainSettings:
-        return resolve(settings_of(run, dataset, epochs, seed, stores["train"].crop), stores["train"])
-
     for seed, run in itertools.product(seeds, RUNS):  # before the first run: all are compared
         if (kept := folder_of(run, dataset, seed, folder)).is_dir():
-            require_same(settings(run, seed), stores, kept)
+            require_same(run_on(run, dataset, epochs, seed, stores["train"]), stores, kept)
     for seed, run in itertools.product(seeds, only):
         kept = folder_of(run, dataset, seed, folder)
         if not (kept / "summary.json").is_file():
-            keep(train(settings(run, seed)).folder, kept.name, folder)
+            keep(train(run_on(run, dataset, epochs, seed, stores["train"])).folder, kept.name, folder)
 
 
 def race(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict[str, TrainSettings]:

@@ -25,11 +25,11 @@ from ..dataset import Store, load_dataset
 from ..files import read_json, read_table, write_json
 from ..learning import PaperSGD, parameter_groups, recipe, rescaling
 from ..paths import REFERENCE
-from ..runs.records import differences, provenance, refuse_differences, write_table
+from ..runs.records import differences, provenance, refuse_differences
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import endless_batches, update
 from ..training import NonFiniteLoss, build_net
-from .common import command, command_line, kept_table, whole
+from .common import add_rows, command, command_line, kept_table, whole
 
 RULES = ("printed", "code2012", "caffe")
 STEPS, WINDOW, LEFT = 2000, 50, 0.1
@@ -59,8 +59,7 @@ def first_losses(run: TrainSettings, store: Store, rescaled: bool, steps: int = 
     torch.manual_seed(run.seed)  # of the dropout masks
     means, losses = [], []
     for images, labels in endless_batches(run, store):
-        with torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16"):
-            losses.append(update(net, optimizer, images, labels))
+        losses.append(update(net, optimizer, images, labels, run.precision == "bf16"))
         if not math.isfinite(losses[-1]):
             raise NonFiniteLoss(f"the loss is {losses[-1]} at step {len(losses)}")
         if len(losses) % WINDOW == 0:
@@ -91,7 +90,7 @@ def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Pat
         run = resolve(TrainSettings(**asked, recipe="paper", device="cpu", devices=1, speed=speed), store)
         which |= {"classes": len(store.classes)}
         means = enumerate(first_losses(run, store, rescaled, steps), start=1)
-        write_table(path, rows + [which | {"step": WINDOW * i, "loss": round(mean, 4)} for i, mean in means])
+        add_rows(path, [which | {"step": WINDOW * i, "loss": round(mean, 4)} for i, mean in means])
         about = {"command": "python -m alexnet_lib.experiments.stalls", "steps": steps, "batch_size": run.batch_size}
         write_json(summary, about | {"learning_rate": run.learning_rate, **provenance()})
 

@@ -92,11 +92,20 @@ def _read_history(folder: Path, summary: dict) -> pd.DataFrame:
 def differences(found: dict, asked: dict, defaults: dict | None = None) -> dict[str, tuple]:
     """The fields in which two configurations differ, {field: (found, asked)}; a field that came later has its default.
 
-    "auto" is no value that could differ: a run was recorded before there was this choice.
+    "auto" is no value that could differ: a run was recorded before there was this choice. Two paths of one folder are
+    one data set.
     """
     asked, defaults = json.loads(json.dumps(asked)), defaults or {}
+    found, asked = (c | {"dataset": place_of(c.get("dataset", "auto"))} for c in (found, asked))
     pairs = {k: tuple(c.get(k, defaults.get(k, "auto")) for c in (found, asked)) for k in {**asked, **found}}
     return {k: pair for k, pair in pairs.items() if k not in WHERE and pair[0] != pair[1] and "auto" not in pair}
+
+
+def place_of(dataset):
+    """A data set by its name, or by its folder's path, however that was typed; what is no text as it is."""
+    if not isinstance(dataset, str):
+        return dataset
+    return os.path.realpath(os.path.expanduser(dataset)) if os.sep in dataset or os.path.isdir(dataset) else dataset
 
 
 def data_differences(found: dict | None, asked: dict[str, str]) -> dict[str, tuple]:
