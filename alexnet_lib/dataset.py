@@ -31,9 +31,9 @@ from .data.download import ARCHIVES, fetch, how_to_get, unpacked
 from .data.pieces import Rows, evenly
 from .data.preparation import FORMS, prepare_files, require_writable, room_for, say_rejected, write_store
 from .data.sources import SourceFile, Split, check_classes, list_files
-from .data.store_files import described, read_meta, read_store, require_digest
+from .data.store_files import described, digests_in, read_index, read_meta, read_store
 from .data.unfinished import clear_up
-from .files import damage, read_table, sha256
+from .files import sha256
 from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir
 
 SPLITS = ("train", "val")
@@ -96,7 +96,7 @@ class Store:
     @property
     def digests(self) -> dict[str, str]:
         """The sha256 of the file that each image came from, "" where it came from none, by the file's name."""
-        return dict(zip(self.index["file"], self.index["sha256"], strict=True))
+        return digests_in(self.index)
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -105,13 +105,7 @@ class Store:
         Raises:
             ValueError: not the index of these images.
         """
-        path, count = self.folder / "index.csv", self.meta["images"]
-        require_digest(self.meta, path, path.read_bytes())
-        remedy = f"Delete the folder {self.folder} and prepare it again"
-        index = read_table(path, "file", "class", "sha256", remedy=remedy, keep_default_na=False, dtype=str)
-        if len(index) != count:
-            raise damage(path, f"{len(index)} lines", f"{count}", remedy)
-        return index
+        return read_index(self.folder, self.meta)
 
 
 def prepare(source, destination, size=256, workers=None, progress=True, form="raw") -> Store:

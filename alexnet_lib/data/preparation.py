@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from .. import cores, keep_memory
 from ..colours import colour_products, pca_of_sums
-from ..files import npy_bytes, read_table, sha256, write_file, write_json
+from ..files import npy_bytes, sha256, write_file, write_json
 from ..progress import progress_bar, say
 from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .large_pictures import one_picture, wait_for_room
 from .sources import SourceFile, Split, other_content, printable, some_of
-from .store_files import FORMS, RAW, read_meta, samples
+from .store_files import FORMS, RAW, digests_in, read_index, read_meta, samples
 from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, work_of
 
 CHUNK, GROUP = 256, 8  # files
@@ -262,7 +262,11 @@ def prepare_files(split: Split, destination: Path, size=256, workers=None, progr
     if not there:
         make_store(destination, fill, "what is prepared so far is kept there")
     same = (destination / "meta.json").is_file() and read_meta(destination).get("listing") == listing
-    if not same or there and other_content(some_of(split.files), read_digests(destination)):
+    if (
+        not same
+        or there
+        and other_content(some_of(split.files), digests_in(read_index(destination, read_meta(destination))))
+    ):
         raise FileExistsError(
             f"{destination} exists and was not prepared from these files at this size; remove it or name another folder"
         )
@@ -277,12 +281,6 @@ def say_rejected(store: Path, source: str) -> None:
         count = f"{len(rejected):,} of {meta['files']:,} files of {printable(source)}"
         first = printable(f"{rejected[0]['file']}: {rejected[0]['reason']}")
         say(tqdm, f"{count} aren't in the store (first: {first}); all are listed in {store / 'meta.json'}")
-
-
-def read_digests(store: Path) -> dict[str, str]:
-    """The sha256 of the file that each image of a store was made from, by the file's name."""
-    index = read_table(store / "index.csv", "file", "sha256", keep_default_na=False, dtype=str)
-    return dict(zip(index["file"], index["sha256"], strict=True))
 
 
 def _append_all(so_far: Unfinished, split: Split, workers: int | None, progress: bool) -> None:

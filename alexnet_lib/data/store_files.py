@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from ..colours import ColourPCA
-from ..files import Stored, damage, read_json, sha256, short
+from ..files import Stored, damage, read_json, read_table, sha256, short
 from .jpeg_store import IMAGES, OFFSETS, JpegImages
 from .pieces import Rows, evenly
 from .sources import printable
@@ -72,6 +72,25 @@ def read_meta(folder: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no prepared store in {folder}; `prepare(source, {str(folder)!r})` makes one")
     return read_json(path, Meta, f"Delete the folder {folder} and prepare it again")
+
+
+def read_index(folder: Path, meta: dict):
+    """The table of a store's index.csv, a row an image: file, class, sha256.
+
+    Raises:
+        ValueError: not the index of these images.
+    """
+    path, remedy = folder / "index.csv", f"Delete the folder {folder} and prepare it again"
+    require_digest(meta, path, path.read_bytes())
+    index = read_table(path, "file", "class", "sha256", remedy=remedy, keep_default_na=False, dtype=str)
+    if len(index) != meta["images"]:
+        raise damage(path, f"{len(index)} lines", f"{meta['images']}", remedy)
+    return index
+
+
+def digests_in(index) -> dict[str, str]:
+    """The sha256 of the file that each image came from, "" where it came from none, by the file's name."""
+    return dict(zip(index["file"], index["sha256"], strict=True))
 
 
 def _colour_axes(meta: dict, folder: Path) -> ColourPCA:

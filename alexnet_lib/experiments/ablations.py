@@ -191,6 +191,11 @@ def tester(run: TrainSettings, store: Store) -> Callable[..., None]:
     return test
 
 
+def last_table(question: str) -> str:
+    """The table that a run of a question writes last."""
+    return AVERAGED if question == "augmentation" else SILENCED
+
+
 def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path = REFERENCE) -> None:
     """Train every variant of a question with every seed, and keep the records.
 
@@ -201,7 +206,6 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     if unasked := set(only) - set(QUESTIONS[question]):
         of_it = ", ".join(QUESTIONS[question])
         raise ValueError(f"{question} doesn't ask for {', '.join(sorted(unasked))}; its variants are {of_it}")
-    last = AVERAGED if question == "augmentation" else SILENCED
     variants = [variant for variant in QUESTIONS[question] if variant in (only or VARIANTS)]
     stores = load_dataset(settings.dataset)
     for variant in variants:  # before the first run
@@ -213,7 +217,7 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     for asked in of_seeds:
         for variant in variants:
             kept = folder / name_of(variant, settings.dataset, asked.seed)
-            if (kept / last).is_file():
+            if (kept / last_table(question)).is_file():
                 continue
             record = run_variant(asked, variant)
             keep(record.folder, kept.name, folder)
@@ -380,11 +384,10 @@ def main(arguments=None) -> None:
         folder = REFERENCE
         if given.long:
             folder = long_folder(given.epochs or resolve(settings, load_dataset(given.dataset)["train"]).epochs)
-        last = AVERAGED if given.question == "augmentation" else SILENCED
         kept = {
             path: partial(variant_of, dataclasses.replace(settings, seed=seed), variant)
             for seed, variant in itertools.product(given.seeds, given.only or QUESTIONS[given.question])
-            if ((path := folder / name_of(variant, given.dataset, seed)) / last).is_file()
+            if ((path := folder / name_of(variant, given.dataset, seed)) / last_table(given.question)).is_file()
         }
         run_all(given.question, settings, given.seeds, given.only, folder)
         common.report_kept(kept, given.again, given.dataset)

@@ -20,12 +20,12 @@ import torch
 from .. import keep_memory
 from ..dataset import Store, load_dataset
 from ..files import read_table, write_json
-from ..learning import BIASED_LAYERS, PaperSGD, parameter_groups, recipe
+from ..learning import BIASED_LAYERS
 from ..paths import REFERENCE
 from ..runs.records import provenance
 from ..runs.settings import TrainSettings, resolve
-from ..study.probes import endless_batches, update
-from ..training import NonFiniteLoss, build_net
+from ..study.probes import losses_until
+from ..training import build_net
 from .common import add_rows, command, command_line, crossing, kept_table, spread_of
 
 BIASES = (1.0, 0.1, 0.0)
@@ -47,17 +47,7 @@ def first_losses(run: TrainSettings, store: Store, bias: float, steps: int = STE
         for name in BIASED_LAYERS:
             if hasattr(net, name):
                 getattr(net, name).bias.fill_(bias)
-    optimizer = PaperSGD(parameter_groups(net, recipe(run.recipe)), run.learning_rate)
-    torch.manual_seed(run.seed)  # of the dropout masks
-    means, losses = [], []
-    for images, labels in endless_batches(run, store):
-        losses.append(update(net, optimizer, images, labels))
-        if not math.isfinite(losses[-1]):
-            raise NonFiniteLoss(f"the loss is {losses[-1]} at step {len(losses)}")
-        if len(losses) % WINDOW == 0:
-            means.append(sum(losses[-WINDOW:]) / WINDOW)
-            if means[-1] < math.log(len(store.classes)) - max(LEVELS) or len(losses) >= steps:
-                return means
+    return losses_until(net, run, store, math.log(len(store.classes)) - max(LEVELS), WINDOW, steps)
 
 
 def run_all(datasets, seeds, folder: Path = KEPT) -> None:

@@ -23,12 +23,12 @@ from torch import nn
 from .. import keep_memory
 from ..dataset import Store, load_dataset
 from ..files import read_json, read_table, write_json
-from ..learning import PaperSGD, parameter_groups, recipe, rescaling
+from ..learning import rescaling
 from ..paths import REFERENCE
 from ..runs.records import differences, provenance, refuse_differences
 from ..runs.settings import TrainSettings, resolve
-from ..study.probes import endless_batches, update
-from ..training import NonFiniteLoss, build_net
+from ..study.probes import losses_until
+from ..training import build_net
 from .common import add_rows, command, command_line, kept_table, whole
 
 RULES = ("printed", "code2012", "caffe")
@@ -55,17 +55,7 @@ def first_losses(run: TrainSettings, store: Store, rescaled: bool, steps: int = 
     """
     net = build_net(run, len(store.classes)).train()
     net = rescale(net) if rescaled else net
-    optimizer = PaperSGD(parameter_groups(net, recipe(run.recipe)), run.learning_rate)
-    torch.manual_seed(run.seed)  # of the dropout masks
-    means, losses = [], []
-    for images, labels in endless_batches(run, store):
-        losses.append(update(net, optimizer, images, labels, run.precision == "bf16"))
-        if not math.isfinite(losses[-1]):
-            raise NonFiniteLoss(f"the loss is {losses[-1]} at step {len(losses)}")
-        if len(losses) % WINDOW == 0:
-            means.append(sum(losses[-WINDOW:]) / WINDOW)
-            if means[-1] < math.log(len(store.classes)) - LEFT or len(means) >= steps // WINDOW:
-                return means
+    return losses_until(net, run, store, math.log(len(store.classes)) - LEFT, WINDOW, steps)
 
 
 def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Path = KEPT) -> None:

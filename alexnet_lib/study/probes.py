@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,11 @@ from ..colours import ColourPCA
 from ..dataset import Store
 from ..evaluation import mean_of
 from ..files import read_table
-from ..learning import PaperSGD
+from ..learning import PaperSGD, parameter_groups, recipe
 from ..loader import ahead, batches, make_batches
 from ..paths import REFERENCE
 from ..runs.settings import TrainSettings
+from ..training import NonFiniteLoss
 
 
 def first_batch(run: TrainSettings, store: Store, count: int) -> Tensor:
@@ -51,6 +53,27 @@ def update(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, lab
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+def losses_until(net: nn.Module, run: TrainSettings, store: Store, low: float, window: int, steps: int) -> list[float]:
+    """Train a net by a resolved run's constant rate: the mean losses of windows of steps, until one is below `low`.
+
+    Of so many steps at most, in whole windows.
+
+    Raises:
+        NonFiniteLoss: the net has diverged, which is not the same as a stall.
+    """
+    optimizer = PaperSGD(parameter_groups(net, recipe(run.recipe)), run.learning_rate)
+    torch.manual_seed(run.seed)  # of the dropout masks
+    means, losses = [], []
+    for images, labels in endless_batches(run, store):
+        losses.append(update(net, optimizer, images, labels, run.precision == "bf16"))
+        if not math.isfinite(losses[-1]):
+            raise NonFiniteLoss(f"the loss is {losses[-1]} at step {len(losses)}")
+        if len(losses) % window == 0:
+            means.append(sum(losses[-window:]) / window)
+            if means[-1] < low or len(means) >= steps // window:
+                return means
 
 
 def random_store(count: int, size: int = 256, classes: int = 1000) -> Store:
