@@ -94,12 +94,50 @@ def test_a_schedule_that_needs_validation_errors_is_refused(place):
         pretraining.fit(build_net(run, 3), dataclasses.replace(run, recipe="paper"), stores["train"], 1)
 
 
-def test_a_chain_learns_and_is_repeated_with_the_same_bits(place):
+@pytest.mark.parametrize("steps", [3, 5, 11])
+def test_a_killed_chain_goes_on_with_the_same_bits(steps, place, tmp_path, monkeypatch):
+    """After so many steps: in the last epoch of the many classes' net and of fine-tuning, and in the longest."""
     stores, run = place
     many, few = pretraining.divided(stores, few=2, images=6)
-    rows = pretraining.chains(run, many, few, (1, 2))
-    assert [row["chain"] for row in rows] == list(pretraining.CHAINS)
-    assert rows == pretraining.chains(run, many, few, (1, 2))
+    last, done, real = [], [], pretraining.update
+    errors = {"top1": 0, "top5": 0}
+    monkeypatch.setattr(pretraining, "evaluate", lambda net, *_: last.append(net.state_dict()) or errors)
+
+    def chain(folder):
+        return pretraining.chains(run, many, few, (2, 2), folder)
+
+    rows, whole = chain(tmp_path / "whole"), [*last]
+    assert [row["chain"] for row in rows] == list(pretraining.CHAINS) and len(whole) == 3
+
+    def killed(*given):
+        done.append(given)
+        if len(done) == steps + 1:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(pretraining, "update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        chain(tmp_path / "killed")
+    assert len(done) == steps + 1
+    last.clear()
+    assert chain(tmp_path / "killed") == rows
+    for net, same in zip(last, whole, strict=True):
+        assert all(torch.equal(net[name], value) for name, value in same.items())
+    monkeypatch.setattr(pretraining, "update", lambda *_: pytest.fail("trained what was finished"))
+    assert chain(tmp_path / "killed") == rows
+
+
+def test_a_chain_of_other_images_or_epochs_has_its_own_checkpoints(place):
+    stores, run = place
+    many, few = pretraining.divided(stores, few=1, images=4)
+    others = [
+        (run, many, few, (1, 3)),
+        (run, *pretraining.divided(stores, few=1, images=5), (1, 2)),
+        (run, *pretraining.divided(stores, few=2, images=4), (1, 2)),
+        (dataclasses.replace(run, name="another"), many, few, (1, 2)),
+    ]
+    folders = [pretraining.checkpoints_of(*asked) for asked in [(run, many, few, (1, 2)), *others]]
+    assert len(set(folders)) == 5 and folders[0] == pretraining.checkpoints_of(run, many, few, (1, 2))
 
 
 def test_gains_are_read_from_what_is_kept(tmp_path):
@@ -131,11 +169,12 @@ def test_what_waits_for_validation_errors_gives_way_to_the_programs_recipe(place
 def test_the_built_in_pictures_are_divided_for_a_narrow_net(place, monkeypatch):
     seen = []
     monkeypatch.setattr(pretraining, "divided", lambda stores, *few: (stores, few))
+    monkeypatch.setattr(pretraining, "checkpoints_of", lambda *_: None)
     rows = [{"chain": "from scratch", "seed": None}]
     monkeypatch.setattr(pretraining, "chains", lambda *given: seen.append(given) or rows)
     pretraining.main(["--seeds", "3", "4", "--epochs", "1", "2"])
     assert [(run.dataset, run.width, run.seed) for run, *_ in seen] == [(NAME, 0.125, 3), (NAME, 0.125, 4)]
-    assert all((many.keys(), few, epochs) == ({"train", "val"}, (6, 20), (1, 2)) for _, many, few, epochs in seen)
+    assert all((many.keys(), few, epochs) == ({"train", "val"}, (6, 20), (1, 2)) for _, many, few, epochs, _ in seen)
 
 
 COMMAND = ["--few-classes", "1", "--few-images", "9", "--width", "0.1", "--batch-size", "8", "--learning-rate", "0.01"]
@@ -144,7 +183,8 @@ COMMAND = ["--few-classes", "1", "--few-images", "9", "--width", "0.1", "--batch
 def test_a_killed_command_goes_on_with_the_seeds_that_are_missing(place, tmp_path, monkeypatch, capsys):
     folder, seen, killed = tmp_path / "pretraining-embedded", [], []
 
-    def chains(run, many, few, epochs):
+    def chains(run, many, few, epochs, place):
+        assert place.parent.parent.name == "pretraining"
         if run.seed == 2 and not killed:
             killed.append(run)
             raise KeyboardInterrupt

@@ -5,13 +5,18 @@ a tenth of the learning rate for the first layer. It is compared with the same n
 scratch, for as many epochs as the fine-tuning (the paper's comparison), and for as many steps as both together. The
 recipe is that of the pictures; in place of "paper", whose schedule needs validation errors, it is "code2012".
 
+A chain that is interrupted goes on from its last whole epoch; once its errors are kept, its weights are removed.
+
     python -m alexnet_lib.experiments.pretraining --keep
     python -m alexnet_lib.experiments.pretraining --dataset tiny_imagenet --few-classes 10 --few-images 500
     python -m alexnet_lib.experiments.pretraining --many FOLDER_OF_FALL_2011 --few ilsvrc2012 --epochs 8 54
 """
 
 import dataclasses
+import hashlib
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +34,7 @@ from ..loader import batches
 from ..paths import REFERENCE
 from ..run_state import has_finite_weights
 from ..runs.fields import check
-from ..runs.records import provenance, write_table
+from ..runs.records import load_checkpoint, provenance, save_checkpoint, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
@@ -78,8 +83,12 @@ def divided(stores: dict[str, Store], few: int = FEW_CLASSES, images: int | None
     return many, {s: of_classes(store, chosen, images if s == "train" else None) for s, store in stores.items()}
 
 
-def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rate: float = 1.0) -> nn.Module:
+def fit(
+    net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rate: float = 1.0, folder: Path | None = None
+) -> nn.Module:
     """Train a net in place by the recipe of a run, with the learning rate of the first layer times `first_rate`.
+
+    folder: where a checkpoint is written after every epoch. A call that finds one goes on from it with the same bits.
 
     Raises:
         ValueError: a recipe whose schedule is not by the epoch alone.
@@ -93,7 +102,7 @@ def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rat
     run = dataclasses.replace(run, epochs=epochs)
     with torch.random.fork_rng([run.device] if run.device.startswith("cuda") else []):
         torch.manual_seed(run.seed)
-        for epoch in range(epochs):
+        for epoch in range(_taken_up(net, optimizer, run.device, folder), epochs):
             net.train()
             for step, (images, labels) in enumerate(batches(run, store, mean, epoch, 0)):
                 done = (epoch + step / steps) / epochs
@@ -103,7 +112,38 @@ def fit(net: nn.Module, run: TrainSettings, store: Store, epochs: int, first_rat
                 update(net, optimizer, images, labels, run.precision == "bf16")
             if not has_finite_weights(net):
                 raise NonFiniteLoss(f"the weights are no longer finite after epoch {epoch + 1} of {epochs}")
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                learned = {name: optimizer.state[p] for name, p in net.named_parameters() if p in optimizer.state}
+                velocity = {name: state["momentum_buffer"] for name, state in learned.items()}
+                state = {"net": net.state_dict(), "velocity": velocity, "generators": _generators(run.device)}
+                rates = [{name: group[name] for name in ("lr", "buffer_lr")} for group in optimizer.param_groups]
+                save_checkpoint(folder, state | {"progress": json.dumps({"epoch": epoch + 1, "rates": rates})})
     return net
+
+
+def _generators(device: str) -> dict[str, torch.Tensor]:
+    """The states of the generators that draw the silent units."""
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {}
+    return {"cpu": torch.get_rng_state()} | on_gpu
+
+
+def _taken_up(net: nn.Module, optimizer: PaperSGD, device: str, folder: Path | None) -> int:
+    """Take up what the checkpoint in a folder holds, if there is one, and return its epoch."""
+    saved = load_checkpoint(folder) if folder else None
+    if saved is None:
+        return 0
+    net.load_state_dict(saved["net"])
+    for name, p in net.named_parameters():
+        if name in saved["velocity"]:
+            optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(saved["velocity"][name])
+    torch.set_rng_state(saved["generators"]["cpu"])
+    if "cuda" in saved["generators"]:
+        torch.cuda.set_rng_state(saved["generators"]["cuda"], device)
+    progress = json.loads(saved["progress"])
+    for group, rates in zip(optimizer.param_groups, progress["rates"], strict=True):
+        group.update(rates)
+    return progress["epoch"]
 
 
 def with_new_classes(net: nn.Sequential, run: TrainSettings, classes: int) -> nn.Sequential:
@@ -114,19 +154,30 @@ def with_new_classes(net: nn.Sequential, run: TrainSettings, classes: int) -> nn
     return fresh
 
 
-def chains(run: TrainSettings, many: dict[str, Store], few: dict[str, Store], epochs: tuple[int, int]) -> list[dict]:
+def checkpoints_of(run: TrainSettings, many: dict[str, Store], few: dict[str, Store], epochs: tuple[int, int]) -> Path:
+    """The folder of the checkpoints of `chains`, another one for other settings, images or epochs."""
+    digest = hashlib.sha256(json.dumps(epochs).encode())
+    for store in (many["train"], few["train"]):
+        digest.update(json.dumps([store.meta["fingerprint"], store.classes, store.labels.tolist()]).encode())
+    return run.folder / digest.hexdigest()[:8]
+
+
+def chains(
+    run: TrainSettings, many: dict[str, Store], few: dict[str, Store], epochs: tuple[int, int], folder: Path
+) -> list[dict]:
     """Errors on the validation images of the few classes, from 0 to 1, one row a chain of CHAINS.
 
     epochs: on the many classes, and on the few. "As long as both" takes as many steps as both together.
+    folder: of the checkpoints, from which an interrupted call goes on.
     """
     train, classes = few["train"], len(few["train"].classes)
-    taught = fit(build_net(run, len(many["train"].classes)), run, many["train"], epochs[0])
+    taught = fit(build_net(run, len(many["train"].classes)), run, many["train"], epochs[0], folder=folder / "many")
     steps = [math.ceil(len(store) / run.batch_size) for store in (many["train"], train)]
     longer = epochs[1] + round(epochs[0] * steps[0] / steps[1])
     nets = (
-        fit(with_new_classes(taught, run, classes), run, train, epochs[1], FIRST_LAYER_RATE),
-        fit(build_net(run, classes), run, train, epochs[1]),
-        fit(build_net(run, classes), run, train, longer),
+        fit(with_new_classes(taught, run, classes), run, train, epochs[1], FIRST_LAYER_RATE, folder / "fine-tuned"),
+        fit(build_net(run, classes), run, train, epochs[1], folder=folder / "scratch"),
+        fit(build_net(run, classes), run, train, longer, folder=folder / "longer"),
     )
     errors = [evaluate(net, few["val"], mean_of(train, run.image_size)) for net in nets]
     rows = zip(CHAINS, errors, strict=True)
@@ -213,10 +264,12 @@ def main(arguments=None) -> None:
         for seed in given.seeds:
             if not (of_seed := [row for row in rows if row["seed"] == seed]):
                 run = run_of(stores["train"], dataset, seed, **changes)
-                of_seed = chains(run, many, few, tuple(given.epochs))
+                place = checkpoints_of(run, many, few, tuple(given.epochs))
+                of_seed = chains(run, many, few, tuple(given.epochs), place)
                 rows += of_seed
                 if given.keep:
                     keep_rows(kept, rows, asked)
+                    shutil.rmtree(place, ignore_errors=True)
             print(pd.DataFrame(of_seed).to_string(index=False), flush=True)
 
 
