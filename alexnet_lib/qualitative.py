@@ -55,6 +55,29 @@ def column_difference(values: np.ndarray, draws: int = 10_000, seed: int = 0) ->
 # ------------------------------------------------------------------------------------------ answers (Figure 4, left)
 
 
+def oriented(kernels: np.ndarray, draws: int = 200, seed: int = 0) -> np.ndarray:
+    """Which kernels (N, 3, s, s), in grey, are selective for an orientation: (N,) bool.
+
+    A kernel is if its power lies more in one direction than that of 95 % of isotropic noise with its own power at each
+    frequency. The direction of a power P at the angle θ counts as P·e^(2iθ), so that opposite ones are the same; the
+    length of the sum, over all power, is 1 for stripes and small for blobs.
+    """
+    size = kernels.shape[-1]
+    frequency = np.fft.fftfreq(size, 1 / size)
+    angle = np.arctan2(frequency[:, None], frequency)
+    ring = np.hypot(frequency[:, None], frequency).round().astype(int)
+    power = np.abs(np.fft.fft2(kernels.mean(1))) ** 2
+    power[:, 0, 0] = 0  # the mean has no direction
+
+    def one_sided(power):
+        return np.abs((power * np.exp(2j * angle)).sum((-2, -1))) / power.sum((-2, -1))
+
+    noise = np.abs(np.fft.fft2(np.random.default_rng(seed).standard_normal((draws, size, size)))) ** 2
+    by_ring = np.stack([power[:, ring == r].mean(1) for r in range(ring.max() + 1)], 1)[:, ring]
+    limits = [np.quantile(one_sided(each * noise), 0.95) for each in by_ring]
+    return one_sided(power) > limits
+
+
 def related(classes: list[str]) -> np.ndarray:
     """Which other built-in classes share an outline or a surface, as "striped_fish" and "striped_jar" do.
 

@@ -159,14 +159,18 @@ def test_the_neighbours_that_stand_worst_are_compared_seed_by_seed(monkeypatch):
     assert measures.worst_placed("imagenette73", "top-1", *"ab") == pytest.approx((3.0, 1.0, 3))
 
 
-def test_kernels_are_selective_where_random_ones_are_not(monkeypatch):
-    assert measured("selective_kernels") > 3
-    noise = np.random.default_rng(1).standard_normal((96, 3, 11, 11))
-    monkeypatch.setattr(measures.trained, "full_size_kernels", lambda: noise)
-    assert measured("selective_kernels") == pytest.approx(1, abs=0.15)
+def test_kernels_are_selective_for_an_orientation_where_noise_and_blobs_are_not(monkeypatch):
+    """Also where the noise is blurred, whose spectrum is sharper than that of white noise."""
+    assert 0.2 < measured("selective_kernels") < 0.5
+    generator, (y, x) = np.random.default_rng(1), np.mgrid[-5:6, -5:6]
+    noise = generator.standard_normal((96, 3, 11, 11))
+    blurred = sum(np.roll(noise, shift, (2, 3)) for shift in [(0, 0), (0, 1), (1, 0), (1, 1)])
+    blobs = np.exp(-((x**2 + y**2)[None, None] / generator.uniform(4, 16, (96, 1, 1, 1)))).repeat(3, 1)
     stripes = np.cos(2 * np.pi * 2 * np.arange(11) / 11) + np.zeros((96, 3, 11, 11))
-    monkeypatch.setattr(measures.trained, "full_size_kernels", lambda: stripes)
-    assert measured("selective_kernels") > 5
+    edges = np.sign(np.cos(angle := 0.4) * x + np.sin(angle) * y) + np.zeros((96, 3, 11, 11))
+    for kernels, least, most in ((noise, 0, 0.15), (blurred, 0, 0.25), (blobs, 0, 0), (stripes, 1, 1), (edges, 1, 1)):
+        monkeypatch.setattr(measures.trained, "full_size_kernels", lambda kernels=kernels: kernels)
+        assert least <= measured("selective_kernels") <= most
 
 
 def test_googlenet_is_counted():

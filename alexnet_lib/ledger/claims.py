@@ -3,6 +3,7 @@
 claims.toml says what the paper states. This module measures, compares and gives one of the verdicts of MEANING.
 
 python -m alexnet_lib.claims                        prints the ledger
+python -m alexnet_lib.claims --only ID ID           prints these rows, with what they state
 python -m alexnet_lib.claims --check                fails when a verdict of VERDICTS has moved; open rows may be filled
 python -m alexnet_lib.claims --accept               commits the verdicts as they are
 python -m alexnet_lib.claims --csv F --json F       writes the ledger to files
@@ -10,10 +11,15 @@ python -m alexnet_lib.claims --html F               writes it as a page that can
 """
 
 import argparse
+import difflib
 import math
 import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import field
+from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,26 +34,29 @@ from ..experiments.evidence import by_chance
 from ..files import read_json, write_file, write_json
 from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
+from ..runs.records import provenance
 from .measures import MEASURES
 from .page import page
 
 LEDGER = Path(__file__).with_name("claims.toml")
 VERDICTS = REFERENCE / "verdicts.json"
 MEANING = {
-    "exact": "computed, and the same",
+    "exact": "no tolerance is needed, and the value is the same",
     "as built": "a constant of the paper, transcribed and read back from the net or the recipe",
-    "holds": "measured, and within the tolerance",
+    "holds": "the mean is within the tolerance or the bound, and the 95 % interval leaves out no effect",
     "shown at small scale": "as “holds”, on smaller data or nets than the claim is about",
-    "undecided": "the 95 % interval holds both the claim and its opposite: no effect, or values beyond the bound",
-    "differs": "measured, and outside the tolerance",
-    "refuted": "computed and not the same, or a bound in the paper is broken",
+    "undecided": "the 95 % interval holds the claim and also no effect, or both sides of a bound, or it reaches into a "
+    "tolerance that its mean misses; or the row says why what was measured can't decide",
+    "differs": "outside the tolerance with the whole interval, or beyond a bound, and not “refuted”",
+    "refuted": "no tolerance is needed and the value is another, or a bound that the paper states is broken",
     "not yet measured": "no record is kept yet; the row has the command",
-    "needs ILSVRC": "not measured here; the row has the command",
+    "needs ILSVRC": "not measured here; the row says how, mostly by a command",
+    "out of reach": "it takes what isn't to be had: withdrawn pictures, hidden labels, others' entries, old machines",
 }
 COLUMNS = ["id", "section", "statement", "relation", "paper", "bound", "tolerance", "no_effect", "log2012"]
 COLUMNS += ["standard_error"]
-COLUMNS += ["measured", "n", "spread", "low", "high", "p", "verdict", "notebook", "how", "changed"]
-OPEN = ("not yet measured", "needs ILSVRC")
+COLUMNS += ["measured", "n", "spread", "low", "high", "p", "verdict", "notebook", "how", "changed", "undecided"]
+OPEN = ("not yet measured", "needs ILSVRC", "out of reach")
 MET = ("exact", "as built", "holds", "shown at small scale")
 SLACK = 1e-9  # relative, for fractions that have no exact binary form
 
@@ -61,6 +70,8 @@ class Claim:
     tolerance: how far off a measured value may be; 0 for what can be computed exactly.
     scale: "small" where we measure on something smaller than the claim is about.
     measure: a name of MEASURES or a module.function of this library, called with `arguments`; none: it needs ILSVRC.
+    out_of_reach: it takes what is not to be had any more, whatever one has; `how` says what.
+    undecided: why what was measured can't decide, where its interval doesn't say so; "" where it can.
     bound: who sets the value of `paper`: the paper, or we, where its words leave it open ("several", "efficient").
     no_effect: of an effect, the value that means that there is none: 0 for a gain, 1 for a ratio.
     built: a constant that we transcribe and read back; nothing is measured.
@@ -83,7 +94,9 @@ class Claim:
     no_effect: float | None = None
     built: bool = False
     changed: str = ""
+    undecided: str = ""
     measure: str | None = None
+    out_of_reach: bool = False
     arguments: list[str] = field(default_factory=list)
     images: Annotated[int, Field(ge=1)] | None = None
     error: Annotated[float, Field(gt=0, lt=100)] | None = None
@@ -96,15 +109,15 @@ class Claim:
         return math.sqrt(2 * self.error * (100 - self.error) / self.images)
 
 
-def claims(notebook: str | None = None) -> pd.DataFrame:
-    """The ledger, or the rows that one notebook shows, one row a claim, in the order of the paper.
+def claims(notebook: str | None = None, only: Sequence[str] = ()) -> pd.DataFrame:
+    """The ledger, one row a claim, in the order of the paper; or one notebook's rows, or some by their ids.
 
     `measured` is the mean of n runs and `spread` their standard deviation, NaN where there is none; `low` and `high`
     are the ends of its 95 % interval. `p`, of an effect over three runs and more, is how likely a mean this far from no
     effect would be by chance, by Student's t; verdicts don't correct for the number of effects, the page says both.
 
     Raises:
-        ValueError: a notebook without claims, or a row of claims.toml that cannot be read.
+        ValueError: a notebook without claims, an id that no row has, or a row of claims.toml that cannot be read.
         FileNotFoundError: the library was installed without the records that are measured.
     """
     require_checkout("the records that the ledger measures")
@@ -112,7 +125,11 @@ def claims(notebook: str | None = None) -> pd.DataFrame:
     shown = sorted({row.notebook for row in rows})
     if notebook is not None and notebook not in shown:
         raise ValueError(f"notebook = {notebook!r}; claims are in {', '.join(shown)}")
-    table = [_row(claim) for claim in rows if notebook in (None, claim.notebook)]
+    if unknown := sorted({*only} - {row.id for row in rows}):
+        close = difflib.get_close_matches(unknown[0], [row.id for row in rows], 3)
+        raise ValueError(f"no row is called {', '.join(unknown)}; near to it are {', '.join(close) or 'none'}")
+    rows = [row for row in rows if notebook in (None, row.notebook) and (row.id in only or not only)]
+    table = [_row(claim) for claim in rows]
     return pd.DataFrame(table, columns=COLUMNS)
 
 
@@ -170,15 +187,16 @@ def interval(claim: Claim, mean: float, spread: float, n: int) -> tuple[float, f
 def verdict(claim: Claim, measured: float, low: float = math.nan, high: float = math.nan) -> str:
     """The verdict on a claim, given the measured value and the ends of its 95 % interval, NaN for none."""
     if math.isnan(measured):
-        return "needs ILSVRC" if claim.measure is None else "not yet measured"
+        without = "out of reach" if claim.out_of_reach else "needs ILSVRC"
+        return without if claim.measure is None else "not yet measured"
     least = -math.inf if claim.relation == "<=" else claim.paper - claim.tolerance  # of what would be as claimed
     most = math.inf if claim.relation == ">=" else claim.paper + claim.tolerance
-    nothing = claim.no_effect is not None and low <= claim.no_effect <= high
-    beyond = claim.relation != "=" and (low < least or high > most)
-    if low < most and high > least and (nothing or beyond):
-        return "undecided"
     slack = SLACK * abs(claim.paper)
     within = least - slack <= measured <= most + slack
+    nothing = claim.no_effect is not None and low <= claim.no_effect <= high
+    beyond = not within if claim.relation == "=" else low < least or high > most
+    if claim.undecided or low < most and high > least and (nothing or beyond):
+        return "undecided"
     computed = claim.relation == "=" and claim.tolerance == 0
     if not within:
         stated = claim.bound == "paper" and (computed or claim.relation != "=")
@@ -253,25 +271,38 @@ def accepted_verdicts() -> dict[str, str]:
     return found
 
 
+def made() -> str:
+    """What a page says of its origin: version, commit and day."""
+    commit, parts = provenance()["commit"], []
+    with suppress(PackageNotFoundError):
+        parts.append(f"version {version('alexnet-walkthrough')}")
+    parts += [f"commit {commit[:12]}"] if commit else []
+    return ", ".join([*parts, f"{datetime.now(UTC):%d %B %Y}".lstrip("0")])
+
+
 def main(arguments=None) -> int:
     """Print the ledger; write or compare it if asked. Returns 1 when a verdict has been lost."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.claims", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--notebook", help="only this one's claims, such as 03_lrn")
+    parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these rows, with what they state")
     parser.add_argument("--check", action="store_true", help="fail when a committed verdict that wasn't open has moved")
     parser.add_argument("--accept", action="store_true", help="commit the verdicts as they are")
     for kind in ("csv", "json", "html"):
         parser.add_argument(f"--{kind}", type=Path, help=f"write the ledger to this file, as {kind.upper()}")
     given = parser.parse_args(arguments)
     with ends_well(parser, "files are as they were or whole"):
-        table = claims(given.notebook)
+        table = claims(given.notebook, given.only)
+        part = bool(given.notebook or given.only)
         now = dict(zip(table["id"], table["verdict"], strict=True))
         if given.accept:
-            kept = accepted_verdicts() if given.notebook and VERDICTS.is_file() else {}
+            kept = accepted_verdicts() if part and VERDICTS.is_file() else {}
             write_json(VERDICTS, kept | now)
         accepted = accepted_verdicts() if given.check else now
         stated = ["id", "section", "relation", "paper", "tolerance", "bound", "log2012"]
         shown = table[[*stated, "measured", "n", "spread", "verdict", "notebook"]]
         print(shown.to_string(index=False, na_rep="", float_format="{:.5g}".format))
+        for row in table.to_dict("records") if given.only else ():
+            print(f"\n{row['id']}: {row['statement']}\n{row['verdict']}: {row['undecided'] or MEANING[row['verdict']]}")
         print("\n" + table["verdict"].value_counts().to_string(header=False))
         print(f"\n{by_chance(table['p'], 'no effect')}")
         if given.csv:
@@ -281,8 +312,8 @@ def main(arguments=None) -> int:
             rows = table.astype(object).where(table.notna(), None).to_dict("records")
             write_json(given.json, rows)
         if given.html:
-            write_file(given.html, page(table, MEANING).encode())
-        found = changes(table, {name: v for name, v in accepted.items() if name in now or not given.notebook})
+            write_file(given.html, page(table, MEANING, made=made()).encode())
+        found = changes(table, {name: v for name, v in accepted.items() if name in now or not part})
         if len(found):
             print("\nother verdicts than the committed ones:\n" + found.to_string(index=False))
         return int(found["lost"].any())

@@ -23,7 +23,7 @@ from ..experiments import ablations, cifar_experiments, trained
 from ..experiments.cifar_experiments import figure1_reference
 from ..experiments.common import RISK, spread_of
 from ..normalization import LocalResponseNorm
-from ..qualitative import colourfulness, column_difference, related
+from ..qualitative import colourfulness, column_difference, oriented, related
 from ..study import anatomy, googlenet, log2012, pooling, responses, sub_networks
 from ..study.probes import update
 from . import counts
@@ -217,16 +217,8 @@ def first_column_kept() -> float:
 
 
 def selective_kernels() -> float:
-    """How much sharper the spectra of the full-size net's first kernels, in grey, are than those of random kernels: a
-    ratio of medians. Sharpness is the share of a kernel's power, its mean taken off, at its strongest frequency."""
-
-    def sharpness(kernels):
-        grey = kernels.mean(1)
-        power = np.abs(np.fft.fft2(grey - grey.mean((1, 2), keepdims=True))) ** 2
-        return np.median((power / power.sum((1, 2), keepdims=True)).max((1, 2)))
-
-    random = np.random.default_rng(0).standard_normal((96, 3, 11, 11))
-    return float(sharpness(trained.full_size_kernels()) / sharpness(random))
+    """The share of the full-size net's first kernels whose power lies in one direction, more than noise's would."""
+    return float(oriented(trained.full_size_kernels()).mean())
 
 
 def crops_drawn(what: str) -> float:
@@ -339,7 +331,6 @@ MEASURES = {
     "logged_cycles": lambda: learning.LOGGED_END,  # epochs of run 145
     # §6, §6.1 and §7
     "table_1": table_1,
-    "better_than_others": lambda: round(table_1("SIFT + Fisher vectors", 1) - table_1("CNN", 1), 6),  # top-1, points
     # the largest difference of top-5 errors between validation and test images, in points
     "validation_less_test": lambda: round(max(abs(a - b) for *_, a, b, _ in log2012.TABLE_2 if a and b), 6),
     "rows_with_both_errors": lambda: sum(None not in (row[2], row[3]) for row in log2012.TABLE_2),

@@ -13,21 +13,35 @@ from ..experiments.evidence import by_chance
 
 TEMPLATE = Path(__file__).with_name("page.html")
 # column of claims(), its heading, its share of the width in per cent: on a page of its own
-WIDE = [("section", "§", 8.5), ("statement", "claim", 25.5), ("relation", "is", 2.5), ("paper", "paper", 7.5)]
+WIDE = [("section", "§", 8.5), ("statement", "claim", 25.5), ("relation", "is", 2.5), ("paper", "stated", 7.5)]
 WIDE += [("tolerance", "±", 5.5), ("bound", "bound", 5.5), ("log2012", "log of 2012", 6.5)]
 WIDE += [("measured", "measured", 12.5), ("n", "n", 4), ("verdict", "verdict", 9.5), ("notebook", "notebook", 12.5)]
 # and in a narrow one, where relation, tolerance, bound and runs stand beside their numbers
-NARROW = [("section", "§", 10.5), ("statement", "claim", 27), ("paper", "paper", 13), ("log2012", "log of 2012", 8)]
+NARROW = [("section", "§", 10.5), ("statement", "claim", 27), ("paper", "stated", 13), ("log2012", "log of 2012", 8)]
 NARROW += [("measured", "measured", 14), ("verdict", "verdict", 11), ("notebook", "notebook", 16.5)]
 IN_FULL = {"tolerance": "tolerance", "bound": "whose bound"}  # headings where there is room, beside each value
 NUMBERS = ("paper", "tolerance", "log2012", "measured", "n")
 MENUS = ("section", "verdict", "bound", "notebook")
 ROUNDING = 1e-12
 RELATIONS = {"=": "", "<=": "≤ ", ">=": "≥ "}
+WORDS = {
+    "the program": "cuda-convnet, with which the nets were trained in 2012; its source was released in 2025",
+    "run 145, run 147, …": "nets that it trained, of which files and logs were released with it",
+    "photographs": "of ImageNet: 200 classes at 64 pixels a side (Tiny ImageNet), or ten at 73 (Imagenette)",
+    "built-in pictures": "generated ones of ten classes, which come with the project",
+    "lossy copy of CIFAR-10": "the 60,000 small photographs of CIFAR-10, compressed once more as JPEG",
+    "half-width, quarter-width": "nets with that share of the paper's channels and units in every layer",
+    "ten views": "five crops and their mirror images, whose probabilities are averaged; one view: the centre",
+    "published initial weights": "those in the program's layer files; scaled ones: as today, by the number of inputs",
+    "top-1, top-5": "a picture counts as an error if its class isn't the net's best answer, or among its five best",
+    "points": "differences of two error rates in per cent",
+}
 READERS = "readers"  # the section of what others have made of the paper
 
 
-def page(table: pd.DataFrame, meaning: dict[str, str], link: Callable[[str], str] | None = None, shown=WIDE) -> str:
+def page(
+    table: pd.DataFrame, meaning: dict[str, str], link: Callable[[str], str] | None = None, shown=WIDE, made: str = ""
+) -> str:
     """A whole HTML document.
 
     Args:
@@ -35,6 +49,7 @@ def page(table: pd.DataFrame, meaning: dict[str, str], link: Callable[[str], str
         meaning: what each verdict means.
         link: the address of a notebook, given its name; none where there is no place to go.
         shown: the columns, WIDE or NARROW.
+        made: of which version, and when.
     """
     table = table.assign(bound=[whose(row) for row in table.to_dict("records")], corrected=holm(table["p"]))
     heads = {name: heading for name, heading, _ in shown}
@@ -42,6 +57,8 @@ def page(table: pd.DataFrame, meaning: dict[str, str], link: Callable[[str], str
     counts = table["verdict"].value_counts()
     rules = [f"<dt>{escape(v)} ({counts.get(v, 0)})</dt><dd>{escape(what)}</dd>" for v, what in meaning.items()]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        made=escape(f" ({made})" if made else ""),
+        words="\n".join(f"<dt>{escape(word)}</dt><dd>{escape(what)}</dd>" for word, what in WORDS.items()),
         effects=by_chance(table["p"], "no effect"),
         rules="\n".join(rules),
         menus="\n".join(menus),
@@ -149,12 +166,13 @@ def _row(row: dict, link: Callable[[str], str] | None, heads: dict[str, str]) ->
     name, place = escape(row["id"]), escape(row["notebook"])
     if link:
         place = f'<a href="{escape(link(row["notebook"]))}">{place}</a>'
-    changed = f"<p>Changed after a measurement: {escape(row['changed'])}</p>" if row["changed"] else ""
+    remarks = {"Changed after a measurement": row["changed"], "Undecided, because": row["undecided"]}
+    remarks = "".join(f"<p>{what}: {escape(text)}</p>" for what, text in remarks.items() if text)
     shown = words(row) | {
         "section": escape(row["section"]),
         "statement": f'{escape(row["statement"])}<br><a class="name" href="#{name}">{name}</a>',
         "verdict": f'<span class="verdict">{escape(row["verdict"])}</span>',
-        "notebook": f"{place}<details><summary>how</summary><code>{escape(row['how'])}</code>{changed}</details>",
+        "notebook": f"{place}<details><summary>how</summary><code>{escape(row['how'])}</code>{remarks}</details>",
     }
     if "relation" not in heads:  # NARROW
         shown |= {"paper": stated(row), "measured": measured(row)}

@@ -132,8 +132,8 @@ class TrainSettings(Run):
         return choose_dataset(self.dataset)[0]
 
     def filled(self, store: Store) -> "TrainSettings":
-        """Small pictures get a narrow net, and fewer than FEW images the recipe for small collections."""
-        few = len(store) < FEW
+        """Small pictures get a narrow net, and up to FEW images the recipe for small collections."""
+        few = len(store) <= FEW
         run = with_auto(
             self,
             width=0.25 if store.size < SMALL else 1.0,
@@ -144,8 +144,7 @@ class TrainSettings(Run):
             run,
             batch_size=run.named.batch_size,
             learning_rate=run.named.learning_rate,
-            # the other rules name layers that GoogLeNet does not have
-            initialisation="fan_in" if run.net == "googlenet" else run.named.initialisation,
+            initialisation=run.own_initialisation(made_narrow=self.width == "auto" and run.width < 1),
             epochs=FEW_EPOCHS if few else run.named.epochs,
         )
         if run.named.average_last and run.normalization == "batch":  # torch.optim.swa_utils.update_bn would have to run
@@ -158,6 +157,12 @@ class TrainSettings(Run):
         run.skeleton(len(store.classes))  # refuses what cannot be built
         bf16 = run.speed == "fast" and computes_in_bf16(run.device)
         return share_out(with_auto(run, precision="bf16" if bf16 else "fp32"))
+
+    def own_initialisation(self, made_narrow: bool) -> str:
+        """The recipe's initial weights, enlarged for a net that was made narrow: as they are it wouldn't learn."""
+        if self.net == "googlenet":
+            return "fan_in"  # the other rules name layers that it doesn't have
+        return "rescaled" if made_narrow else self.named.initialisation
 
     def changes(self) -> dict:
         """What a run changes in its named net.
