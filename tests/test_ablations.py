@@ -169,8 +169,48 @@ def test_a_kept_run_of_other_settings_is_not_taken_for_the_one_that_is_asked_for
 def test_a_variant_is_not_kept_beside_a_series_of_other_settings(kept, monkeypatch):
     monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained"))
     for question, variant in (("parts", "no-lrn"), ("schedule", "shorter")):
-        with pytest.raises(ValueError, match="ablation-baseline-.*-seed1 holds .*epochs = 2 there, and 3 asked for"):
+        with pytest.raises(ValueError, match=r"ablation-baseline-.*-seed\d holds .*epochs = 2 there, and 3 asked for"):
             ablations.run_all(question, settings(epochs=3), seeds=(2, 1), only=(variant,), folder=kept)
+
+
+def test_another_seed_of_other_settings_does_not_join_a_series(kept, monkeypatch):
+    """It would count in every mean."""
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=r"ablation-baseline-.* holds .*epochs = 2 there, and 1 asked for"):
+        ablations.run_all("dropout", settings(epochs=1), seeds=(7,), folder=kept)
+
+
+def test_a_series_of_several_settings_has_no_mean(kept, tmp_path):
+    ablations.run_all("schedule", settings(epochs=1), seeds=(9,), only=("baseline",), folder=tmp_path)
+    shutil.copytree(kept / (name := ablations.name_of("baseline", NAME, 0)), tmp_path / name)
+    with pytest.raises(
+        ValueError, match="-seed0 and .*-seed9 differ in more than the seed: epochs = 2 there, and 1 in"
+    ):
+        ablations.kept_runs(NAME, "baseline", tmp_path)
+
+
+def test_a_run_that_is_still_being_kept_hides_no_other(kept, tmp_path):
+    shutil.copytree(kept, tmp_path / "kept")
+    before = ablations.gains(NAME, "no-dropout", folder=tmp_path / "kept")
+    (half := tmp_path / "kept" / ablations.name_of("no-dropout", NAME, 8)).mkdir()
+    shutil.copy(kept / ablations.name_of("no-dropout", NAME, 0) / "config.json", half)
+    assert ablations.gains(NAME, "no-dropout", folder=tmp_path / "kept").equals(before)
+
+
+def test_what_is_not_kept_is_named_with_its_command(tmp_path):
+    for asked in (ablations.histories, ablations.silenced_errors, ablations.averaged_errors, ablations.tinted_errors):
+        with pytest.raises(FileNotFoundError, match="no run of no-dropout on .* is kept; `python -m .* --dataset"):
+            asked(NAME, "no-dropout", folder=tmp_path)
+
+
+def test_one_who_follows_a_run_leaves_the_epochs_that_its_trainer_has_tested(kept):
+    run = ablations.variant_of(settings(epochs=2, experiment="ablations"), "baseline", load_dataset(NAME)["train"])
+    path = ablations.run_variant(run, "baseline").folder / ablations.AS_THEY_ARE
+    table = pd.read_csv(path)
+    pd.concat([table, table.tail(1).assign(epoch=3)]).to_csv(path, index=False)
+    ablations.tester(run, load_dataset(NAME)["train"])()
+    assert pd.read_csv(path)["epoch"].tolist() == [1, 2, 3]
+    table.to_csv(path, index=False)
 
 
 def test_a_baseline_is_not_kept_beside_variants_of_other_settings(kept, tmp_path, monkeypatch):

@@ -57,6 +57,16 @@ def table():
     )
 
 
+@pytest.mark.parametrize("ask", [lambda: cifar_experiments.lrn(3, [7]), lambda: cifar_experiments.figure1(["19pct"])])
+def test_generated_pictures_never_stand_in_for_cifar10(ask, tmp_path, monkeypatch):
+    """What is kept under its name counts as evidence."""
+    monkeypatch.setenv("ALEXNET_DATA", str(tmp_path))
+    monkeypatch.setenv("ALEXNET_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(cifar_experiments, "keep", lambda *_: pytest.fail("kept"))
+    with pytest.raises(FileNotFoundError, match="cifar10"):
+        ask()
+
+
 def test_epochs_are_counted_by_run(table):
     found = epochs_by_run(table).set_index(["activation", "learning_rate", "seed"])["epochs"]
     assert found["relu", 0.01, 0] == 2 and found["relu", 0.001, 0] == 4 and found["tanh", 0.001, 0] == 8

@@ -209,6 +209,27 @@ def test_a_killed_command_goes_on_with_the_seeds_that_are_missing(place, tmp_pat
     assert capsys.readouterr().out.count("from scratch, as long as both") == 2 + 3 + 3
 
 
+def test_seeds_that_another_process_keeps_meanwhile_stay(tmp_path):
+    for seed, command in ((3, "b"), (0, "a"), (1, "a"), (0, "a")):
+        rows = [{"chain": chain, "seed": seed, "top1": seed / 3, "top5": 0} for chain in pretraining.CHAINS]
+        pretraining.keep_rows(tmp_path, rows, command)
+    table = pd.read_csv(tmp_path / "chains.csv")
+    assert sorted(table["seed"]) == [0] * 3 + [1] * 3 + [3] * 3 and table["top1"].max() == 1
+    assert read_json(tmp_path / "about.json")["command"] == "a --seeds 3 1 0"
+
+
+def test_pictures_of_two_sizes_are_no_chain(place, monkeypatch, capsys):
+    stores, _ = place
+    larger = {
+        s: dataclasses.replace(store, images=np.zeros((len(store), 99, 99, 3), np.uint8)) for s, store in stores.items()
+    }
+    monkeypatch.setattr(pretraining, "load_dataset", lambda name: larger if name == "larger" else stores)
+    monkeypatch.setattr(pretraining, "chains", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        pretraining.main(["--many", "larger", "--few", NAME])
+    assert re.search(r"--many is stored at \d+ pixels a side, --few at \d+", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from alexnet_lib.architecture import skeleton as alexnet_skeleton
-from alexnet_lib.experiments import sequel
+from alexnet_lib.experiments import ablations, sequel
 from alexnet_lib.runs.records import Record
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import load_dataset
@@ -108,8 +108,21 @@ def test_a_kept_run_of_other_settings_is_not_taken_for_the_one_that_is_asked_for
 
 def test_a_run_is_not_kept_beside_a_series_of_other_settings(kept, monkeypatch):
     monkeypatch.setattr(sequel, "train", lambda *_: pytest.fail("trained"))
-    with pytest.raises(ValueError, match="sequel-alexnet-short-embedded-seed1 holds .*epochs = 1 there, and . asked"):
+    with pytest.raises(ValueError, match=r"sequel-alexnet-short-embedded-seed\d holds .*epochs = 1 there, and . asked"):
         sequel.run_all(NAME, 20, (2, 1), ("GoogLeNet",), kept)
+
+
+def test_a_seed_of_alexnet_has_the_tables_by_which_ablations_compare_it(kept, tmp_path):
+    sequel.run_all(NAME, 1, [3], ["AlexNet"], tmp_path)
+    assert list(ablations.results(NAME, ["baseline"], tmp_path).index) == [("baseline", 3)]
+    assert list(ablations.silenced_errors(NAME, "baseline", tmp_path)) == [3]
+
+
+def test_a_net_that_is_not_kept_is_named_with_its_command(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="no run of GoogLeNet on embedded is kept; `python -m .* --only googlenet"
+    ):
+        sequel.gain("GoogLeNet", "AlexNet", folder=tmp_path)
 
 
 def test_errors_are_compared_by_seed(kept):

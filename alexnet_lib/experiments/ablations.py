@@ -33,7 +33,7 @@ import torch
 from ..augmentation import in_light, recoloured
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of, predict, top_k_error
-from ..files import read_table
+from ..files import at_work, read_table
 from ..paths import REFERENCE
 from ..qualitative import hidden_features
 from ..runs.fields import check
@@ -44,7 +44,7 @@ from ..study.log2012 import logged_gain
 from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
-from .common import LONG, command, command_line, crossing, long_folder, settings_given, spread_of, whole
+from .common import LONG, command, command_line, crossing, long_folder, rows_of, settings_given, spread_of, whole
 
 UNKNOWN = (math.nan, math.nan)
 
@@ -121,11 +121,7 @@ def name_of(variant: str, dataset: str, seed: int | str) -> str:
 
 
 def run_variant(settings: TrainSettings, variant: str) -> Record:
-    """Train one variant, test it on training images after every epoch, and return its record.
-
-    Raises:
-        ValueError: its folder holds another run.
-    """
+    """Train one variant, test it on training images after every epoch, and return its record; see `require_same`."""
     stores = load_dataset(settings.dataset)
     run = variant_of(settings, variant, stores["train"])
     require_same(run, stores)  # before the table of another run is touched
@@ -184,9 +180,10 @@ def tester(run: TrainSettings, store: Store) -> Callable[..., None]:
         if reached["step"] or not (epoch := reached["epoch"]):
             return
         net.load_state_dict(state.get("averaged", state["net"]))  # those that validation tests
-        rows = read_table(path).to_dict("records") if path.is_file() and epoch > 1 else []
-        rows = [row for row in rows if row["epoch"] < epoch]
-        write_table(path, [*rows, {"epoch": epoch, **evaluate(net, part, mean)}])
+        row = {"epoch": epoch, **evaluate(net, part, mean)}
+        with at_work(run.folder, ".rows.lock", patience=-1):  # another process may train or follow this run, too
+            others = [each for each in rows_of(path) if each["epoch"] != epoch]
+            write_table(path, sorted([*others, row], key=lambda each: each["epoch"]))
 
     return test
 
@@ -200,7 +197,7 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     """Train every variant of a question with every seed, and keep the records.
 
     Raises:
-        ValueError: a run of these pictures and seeds is kept already that has other settings, also one of a variant
+        ValueError: a run of these pictures is kept already that has other settings, also one of a variant or a seed
             that isn't asked for; a variant isn't the baseline less its part, or the question doesn't ask for it.
     """
     if unasked := set(only) - set(QUESTIONS[question]):
@@ -211,17 +208,19 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     for variant in variants:  # before the first run
         variant_of(settings, variant, stores["train"])
     of_seeds = [dataclasses.replace(settings, seed=seed, experiment="ablations") for seed in seeds]
-    for asked, variant in itertools.product(of_seeds, VARIANTS):  # all are compared, and the baseline with each
-        if (kept := folder / name_of(variant, settings.dataset, asked.seed)).is_dir():
-            require_same(variant_of(asked, variant, stores["train"]), stores, kept)
+    for variant in VARIANTS:  # all are compared, the baseline with each, and each with its other seeds
+        for seed, record in kept_runs(settings.dataset, variant, folder).items():
+            asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
+            require_same(variant_of(asked, variant, stores["train"]), stores, record.folder)
     for asked in of_seeds:
         for variant in variants:
             kept = folder / name_of(variant, settings.dataset, asked.seed)
             if (kept / last_table(question)).is_file():
                 continue
             record = run_variant(asked, variant)
-            keep(record.folder, kept.name, folder)
+            kept.mkdir(parents=True, exist_ok=True)  # its errors come first: from its summary on it counts as kept
             write_table(kept / AS_THEY_ARE, read_table(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
+            keep(record.folder, kept.name, folder)
             write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
             if question == "augmentation":
                 write_table(kept / TINTED, tinting(record))
@@ -276,17 +275,22 @@ def kept_runs(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int,
     return common.kept_runs(name_of(variant, dataset, ""), folder)
 
 
-def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:
-    """`final_errors` of the kept runs, one row a variant and seed.
+def require_kept(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[int, Record]:
+    """`kept_runs`.
 
     Raises:
-        FileNotFoundError: no run of a variant is kept; with the command that trains it.
+        FileNotFoundError: there is none; with the command that trains them.
     """
-    runs = {v: kept_runs(dataset, v, folder) for v in variants}
-    if missing := [v for v, of_seeds in runs.items() if not of_seeds]:
-        question = next(q for q, named in QUESTIONS.items() if missing[0] in named)
-        command = f"python -m alexnet_lib.experiments.ablations {question} --dataset {dataset}"
-        raise FileNotFoundError(f"no run of {', '.join(missing)} on {dataset} is kept; `{command}` trains them")
+    if runs := kept_runs(dataset, variant, folder):
+        return runs
+    asked = next(q for q, named in QUESTIONS.items() if variant in named) + f" --dataset {dataset}"
+    command = f"python -m alexnet_lib.experiments.ablations {asked}"
+    raise FileNotFoundError(f"no run of {variant} on {dataset} is kept; `{command}` trains them")
+
+
+def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:
+    """`final_errors` of the kept runs, one row a variant and seed; see `require_kept`."""
+    runs = {v: require_kept(dataset, v, folder) for v in variants}
     rows = {(v, seed): final_errors(run) for v, of_seeds in runs.items() for seed, run in of_seeds.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["variant", "seed"])
 
@@ -304,32 +308,29 @@ def gain(dataset: str, against: str, column: str, variant: str = "baseline") -> 
 
 def averaged_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = REFERENCE) -> pd.DataFrame:
     """Validation errors of the kept runs in per cent by views and average: columns seed, views, average, top1, top5."""
-    runs = kept_runs(dataset, variant, folder).items()
+    runs = require_kept(dataset, variant, folder).items()
     tables = [read_table(run.folder / AVERAGED).assign(seed=seed) for seed, run in runs]
     return pd.concat(tables, ignore_index=True).assign(top1=lambda t: 100 * t["top1"], top5=lambda t: 100 * t["top5"])
 
 
 def tinted_errors(dataset: str = "embedded", variant: str = "baseline", folder: Path = LONG) -> pd.DataFrame:
     """Top-1 validation errors of the kept runs in per cent, one row a light, one column a seed; see `tinting`."""
-    runs = kept_runs(dataset, variant, folder).items()
+    runs = require_kept(dataset, variant, folder).items()
     tables = {seed: read_table(run.folder / TINTED).set_index("light")["top1"] for seed, run in runs}
     return 100 * pd.DataFrame(tables)
 
 
 def ten_views_gain(dataset: str = "embedded", column: str = "top1", folder: Path = REFERENCE):
     """How many points ten views, averaged as in 2012, lower an error: mean, standard deviation, number of seeds."""
-    tested = [record.summary["metrics"]["val"] for record in kept_runs(dataset, "baseline", folder).values()]
+    tested = [record.summary["metrics"]["val"] for record in require_kept(dataset, "baseline", folder).values()]
     return spread_of(pd.Series([100 * (each["1 view"][column] - each["10 views"][column]) for each in tested]))
 
 
 def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
-    """The kept runs of a variant by epoch, one row an epoch and seed.
-
-    Columns: seed, epoch, "training loss" and "training error" of training images as they are, "validation loss" and
-    "validation error".
-    """
+    """The kept runs of a variant by epoch, a row an epoch and seed: both, "training loss" and "training error" of
+    training images as they are, "validation loss" and "validation error"."""
     tables = []
-    for seed, record in kept_runs(dataset, variant, folder).items():
+    for seed, record in require_kept(dataset, variant, folder).items():
         clean = read_table(record.folder / AS_THEY_ARE).set_index("epoch")
         val = record.history.query("split == 'val'").set_index("epoch")
         table = pd.DataFrame({"seed": seed, "training loss": clean["loss"], "training error": clean["top1"]})
@@ -340,7 +341,7 @@ def histories(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFr
 
 def silenced_errors(dataset: str, variant: str, folder: Path = REFERENCE) -> pd.DataFrame:
     """The validation errors (0 to 1) of the kept runs by the share of hidden units silenced, one column a seed."""
-    runs = kept_runs(dataset, variant, folder)
+    runs = require_kept(dataset, variant, folder)
     return pd.DataFrame({s: read_table(r.folder / SILENCED).set_index("share")["error"] for s, r in runs.items()})
 
 

@@ -74,7 +74,7 @@ def figure1(only=(), small: bool = False, **common) -> None:
     As for the figure, runs have no regularisation and end at TARGET. Where no rate gets there in LONGEST epochs, all
     seeds get BEYOND at the rate that came nearest.
     """
-    common |= SMALL if small else {}
+    common = SMALL | common if small else {"dataset": "cifar10"} | common  # generated pictures only where asked for
     for net, regime, activation in having(itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS), only):
         settings = CifarSettings(**unregularised(net, regime, activation), **common, experiment=experiment(small))
         rate, epochs = fastest_rate(settings)
@@ -313,6 +313,7 @@ def lrn(epochs: int, seeds, only=(), again: bool = False, **common) -> None:
     Raises:
         ValueError: `only` names another net, or a run is kept already that has other settings.
     """
+    common = {"dataset": "cifar10"} | common  # never the generated pictures that "auto" would take in its place
     if unknown := set(only) - set(LRN_NETS):
         raise ValueError(f"lrn has no run of {', '.join(sorted(unknown))}; its nets are {', '.join(LRN_NETS)}")
     for seed, net in itertools.product(seeds, only or LRN_NETS):

@@ -14,12 +14,12 @@ import torch
 
 from ..commands import ends_well
 from ..dataset import load_dataset
-from ..files import read_json, read_table
+from ..files import at_work, read_json, read_table
 from ..learning import RECIPES
 from ..paths import HOME, REFERENCE
 from ..runs.folder import require_same
 from ..runs.job import JobFailed
-from ..runs.records import Record, write_table
+from ..runs.records import Record, data_differences, differences, in_words, write_table
 from ..runs.settings import FEW_EPOCHS, SPEEDS
 from ..training import train
 
@@ -36,9 +36,23 @@ def long_folder(epochs: int) -> Path:
 
 
 def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
-    """The kept runs whose names are this prefix and a seed, by seed."""
-    paths = sorted(path for path in folder.glob("*") if re.fullmatch(re.escape(prefix) + r"\d+", path.name))
-    return {record.config["seed"]: record for record in map(Record.open, paths)}
+    """The kept runs whose names are this prefix and a seed, by seed, but for what is still being kept.
+
+    Raises:
+        ValueError: they differ in more than the seed, so no mean of them means anything.
+    """
+    named = (path for path in folder.glob("*") if re.fullmatch(re.escape(prefix) + r"\d+", path.name))
+    records = [Record.open(path) for path in sorted(named) if (path / "summary.json").is_file()]
+    for record in records[1:]:
+        first, seed = records[0], {"seed": record.config["seed"]}
+        unlike = differences(first.config | seed, record.config)
+        unlike |= data_differences(first.summary["dataset"], record.summary["dataset"])
+        if unlike:
+            raise ValueError(
+                f"{first.folder.name} and {record.folder.name} differ in more than the seed: "
+                f"{in_words(unlike, 'in the second')}. Move one of them out of {folder}"
+            )
+    return {record.config["seed"]: record for record in records}
 
 
 def kept_table(path: Path, command: str) -> pd.DataFrame:
@@ -54,7 +68,13 @@ def kept_table(path: Path, command: str) -> pd.DataFrame:
 
 def add_rows(path: Path, rows: list[dict]) -> None:
     """Add rows to a kept table as it is now, since another process may have added its own meanwhile."""
-    write_table(path, [*(read_table(path).to_dict("records") if path.is_file() else []), *rows])
+    with at_work(path.parent, ".rows.lock", patience=-1):
+        write_table(path, [*rows_of(path), *rows])
+
+
+def rows_of(path: Path) -> list[dict]:
+    """The rows of a table; none where it isn't there."""
+    return read_table(path).to_dict("records") if path.is_file() else []
 
 
 def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:
@@ -65,7 +85,7 @@ def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:
     if not (folder / table).is_file():
         return
     about = folder / "about.json"
-    made = read_json(about)["command"] if about.is_file() else "a command that isn't recorded"
+    made = str((read_json(about) if about.is_file() else {}).get("command", "a command that isn't recorded"))
     more = sorted(set(read_table(folder / table, "seed")["seed"]) - set(seeds))
     if made.partition(" --seeds ")[0] != asked or more:
         by = f"{asked} --seeds {' '.join(map(str, seeds))}"
@@ -207,6 +227,6 @@ def refuse_options(parser: argparse.ArgumentParser, given: argparse.Namespace, u
 def command(parser: argparse.ArgumentParser, arguments=None) -> Iterator[argparse.Namespace]:
     """The parsed arguments of a command, which errors and signals in the block end in a few lines."""
     given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
     with ends_well(parser, "the runs that are finished are kept, and of the last one its checkpoint", (JobFailed,)):
+        torch.set_num_threads(given.threads)
         yield given

@@ -218,13 +218,21 @@ def by_chance(p: pd.Series, none: str = "zero", risk: float = RISK) -> str:
     )
 
 
+def minutes(text: str) -> float:
+    """A duration on the command line: a number from 0 on, or inf."""
+    if not float(text) >= 0:  # ValueError, and not a number
+        raise ValueError
+    return float(text)
+
+
 def main(arguments=None) -> None:
     parser = command_line("evidence", __doc__)
-    parser.add_argument("--run", action="store_true", help="make what is missing")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--run", action="store_true", help="make what is missing")
     parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="begin no run that would end later; a GPU's is stopped"
+        "--minutes", type=minutes, default=math.inf, help="begin no run that would end later; a GPU's is stopped"
     )
-    parser.add_argument("--effects", action="store_true", help="print what the kept runs say")
+    either.add_argument("--effects", action="store_true", help="print what the kept runs say")
     with command(parser, arguments) as given:
         if not given.run:
             refuse_options(parser, given, ("minutes",), "without --run")

@@ -28,7 +28,7 @@ from torch import nn
 from ..data.pieces import Rows
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of
-from ..files import read_table, write_json
+from ..files import at_work, write_json
 from ..learning import PaperSGD, parameter_groups, rate_factor, recipe, set_rates
 from ..loader import batches
 from ..paths import REFERENCE
@@ -46,6 +46,7 @@ from .common import (
     kept_table,
     refuse_less,
     refuse_options,
+    rows_of,
     settings_given,
     spread_of,
     whole,
@@ -81,6 +82,17 @@ def divided(stores: dict[str, Store], few: int = FEW_CLASSES, images: int | None
     chosen = classes[:: max(1, len(classes) // few)][:few]
     many = {split: of_classes(store, np.setdiff1d(classes, chosen)) for split, store in stores.items()}
     return many, {s: of_classes(store, chosen, images if s == "train" else None) for s, store in stores.items()}
+
+
+def require_equal_size(many: Store, few: Store) -> None:
+    """
+    Raises:
+        ValueError: data sets with pictures of different sizes, of which a net would see different parts.
+    """
+    if many.size != few.size:
+        raise ValueError(
+            f"--many is stored at {many.size} pixels a side, --few at {few.size}; accepted are equal sizes"
+        )
 
 
 def fit(
@@ -219,12 +231,17 @@ def gain(
     return spread_of(errors[against] - errors["pre-trained"])
 
 
-def keep_rows(folder: Path, rows: list[dict], asked: str) -> None:
-    """Write the rows of `chains`, and the command that makes them; the table comes last, for it is what counts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    seeds = " ".join(map(str, dict.fromkeys(row["seed"] for row in rows)))
-    write_json(folder / "about.json", {"command": f"{asked} --seeds {seeds}"} | provenance())
-    write_table(folder / "chains.csv", [row | {k: round(row[k], 5) for k in ("top1", "top5")} for row in rows])
+def keep_rows(folder: Path, of_seed: list[dict], asked: str) -> None:
+    """Add the rows of `chains` to those of other seeds, which another process may keep, and write the command of all.
+
+    The table comes last, for it is what counts.
+    """
+    with at_work(folder, ".rows.lock", patience=-1):
+        rows = [row for row in rows_of(folder / "chains.csv") if row["seed"] != of_seed[0]["seed"]]
+        rows += [row | {k: round(row[k], 5) for k in ("top1", "top5")} for row in of_seed]
+        seeds = " ".join(map(str, dict.fromkeys(row["seed"] for row in rows)))
+        write_json(folder / "about.json", {"command": f"{asked} --seeds {seeds}"} | provenance())
+        write_table(folder / "chains.csv", rows)
 
 
 def main(arguments=None) -> None:
@@ -234,7 +251,7 @@ def main(arguments=None) -> None:
     parser.add_argument(
         "--few-images", type=whole(1), default=FEW_IMAGES, help=f"for training, of each of the few ({FEW_IMAGES})"
     )
-    parser.add_argument("--many", help="a data set of many classes, none of them in --few")
+    parser.add_argument("--many", help="a data set of many classes; as in 2011 they may hold those of --few")
     parser.add_argument("--few", default="ilsvrc2012", help="the data set of fewer classes, with --many")
     parser.add_argument(
         "--epochs", type=whole(1), nargs=2, default=[12, 60], help="on the many classes, and on the few"
@@ -253,7 +270,7 @@ def main(arguments=None) -> None:
         asked = f"{parser.prog}{as_options(unusual | changes)} --keep --epochs {' '.join(map(str, given.epochs))}"
         if given.keep:
             refuse_less(kept, "chains.csv", asked, given.seeds)
-            rows = read_table(kept / "chains.csv").to_dict("records") if (kept / "chains.csv").is_file() else []
+            rows = rows_of(kept / "chains.csv")
         if given.many is None and dataset == "embedded":
             changes = EMBEDDED | changes
         stores = load_dataset(dataset)
@@ -261,14 +278,14 @@ def main(arguments=None) -> None:
             many, few = divided(stores, given.few_classes, given.few_images)
         else:
             many, few = load_dataset(given.many), stores
+            require_equal_size(many["train"], few["train"])
         for seed in given.seeds:
             if not (of_seed := [row for row in rows if row["seed"] == seed]):
                 run = run_of(stores["train"], dataset, seed, **changes)
                 place = checkpoints_of(run, many, few, tuple(given.epochs))
                 of_seed = chains(run, many, few, tuple(given.epochs), place)
-                rows += of_seed
                 if given.keep:
-                    keep_rows(kept, rows, asked)
+                    keep_rows(kept, of_seed, asked)
                     shutil.rmtree(place, ignore_errors=True)
             print(pd.DataFrame(of_seed).to_string(index=False), flush=True)
 

@@ -31,6 +31,7 @@ from ..study.googlenet import modules
 from ..training import train
 from . import common
 from .ablations import name_of as ablation_name
+from .ablations import run_all as run_ablations
 from .common import PICTURES, command, command_line, error_of, rounded, spread_of, whole
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
@@ -92,15 +93,19 @@ def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = R
     """Train every run with every seed, and keep the records.
 
     Raises:
-        ValueError: a run of these pictures and seeds is kept already that has other settings, asked for or not.
+        ValueError: a run of these pictures is kept already that has other settings, asked for or not, of any seed.
     """
     stores = load_dataset(dataset)
-    for seed, run in itertools.product(seeds, RUNS):  # before the first run: all are compared
-        if (kept := folder_of(run, dataset, seed, folder)).is_dir():
-            require_same(run_on(run, dataset, epochs, seed, stores["train"]), stores, kept)
+    for run, by_seed in kept_runs(dataset, folder).items():  # before the first run: all are compared
+        for seed, record in by_seed.items():
+            require_same(run_on(run, dataset, epochs, seed, stores["train"]), stores, record.folder)
     for seed, run in itertools.product(seeds, only):
         kept = folder_of(run, dataset, seed, folder)
-        if not (kept / "summary.json").is_file():
+        if (kept / "summary.json").is_file():
+            continue
+        if kept.name == ablation_name("baseline", dataset, seed):  # which `ablations` compares, by tables of its own
+            run_ablations("dropout", settings_of(run, dataset, epochs, seed), [seed], ["baseline"], folder)
+        else:
             keep(train(run_on(run, dataset, epochs, seed, stores["train"])).folder, kept.name, folder)
 
 
@@ -119,7 +124,8 @@ def race(dataset: str, epochs: int, seed: int = 0, device: str = "auto") -> dict
 
 def kept_runs(dataset: str, folder: Path = REFERENCE) -> dict[str, dict[int, Record]]:
     """The kept runs by name and seed; a name without runs is left out."""
-    found = {run: common.kept_runs(folder_of(run, dataset, "", folder).name, folder) for run in RUNS}
+    paths = {run: folder_of(run, dataset, "", folder) for run in RUNS}
+    found = {run: common.kept_runs(path.name, path.parent) for run, path in paths.items()}
     return {run: by_seed for run, by_seed in found.items() if by_seed}
 
 
@@ -183,6 +189,9 @@ def parameters_of(net: str, record: Record) -> int:
 def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
     """How many points the top-1 error of one of RUNS is below another's: mean, standard deviation, number of seeds."""
     runs = kept_runs(dataset, folder)
+    if lacking := [name for name in (ours, theirs) if name not in runs]:
+        command = f"python -m alexnet_lib.experiments.sequel --dataset {dataset} --only {SHORT_NAMES[lacking[0]]}"
+        raise FileNotFoundError(f"no run of {lacking[0]} on {dataset} is kept; `{command}` trains them")
     low, high = (pd.Series({seed: error_of(run) for seed, run in runs[name].items()}) for name in (ours, theirs))
     return spread_of((high - low).dropna())
 

@@ -285,13 +285,16 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m alexnet_lib.claims", description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--notebook", help="only this one's claims, such as 03_lrn")
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="only these rows, with what they state")
-    parser.add_argument("--check", action="store_true", help="fail when a committed verdict that wasn't open has moved")
-    parser.add_argument("--accept", action="store_true", help="commit the verdicts as they are")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--check", action="store_true", help="fail when a committed verdict that wasn't open has moved")
+    either.add_argument("--accept", action="store_true", help="commit the verdicts as they are")
     for kind in ("csv", "json", "html"):
         parser.add_argument(f"--{kind}", type=Path, help=f"write the ledger to this file, as {kind.upper()}")
     given = parser.parse_args(arguments)
     with ends_well(parser, "files are as they were or whole"):
         table = claims(given.notebook, given.only)
+        if table.empty:
+            raise ValueError(f"{given.notebook} shows none of {', '.join(given.only)}")
         part = bool(given.notebook or given.only)
         now = dict(zip(table["id"], table["verdict"], strict=True))
         if given.accept:
