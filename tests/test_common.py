@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from alexnet_lib.experiments import ablations, cifar_experiments, sequel
-from alexnet_lib.experiments.common import command, command_line, crossing, holm, kept_table, spread_of, stated
+from alexnet_lib.experiments.common import command, command_line, crossing, holm, kept_table, spread_of
 
 
 def test_a_level_is_crossed_between_epochs():
@@ -19,10 +19,6 @@ def test_a_level_that_is_not_reached_is_nan_or_what_is_asked_for():
     assert np.isnan(crossing([1, 2], [0.9, 0.5], 0.05))
     assert crossing([1, 2], [0.9, 0.5], 0.05, never=math.inf) == math.inf
     assert crossing([1], [math.nan], 0.05, never=math.inf) == math.inf
-
-
-def test_a_mean_is_stated_with_its_spread():
-    assert stated((1.234, 0.5, 3)) == "1.23 ± 0.50 (3 seeds)"
 
 
 def test_a_spread_is_that_of_a_sample():

@@ -220,3 +220,27 @@ def test_it_is_said_how_many_chance_would_tell():
         "Holm's correction, which is stricter the more comparisons there are, leaves 1"
     )
     assert "1 differs from no effect at" in evidence.by_chance(p[:1], "no effect")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--run", "--minutes", "nan"], "invalid minutes value: 'nan'"),
+        (["--run", "--minutes", "-5"], "invalid minutes value: '-5'"),
+        (["--effects", "--run"], "not allowed with argument"),
+        (["--threads", "3000000000"], "accepted are whole numbers from 1 to 4,096"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(options, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        evidence.main(options)
+    assert end.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["stalls --width nan", "cifar_experiments lrn --epochs 20000"])
+def test_settings_that_no_run_accepts_are_named_in_one_line(command, capsys):
+    name, *options = command.split()
+    with pytest.raises(SystemExit) as end:
+        import_module(f"alexnet_lib.experiments.{name}").main(options)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "pydantic" not in said and len(said.splitlines()) == 1

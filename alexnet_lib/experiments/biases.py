@@ -19,14 +19,14 @@ import torch
 
 from .. import keep_memory
 from ..dataset import Store, load_dataset
-from ..files import read_table, write_json
+from ..files import write_json
 from ..learning import BIASED_LAYERS
 from ..paths import REFERENCE
 from ..runs.records import provenance
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import losses_until
 from ..training import build_net
-from .common import add_rows, command, command_line, crossing, kept_table, spread_of
+from .common import add_rows, command, command_line, crossing, kept_table, rows_of, spread_of
 
 BIASES = (1.0, 0.1, 0.0)
 DATASETS = ("embedded", "tiny_imagenet")
@@ -55,7 +55,7 @@ def run_all(datasets, seeds, folder: Path = KEPT) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "losses.csv"
     for dataset, seed, bias in itertools.product(datasets, seeds, BIASES):
-        rows = read_table(path).to_dict("records") if path.is_file() else []
+        rows = rows_of(path)
         which = dict(zip(WHICH, (dataset, bias, seed), strict=True))
         if any(all(row[k] == v for k, v in which.items()) for row in rows):
             continue

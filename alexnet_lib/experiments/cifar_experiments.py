@@ -24,6 +24,7 @@ from ..dataset import load_dataset
 from ..files import read_json, write_json
 from ..paths import REFERENCE, runs_dir
 from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
+from ..runs.fields import check
 from ..runs.notebooks import LrnSettings
 from ..runs.records import Record, keep, provenance, write_table
 from ..runs.settings import resolve
@@ -76,7 +77,8 @@ def figure1(only=(), small: bool = False, **common) -> None:
     """
     common = SMALL | common if small else {"dataset": "cifar10"} | common  # generated pictures only where asked for
     for net, regime, activation in having(itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS), only):
-        settings = CifarSettings(**unregularised(net, regime, activation), **common, experiment=experiment(small))
+        asked = unregularised(net, regime, activation) | {"experiment": experiment(small)}
+        settings = check(CifarSettings, asked | common)
         rate, epochs = fastest_rate(settings)
         print(f"{net} {regime} {activation}: rate {rate:g}, {epochs:.1f} epochs", flush=True)
         limit, seeds = (LONGEST, SEEDS[1:]) if math.isfinite(epochs) else (BEYOND, SEEDS)
@@ -317,7 +319,8 @@ def lrn(epochs: int, seeds, only=(), again: bool = False, **common) -> None:
     if unknown := set(only) - set(LRN_NETS):
         raise ValueError(f"lrn has no run of {', '.join(sorted(unknown))}; its nets are {', '.join(LRN_NETS)}")
     for seed, net in itertools.product(seeds, only or LRN_NETS):
-        settings = CifarSettings(net=net, seed=seed, stages=published_stages(epochs), experiment="lrn", **common)
+        asked = {"net": net, "seed": seed, "stages": published_stages(epochs), "experiment": "lrn"}
+        settings = check(CifarSettings, asked | common)
         kept = REFERENCE / f"lrn-{net}-{epochs}epochs-seed{seed}"
         if (kept / "summary.json").is_file():
             report_kept({kept: partial(resolve, settings)}, again, settings.chosen_dataset())

@@ -137,12 +137,6 @@ def holm(p: pd.Series) -> pd.Series:
     return (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1).reindex(p.index)
 
 
-def stated(values: tuple[float, float, int]) -> str:
-    """A mean with its standard deviation, for people."""
-    mean, deviation, count = values
-    return f"{mean:.2f} ± {deviation:.2f} ({count} seeds)"
-
-
 def rounded(values: tuple[float, float, int]) -> str:
     """A mean to one decimal, with its standard deviation where it has one."""
     mean, deviation, _ = values
@@ -187,7 +181,7 @@ def command_line(name: str, about: str | None, seeds: list[int] | None = None, o
     """
     described = (about or " ").splitlines()[0]
     parser = argparse.ArgumentParser(f"python -m alexnet_lib.experiments.{name}", description=described)
-    parser.add_argument("--threads", type=whole(1), default=torch.get_num_threads(), help="of the processor")
+    parser.add_argument("--threads", type=whole(1, 4096), default=torch.get_num_threads(), help="of the processor")
     if seeds is not None:  # those of the command unless given
         parser.add_argument("--seeds", type=whole(0), nargs="+", action=Different, default=seeds, help=of or None)
     return parser

@@ -22,14 +22,15 @@ from torch import nn
 
 from .. import keep_memory
 from ..dataset import Store, load_dataset
-from ..files import read_json, read_table, write_json
+from ..files import read_json, write_json
 from ..learning import rescaling
 from ..paths import REFERENCE
+from ..runs.fields import check
 from ..runs.records import differences, provenance, refuse_differences
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import losses_until
 from ..training import build_net
-from .common import add_rows, command, command_line, kept_table, whole
+from .common import add_rows, command, command_line, kept_table, rows_of, whole
 
 RULES = ("printed", "code2012", "caffe")
 STEPS, WINDOW, LEFT = 2000, 50, 0.1
@@ -70,14 +71,14 @@ def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Pat
         refuse_differences(folder, differences({"steps": read_json(summary).get("steps", "auto")}, {"steps": steps}))
     full = width == FULL
     for rescaled, seed, dataset, rule in itertools.product((False,) if full else (True, False), seeds, datasets, rules):
-        rows = read_table(path).to_dict("records") if path.is_file() else []
+        rows = rows_of(path)
         which = dict(zip(WHICH, (dataset, rule, width, rescaled, seed), strict=True))
         if any(all(row[k] == v for k, v in which.items()) for row in rows):
             continue
         store = load_dataset(dataset)["train"]
-        asked = {"dataset": dataset, "initialisation": rule, "width": width, "seed": seed}
-        speed = "fast" if full else "repeatable"
-        run = resolve(TrainSettings(**asked, recipe="paper", device="cpu", devices=1, speed=speed), store)
+        asked = {"dataset": dataset, "initialisation": rule, "width": width, "seed": seed, "recipe": "paper"}
+        asked |= {"device": "cpu", "devices": 1, "speed": "fast" if full else "repeatable"}
+        run = resolve(check(TrainSettings, asked), store)
         which |= {"classes": len(store.classes)}
         means = enumerate(first_losses(run, store, rescaled, steps), start=1)
         add_rows(path, [which | {"step": WINDOW * i, "loss": round(mean, 4)} for i, mean in means])

@@ -183,7 +183,8 @@ def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int
                 "with activation = 'relu' and with fc7 left in"
             )
         return record
-    settings, store = TrainSettings(dataset=dataset, seed=seed, device=device), load_dataset(dataset)["train"]
+    settings = check(TrainSettings, {"dataset": dataset, "seed": seed, "device": device})
+    store = load_dataset(dataset)["train"]
     run = resolve(settings, store)
     if (run.folder / "summary.json").is_file():
         return train(settings)  # which checks that the run is what its name says
