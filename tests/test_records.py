@@ -156,6 +156,13 @@ def test_kernels_that_float16_cannot_hold_are_not_kept(finished, tmp_path, weigh
     assert not (tmp_path / "reference").exists()
 
 
+def test_kernels_of_a_net_without_conv1_are_refused_by_name(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet_lib.runs.records.final_weights", lambda record: {"stem.weight": torch.zeros(2)})
+    with pytest.raises(ValueError, match="has no conv1"):
+        keep(finished, "name", tmp_path / "reference", kernels=True)
+    assert not (tmp_path / "reference").exists()
+
+
 @given(at=st.integers(0, 4 * 300 - 1), bit=st.integers(0, 7), tensor=st.sampled_from(["net", "velocity"]))
 @settings(max_examples=40)
 def test_any_bit_that_flips_in_a_tensor_is_noticed(at, bit, tensor):
