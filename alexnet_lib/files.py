@@ -131,9 +131,24 @@ def sha256(*data) -> str:
 def write_file(path: Path, *data) -> None:
     """Give a file its contents, bytes, all at once.
 
+    A link stays, and the file that it leads to has the contents. What is no file, but a pipe or a device, gets them
+    written into it.
+
     Raises:
         OSError: the disk is full, or it cannot be written to; what was there before is there still.
     """
+    try:
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as file:
+                file.writelines(data)
+        else:
+            _replace_file(Path(os.path.realpath(path)) if path.is_symlink() else path, data)
+    except OSError as error:  # a full disk does not say where it is full
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace_file(path: Path, data) -> None:
+    """Put a new file in the place of one, or of none."""
     here = f"{path.name}.{socket.gethostname()}."
     temporary = path.with_name(f"{here}{os.getpid()}.tmp")
     for left in path.parent.glob(f"{escape(here)}*.tmp"):  # by processes of this machine, if they were killed
@@ -145,11 +160,9 @@ def write_file(path: Path, *data) -> None:
             file.writelines(data)
             sync(file)
         publish(temporary, path)
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):  # a full disk does not say where it is full
-            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

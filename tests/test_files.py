@@ -111,6 +111,43 @@ def test_a_write_that_is_cut_off_leaves_the_old_file_and_nothing_else(tmp_path, 
     assert isinstance(raised.value, KeyboardInterrupt) or raised.value.filename == str(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such links and pipes")
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "file").write_text("old")
+    for name, target in {"link": "far/file", "twice": "link", "to nothing": "far/new"}.items():
+        (tmp_path / name).symlink_to(target)
+        write_file(tmp_path / name, name.encode())
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == name
+    assert (tmp_path / "far" / "file").read_text() == "twice" and (tmp_path / "far" / "new").read_text() == "to nothing"
+    assert len([*tmp_path.rglob("*")]) == 6
+    (tmp_path / "nowhere").symlink_to("no folder/file")
+    with pytest.raises(FileNotFoundError) as refused:
+        write_file(tmp_path / "nowhere", b"new")
+    assert refused.value.filename == str(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such links and pipes")
+def test_a_pipe_gets_what_is_written_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            write_file(tmp_path / name, b"a,b\n", b"1,2\n")
+            assert os.read(reader, 99) == b"a,b\n1,2\n"
+        finally:
+            os.close(reader)
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink() and len([*tmp_path.iterdir()]) == 2
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises((IsADirectoryError, PermissionError)) as refused:
+        write_file(tmp_path / "folder", b"new")
+    assert refused.value.filename == str(tmp_path / "folder")
+
+
 def test_a_file_and_then_its_folder_are_on_disk(tmp_path, monkeypatch):
     """Otherwise a name may be lost with the power, and what it stands for."""
     synced, fsync = [], os.fsync
