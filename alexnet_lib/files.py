@@ -12,6 +12,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from glob import escape
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +28,10 @@ LOOK_SECONDS = 2.0  # longer than anybody takes to look whether one does, also w
 
 class Damaged(ValueError):
     """A file that a person or a disk has spoilt; `damage` makes the message."""
+
+
+class Repeated(ValueError):
+    """A name that a file of named values has more than once."""
 
 
 class Stored(BaseModel):
@@ -56,7 +61,19 @@ def read_json(path: Path, kind: type[Stored] | None = None, remedy: str = REMEDY
     return named_values(path, path.read_bytes(), kind, remedy)
 
 
-def named_values(where, text: str | bytes, kind: type[Stored] | None = None, remedy: str = REMEDY, loads=json.loads):
+def _each_once(pairs: list[tuple]) -> dict:
+    """Named values as a dictionary; of a name that is there twice Python's own reader would take the last value."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen = set()
+        raise Repeated(next(name for name, _ in pairs if name in seen or seen.add(name)))
+    return values
+
+
+_loads = partial(json.loads, object_pairs_hook=_each_once)
+
+
+def named_values(where, text: str | bytes, kind: type[Stored] | None = None, remedy: str = REMEDY, loads=_loads):
     """The dictionary that a text holds, and that lies at a place; `kind` says what it must be, `loads` reads it.
 
     Raises:
@@ -64,6 +81,8 @@ def named_values(where, text: str | bytes, kind: type[Stored] | None = None, rem
     """
     try:
         values = loads(text)
+    except Repeated as error:
+        raise damage(where, f"{short(repr(str(error)))} is there more than once", "each name once", remedy) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise damage(where, f"it can't be read ({error})", "named values", remedy) from None
     if not isinstance(values, dict):

@@ -52,6 +52,8 @@ class Point(Stored):
         (b'{"x": "1"}', "x is '1'; accepted: a valid integer"),
         (b'{"x": true}', "x is True; accepted: a valid integer"),
         (b'{"x": 1, "names": ["a", 2]}', "names.1 is 2; accepted: a valid string"),
+        (b'{"x": 1, "y": 2, "x": 2}', "'x' is there more than once; accepted: each name once"),
+        (b'{"x": 1, "of": [{"deep": 1, "deep": 1}]}', "'deep' is there more than once; accepted: each name once"),
         (b'{"x": "%s"}' % (b"1" * 1000), "1…; accepted: a valid integer"),
     ],
 )
