@@ -21,7 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-REMEDY = "Restore it, or remove it"
+REMEDY = "Mend, restore or remove it"
 AT_WORK = "at_work"  # a file that is locked while a process works in its folder
 LOOK_SECONDS = 2.0  # longer than anybody takes to look whether one does, also where many share the cores
 
@@ -83,6 +83,8 @@ def named_values(where, text: str | bytes, kind: type[Stored] | None = None, rem
         values = loads(text)
     except Repeated as error:
         raise damage(where, f"{short(repr(str(error)))} is there more than once", "each name once", remedy) from None
+    except json.JSONDecodeError as error:
+        raise _no_json(where, error, remedy) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise damage(where, f"it can't be read ({error})", "named values", remedy) from None
     if not isinstance(values, dict):
@@ -97,6 +99,23 @@ def named_values(where, text: str | bytes, kind: type[Stored] | None = None, rem
         found = "missing" if missing else short(repr(first["input"]))
         raise damage(where, f"{name} is {found}", wanted.replace("Field required", "a value"), remedy) from None
     return values
+
+
+def _no_json(where, error: json.JSONDecodeError, remedy: str) -> Damaged:
+    """The error of a text that isn't JSON, whole and with the place; perhaps a person has written it by hand."""
+    here, of_name = error.doc[error.pos : error.pos + 1], "property name" in error.msg
+    if here == "'" or of_name and here not in ("}", ""):
+        accepted = "names and texts in double quotes"
+    elif of_name and here == "}":
+        accepted = "no comma after the last value"
+    elif here == "\\":
+        accepted = "a backslash in a text written twice"
+    elif here in tuple("TFN"):
+        accepted = "true, false and null, so written"
+    else:
+        accepted = "named values"
+    found = f"{error.msg[0].lower()}{error.msg[1:]} (line {error.lineno}, column {error.colno})"
+    return Damaged(f"{where}: it isn't valid JSON: {found}; accepted: {accepted}. {remedy}".removesuffix(". "))
 
 
 def read_table(path: Path, *columns: str, remedy: str = REMEDY, **options):

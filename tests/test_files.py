@@ -43,7 +43,7 @@ class Point(Stored):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"", "it can't be read (Expecting value"),
+        (b"", "it isn't valid JSON: expecting value (line 1, column 1); accepted: named values"),
         (b"\xff\xfe\0", "it can't be read"),
         (b"[" * 100_000, "it can't be read"),
         (b"[]", "a list; accepted: named values"),
@@ -66,6 +66,37 @@ def test_damage_says_where_what_was_found_what_is_accepted_and_what_to_do(tmp_pa
     assert said in message and len(message) < 400
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{'x': 1}", "expecting property name enclosed in double quotes (line 1, column 2); accepted: {quotes}"),
+        ("{x: 1}", "expecting property name enclosed in double quotes (line 1, column 2); accepted: {quotes}"),
+        ("{\"x\": 'a'}", "expecting value (line 1, column 7); accepted: {quotes}"),
+        ('{"x": None}', "expecting value (line 1, column 7); accepted: true, false and null, so written"),
+        (
+            '{"x": "C:\\pictures"}',
+            "invalid \\escape (line 1, column 10); accepted: a backslash in a text written twice",
+        ),
+        ('{"x": 1\n "y": 2}', "expecting ',' delimiter (line 2, column 2); accepted: named values"),
+        ('{"x": 1', "expecting ',' delimiter (line 1, column 8); accepted: named values"),
+        ("{", "expecting property name enclosed in double quotes (line 1, column 2); accepted: named values"),
+    ],
+)
+def test_what_was_written_by_hand_and_is_no_json_is_told_whole(tmp_path, text, said):
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(Damaged) as damaged:
+        read_json(tmp_path / "mine.json")
+    said = said.format(quotes="names and texts in double quotes")
+    assert str(damaged.value) == f"{tmp_path / 'mine.json'}: it isn't valid JSON: {said}. {REMEDY}"
+
+
+def test_a_comma_after_the_last_value_is_told(tmp_path):
+    """Python 3.13 says it in words of its own."""
+    (tmp_path / "mine.json").write_text('{"x": 1,\n}')
+    with pytest.raises(Damaged, match="isn't valid JSON: .*; accepted: no comma after the last value|railing comma"):
+        read_json(tmp_path / "mine.json")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_whatever_an_editor_has_made_of_it_is_read(tmp_path, encoding):
     (tmp_path / "point.json").write_text('{"x": 1, "name": "é"}', encoding=encoding)
@@ -75,7 +106,7 @@ def test_whatever_an_editor_has_made_of_it_is_read(tmp_path, encoding):
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"\0\0", b'"' * 5, b"a,b\n1,2,3\n1,2,3,4\n", b"a,c\n1,2\n"])
 def test_a_damaged_table_is_named(tmp_path, text):
     (tmp_path / "table.csv").write_bytes(text)
-    with pytest.raises(Damaged, match=r"table.csv: .*; accepted: .*\. Restore it, or remove it"):
+    with pytest.raises(Damaged, match=r"table.csv: .*; accepted: .*\. Mend, restore or remove it"):
         read_table(tmp_path / "table.csv", "a", "b")
 
 
