@@ -32,7 +32,7 @@ from .data.pieces import Rows, evenly
 from .data.preparation import FORMS, prepare_files, require_writable, room_for, say_rejected, write_store
 from .data.sources import SourceFile, Split, check_classes, list_files
 from .data.store_files import described, digests_in, read_index, read_meta, read_store
-from .data.unfinished import clear_up
+from .data.unfinished import clear_up, require_place
 from .files import sha256
 from .paths import IN_CHECKOUT, REPOSITORY, data_dir, stores_dir
 
@@ -123,10 +123,12 @@ def prepare(source, destination, size=256, workers=None, progress=True, form="ra
         form: "raw", or "jpeg" for a tenth of the room and slower reading.
 
     Raises:
-        FileNotFoundError, ValueError: no source folder, no classes in it, or a class without an image.
-        FileExistsError: the destination holds something else.
+        FileNotFoundError, ValueError: no source folder, no classes in it, a class without an image, or a destination
+            that lies in the source.
+        FileExistsError: the destination holds something else, or is a link to nothing.
         OSError: nothing can be written there, or there is not enough room; says how much there is.
     """
+    require_place(Path(destination), Path(source))
     _make({Path(destination): list_files(Path(source))}, size, form, workers, progress)
     return open_store(destination)
 
@@ -201,6 +203,8 @@ def _prepare(name: str, root: Path, say: Callable[[str], None] | None = None) ->
     else:
         listed = {split: _list_split(name, root, split) for split in _splits(name, root)}
         check_classes({split: of.classes for split, of in listed.items()}, _source_folder(name, root))
+        for split, (place, _) in _watched(name, root).items():
+            require_place(prepared / split, place)
         if name == "cifar10":
             for of in listed.values():
                 of.about["lossy"] = cifar10.is_lossy(of.files)
@@ -376,6 +380,7 @@ def main(arguments=None) -> None:
             for store in _load(given.source).values():
                 print(described(store.folder))
         else:
+            require_place(given.destination, Path(given.source))
             stores = {given.destination: list_files(Path(given.source))}
             size = 256 if given.size is None else given.size
             _make(stores, size, given.form or "raw", given.workers, say=print)

@@ -12,6 +12,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from glob import escape
 from io import BytesIO
 from pathlib import Path
@@ -20,13 +21,17 @@ import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-REMEDY = "Restore it, or remove it"
+REMEDY = "Mend, restore or remove it"
 AT_WORK = "at_work"  # a file that is locked while a process works in its folder
 LOOK_SECONDS = 2.0  # longer than anybody takes to look whether one does, also where many share the cores
 
 
 class Damaged(ValueError):
     """A file that a person or a disk has spoilt; `damage` makes the message."""
+
+
+class Repeated(ValueError):
+    """A name that a file of named values has more than once."""
 
 
 class Stored(BaseModel):
@@ -56,7 +61,19 @@ def read_json(path: Path, kind: type[Stored] | None = None, remedy: str = REMEDY
     return named_values(path, path.read_bytes(), kind, remedy)
 
 
-def named_values(where, text: str | bytes, kind: type[Stored] | None = None, remedy: str = REMEDY, loads=json.loads):
+def _each_once(pairs: list[tuple]) -> dict:
+    """Named values as a dictionary; of a name that is there twice Python's own reader would take the last value."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen = set()
+        raise Repeated(next(name for name, _ in pairs if name in seen or seen.add(name)))
+    return values
+
+
+_loads = partial(json.loads, object_pairs_hook=_each_once)
+
+
+def named_values(where, text: str | bytes, kind: type[Stored] | None = None, remedy: str = REMEDY, loads=_loads):
     """The dictionary that a text holds, and that lies at a place; `kind` says what it must be, `loads` reads it.
 
     Raises:
@@ -64,6 +81,10 @@ def named_values(where, text: str | bytes, kind: type[Stored] | None = None, rem
     """
     try:
         values = loads(text)
+    except Repeated as error:
+        raise damage(where, f"{short(repr(str(error)))} is there more than once", "each name once", remedy) from None
+    except json.JSONDecodeError as error:
+        raise _no_json(where, error, remedy) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise damage(where, f"it can't be read ({error})", "named values", remedy) from None
     if not isinstance(values, dict):
@@ -78,6 +99,23 @@ def named_values(where, text: str | bytes, kind: type[Stored] | None = None, rem
         found = "missing" if missing else short(repr(first["input"]))
         raise damage(where, f"{name} is {found}", wanted.replace("Field required", "a value"), remedy) from None
     return values
+
+
+def _no_json(where, error: json.JSONDecodeError, remedy: str) -> Damaged:
+    """The error of a text that isn't JSON, whole and with the place; perhaps a person has written it by hand."""
+    here, of_name = error.doc[error.pos : error.pos + 1], "property name" in error.msg
+    if here == "'" or of_name and here not in ("}", ""):
+        accepted = "names and texts in double quotes"
+    elif of_name and here == "}":
+        accepted = "no comma after the last value"
+    elif here == "\\":
+        accepted = "a backslash in a text written twice"
+    elif here in tuple("TFN"):
+        accepted = "true, false and null, so written"
+    else:
+        accepted = "named values"
+    found = f"{error.msg[0].lower()}{error.msg[1:]} (line {error.lineno}, column {error.colno})"
+    return Damaged(f"{where}: it isn't valid JSON: {found}; accepted: {accepted}. {remedy}".removesuffix(". "))
 
 
 def read_table(path: Path, *columns: str, remedy: str = REMEDY, **options):
@@ -131,9 +169,24 @@ def sha256(*data) -> str:
 def write_file(path: Path, *data) -> None:
     """Give a file its contents, bytes, all at once.
 
+    A link stays, and the file that it leads to has the contents. What is no file, but a pipe or a device, gets them
+    written into it.
+
     Raises:
         OSError: the disk is full, or it cannot be written to; what was there before is there still.
     """
+    try:
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as file:
+                file.writelines(data)
+        else:
+            _replace_file(Path(os.path.realpath(path)) if path.is_symlink() else path, data)
+    except OSError as error:  # a full disk does not say where it is full
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace_file(path: Path, data) -> None:
+    """Put a new file in the place of one, or of none."""
     here = f"{path.name}.{socket.gethostname()}."
     temporary = path.with_name(f"{here}{os.getpid()}.tmp")
     for left in path.parent.glob(f"{escape(here)}*.tmp"):  # by processes of this machine, if they were killed
@@ -145,11 +198,9 @@ def write_file(path: Path, *data) -> None:
             file.writelines(data)
             sync(file)
         publish(temporary, path)
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):  # a full disk does not say where it is full
-            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

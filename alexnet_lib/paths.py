@@ -35,3 +35,9 @@ def stores_dir(data: Path) -> Path:
 def runs_dir() -> Path:
     """The folder that runs write to: $ALEXNET_RUNS, or `runs/` of the repository (~/alexnet-walkthrough without it)."""
     return Path(os.environ.get("ALEXNET_RUNS") or HOME / "runs").expanduser().resolve()
+
+
+def absolute_folders() -> dict[str, str]:
+    """Those of the three variables that are set, as absolute paths: a process elsewhere then uses the same folders."""
+    folders = {"ALEXNET_DATA": data_dir, "ALEXNET_STORES": lambda: stores_dir(data_dir()), "ALEXNET_RUNS": runs_dir}
+    return {name: str(folder()) for name, folder in folders.items() if os.environ.get(name)}

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from alexnet_lib.files import read_json, write_file, write_json
-from alexnet_lib.paths import NOTEBOOKS, REPOSITORY
+from alexnet_lib.paths import NOTEBOOKS, REPOSITORY, absolute_folders
 
 HERE = Path(__file__).parent
 COPIES = REPOSITORY / "lab"
@@ -93,6 +93,7 @@ def main(options: list[str]) -> None:
     for name in kept:
         print(f"{name} is your version, and there is a newer one: delete lab/{name} to get that.")
     sys.stdout.flush()
+    os.environ.update(absolute_folders())  # a kernel runs in its notebook's folder, and terminals start elsewhere
     os.execv(sys.executable, command(options))
 
 

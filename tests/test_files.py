@@ -43,7 +43,7 @@ class Point(Stored):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"", "it can't be read (Expecting value"),
+        (b"", "it isn't valid JSON: expecting value (line 1, column 1); accepted: named values"),
         (b"\xff\xfe\0", "it can't be read"),
         (b"[" * 100_000, "it can't be read"),
         (b"[]", "a list; accepted: named values"),
@@ -52,6 +52,8 @@ class Point(Stored):
         (b'{"x": "1"}', "x is '1'; accepted: a valid integer"),
         (b'{"x": true}', "x is True; accepted: a valid integer"),
         (b'{"x": 1, "names": ["a", 2]}', "names.1 is 2; accepted: a valid string"),
+        (b'{"x": 1, "y": 2, "x": 2}', "'x' is there more than once; accepted: each name once"),
+        (b'{"x": 1, "of": [{"deep": 1, "deep": 1}]}', "'deep' is there more than once; accepted: each name once"),
         (b'{"x": "%s"}' % (b"1" * 1000), "1…; accepted: a valid integer"),
     ],
 )
@@ -64,6 +66,37 @@ def test_damage_says_where_what_was_found_what_is_accepted_and_what_to_do(tmp_pa
     assert said in message and len(message) < 400
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{'x': 1}", "expecting property name enclosed in double quotes (line 1, column 2); accepted: {quotes}"),
+        ("{x: 1}", "expecting property name enclosed in double quotes (line 1, column 2); accepted: {quotes}"),
+        ("{\"x\": 'a'}", "expecting value (line 1, column 7); accepted: {quotes}"),
+        ('{"x": None}', "expecting value (line 1, column 7); accepted: true, false and null, so written"),
+        (
+            '{"x": "C:\\pictures"}',
+            "invalid \\escape (line 1, column 10); accepted: a backslash in a text written twice",
+        ),
+        ('{"x": 1\n "y": 2}', "expecting ',' delimiter (line 2, column 2); accepted: named values"),
+        ('{"x": 1', "expecting ',' delimiter (line 1, column 8); accepted: named values"),
+        ("{", "expecting property name enclosed in double quotes (line 1, column 2); accepted: named values"),
+    ],
+)
+def test_what_was_written_by_hand_and_is_no_json_is_told_whole(tmp_path, text, said):
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(Damaged) as damaged:
+        read_json(tmp_path / "mine.json")
+    said = said.format(quotes="names and texts in double quotes")
+    assert str(damaged.value) == f"{tmp_path / 'mine.json'}: it isn't valid JSON: {said}. {REMEDY}"
+
+
+def test_a_comma_after_the_last_value_is_told(tmp_path):
+    """Python 3.13 says it in words of its own."""
+    (tmp_path / "mine.json").write_text('{"x": 1,\n}')
+    with pytest.raises(Damaged, match="isn't valid JSON: .*; accepted: no comma after the last value|railing comma"):
+        read_json(tmp_path / "mine.json")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_whatever_an_editor_has_made_of_it_is_read(tmp_path, encoding):
     (tmp_path / "point.json").write_text('{"x": 1, "name": "é"}', encoding=encoding)
@@ -73,7 +106,7 @@ def test_whatever_an_editor_has_made_of_it_is_read(tmp_path, encoding):
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"\0\0", b'"' * 5, b"a,b\n1,2,3\n1,2,3,4\n", b"a,c\n1,2\n"])
 def test_a_damaged_table_is_named(tmp_path, text):
     (tmp_path / "table.csv").write_bytes(text)
-    with pytest.raises(Damaged, match=r"table.csv: .*; accepted: .*\. Restore it, or remove it"):
+    with pytest.raises(Damaged, match=r"table.csv: .*; accepted: .*\. Mend, restore or remove it"):
         read_table(tmp_path / "table.csv", "a", "b")
 
 
@@ -109,6 +142,43 @@ def test_a_write_that_is_cut_off_leaves_the_old_file_and_nothing_else(tmp_path, 
         write_file(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
     assert isinstance(raised.value, KeyboardInterrupt) or raised.value.filename == str(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such links and pipes")
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "file").write_text("old")
+    for name, target in {"link": "far/file", "twice": "link", "to nothing": "far/new"}.items():
+        (tmp_path / name).symlink_to(target)
+        write_file(tmp_path / name, name.encode())
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == name
+    assert (tmp_path / "far" / "file").read_text() == "twice" and (tmp_path / "far" / "new").read_text() == "to nothing"
+    assert len([*tmp_path.rglob("*")]) == 6
+    (tmp_path / "nowhere").symlink_to("no folder/file")
+    with pytest.raises(FileNotFoundError) as refused:
+        write_file(tmp_path / "nowhere", b"new")
+    assert refused.value.filename == str(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such links and pipes")
+def test_a_pipe_gets_what_is_written_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            write_file(tmp_path / name, b"a,b\n", b"1,2\n")
+            assert os.read(reader, 99) == b"a,b\n1,2\n"
+        finally:
+            os.close(reader)
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink() and len([*tmp_path.iterdir()]) == 2
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises((IsADirectoryError, PermissionError)) as refused:
+        write_file(tmp_path / "folder", b"new")
+    assert refused.value.filename == str(tmp_path / "folder")
 
 
 def test_a_file_and_then_its_folder_are_on_disk(tmp_path, monkeypatch):

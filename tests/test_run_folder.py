@@ -96,6 +96,7 @@ def test_a_folder_answers_only_for_its_data(run, monkeypatch, finished):
         ("[]", "a list; accepted: named values"),
         ("null", "a NoneType"),
         ("3", "a int"),
+        ('{"seed": 0, "epochs": 3, "seed": 0}', "'seed' is there more than once; accepted: each name once"),
         ("[" * 100_000, "it can't be read"),
         ("{", ""),
     ],

@@ -1,10 +1,14 @@
 """Parameters: names, types and ranges are checked before any work, and every problem is named."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_lib import open_store
+from alexnet_lib.data.preparation import write_store
 from alexnet_lib.runs.cifar_settings import CifarSettings
 from alexnet_lib.runs.fields import check
 from alexnet_lib.runs.notebooks import (
@@ -16,11 +20,39 @@ from alexnet_lib.runs.notebooks import (
     ReluSettings,
     parameters,
 )
-from alexnet_lib.runs.settings import TrainSettings, find_device, share_out
+from alexnet_lib.runs.settings import TrainSettings, find_device, resolve, share_out
 
 
 def test_defaults_are_accepted():
     assert check(TrainSettings, {}) == TrainSettings()
+
+
+@pytest.fixture
+def store(tmp_path):
+    images = np.zeros((2, 73, 73, 3), np.uint8)
+    write_store(tmp_path / "store", images, np.arange(2), ["a", "b"], {"source": "test"})
+    return open_store(tmp_path / "store")
+
+
+@pytest.mark.parametrize("kind", [TrainSettings, CifarSettings])
+@pytest.mark.parametrize("folder", ["a" * 190, "é" * 120, "a" * 100 + "猫" * 50, "ta\tb", "line\nbreak", "\x1b[2J"])
+def test_a_run_has_a_name_whatever_the_folder_of_its_pictures_is_called(tmp_path, store, kind, folder):
+    """It was refused when everything was prepared."""
+    names = []
+    for place in (tmp_path / folder, tmp_path / "other" / folder):
+        place.mkdir(parents=True)
+        names.append(resolve(kind(dataset=str(place), device="cpu"), store).name)
+        assert check(kind, {"name": names[-1]}).name == names[-1]
+    first, second = names
+    assert first[:-8] == second[:-8] and first != second and first[:2] in (folder[:2], "\\x")
+
+
+@pytest.mark.parametrize("folder", ["pictures", "é 猫 [x] {y} #", "-p", "a" * 150])
+def test_an_ordinary_name_is_part_of_the_runs_as_it_is(tmp_path, store, folder):
+    """Runs that were made are found by it."""
+    (tmp_path / folder).mkdir()
+    run = resolve(TrainSettings(dataset=str(tmp_path / folder), epochs=2, seed=3, device="cpu"), store)
+    assert re.fullmatch(re.escape(f"{folder}-paper-small-2epochs-seed3-") + "[0-9a-f]{8}", run.name)
 
 
 @pytest.mark.parametrize(

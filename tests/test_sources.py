@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 import sys
 import unicodedata
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-from alexnet_lib import load_dataset, prepare
+from alexnet_lib import dataset, load_dataset, prepare
 from alexnet_lib.data import preparation, sources
 from alexnet_lib.data.sources import check_classes, find_splits, is_junk, list_files
 from alexnet_lib.dataset import example_files, source_files
@@ -480,3 +481,44 @@ def test_a_picture_more_is_noticed_in_a_class_that_is_a_link(tmp_path, monkeypat
     (tmp_path / "real" / "train" / "a" / "9.png").write_bytes(picture(9))
     with pytest.raises(ValueError, match="a/9.png is new"):
         load_dataset(str(tmp_path / "set"), tmp_path / "data")
+
+
+# --------------------------------------------------------------------------------------------------------- destinations
+
+
+@pytest.mark.parametrize("destination", ["pictures/store", "pictures/a/store", "pictures", "link/store"])
+def test_a_store_among_its_own_pictures_is_refused_before_they_are_listed(tmp_path, monkeypatch, capsys, destination):
+    """The next call would take it for a class."""
+    source = fill(tmp_path / "pictures", "a/1.png", "b/1.png")
+    (tmp_path / "link").symlink_to("pictures")
+    monkeypatch.setattr(dataset, "list_files", None)
+    said = f"{tmp_path / destination} lies in {source}, where it would be taken for a class or for part of one"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        prepare(source, tmp_path / destination, progress=False)
+    with pytest.raises(SystemExit):
+        dataset.main(["prepare", str(source), str(tmp_path / destination)])
+    assert said in capsys.readouterr().err and len([*source.rglob("*")]) == 4
+
+
+def test_one_in_a_hidden_folder_or_beside_the_pictures_is_no_class(tmp_path):
+    source = fill(tmp_path / "pictures", "a/1.png", "b/1.png")
+    for destination in (source / ".stores" / "4", tmp_path / "pictures 4"):
+        for _ in range(2):
+            assert prepare(source, destination, 4, progress=False).classes == ["a", "b"]
+
+
+def test_stores_of_a_data_set_among_its_own_pictures_are_refused(tmp_path, monkeypatch, unprepared):
+    source = fill(tmp_path / "mine", *(f"{name}/{i}.png" for name in "ab" for i in "1234"))
+    monkeypatch.setenv("ALEXNET_STORES", str(source / "stores"))
+    with pytest.raises(ValueError, match=r"train lies in .*mine, where .* \$ALEXNET_STORES"):
+        load_dataset(str(source), tmp_path / "data")
+
+
+def test_a_destination_that_is_a_link_to_nothing_is_refused_before_any_work(tmp_path, unprepared):
+    source = fill(tmp_path / "pictures", "a/1.png", "b/1.png")
+    (tmp_path / "store").symlink_to("nowhere")
+    with pytest.raises(FileExistsError, match="store is a link to nowhere, where nothing is; remove the link or name"):
+        prepare(source, tmp_path / "store", progress=False)
+    with pytest.raises(FileExistsError, match="store is a link to nowhere"):
+        preparation.prepare_files(list_files(source), tmp_path / "store", progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "store"]

@@ -1,6 +1,7 @@
 """The page to start from, the copies that `make lab` opens, and the files around the project."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -137,6 +138,20 @@ def test_help_copies_nothing(monkeypatch, tmp_path):
     with pytest.raises(HandedOver):
         lab.main([])
     assert (tmp_path / "lab" / "START_HERE.md").is_file()
+
+
+def test_jupyterlab_starts_with_the_folders_that_are_meant_here(monkeypatch, tmp_path):
+    """Its kernels run in the folders of their notebooks."""
+    started = []
+    monkeypatch.setattr(lab, "COPIES", tmp_path / "lab")
+    monkeypatch.setattr(lab, "command", list)
+    monkeypatch.setattr(lab.os, "execv", lambda *command: started.append(dict(os.environ)))
+    monkeypatch.chdir(tmp_path)
+    for name in ("RUNS", "DATA", "STORES"):
+        monkeypatch.setenv(f"ALEXNET_{name}", f"my/{name}")
+    lab.main([])
+    for name in ("RUNS", "DATA", "STORES"):
+        assert started[0][f"ALEXNET_{name}"] == str(tmp_path / "my" / name)
 
 
 def test_jupyterlab_is_reached_from_this_machine_alone():

@@ -229,7 +229,8 @@ def test_shell_and_notebook_share_a_configuration(place, capsys):
     [
         ('{"epohcs": 3}', "'epohcs'"),
         ('{"dataset": "imagenet"}', "dataset = 'imagenet'"),
-        ("{", "Expecting property"),
+        ("{", "it isn't valid JSON: expecting property name"),
+        ("{'epochs': 3}", "(line 1, column 2); accepted: names and texts in double quotes. Mend, restore or remove it"),
     ],
 )
 def test_the_command_names_what_is_wrong(place, capsys, config, message):

@@ -311,6 +311,21 @@ def test_kernels_start_with_the_allocator_and_without_pytest(monkeypatch):
         assert f"export {name} := {value}\n" in makefile
 
 
+def test_kernels_have_the_folders_of_the_command_wherever_their_notebooks_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALEXNET_RUNS", "runs")
+    monkeypatch.setenv("ALEXNET_DATA", "../data")
+    monkeypatch.setenv("ALEXNET_STORES", "")
+    environment = jupyter.kernel_environment()
+    assert environment["ALEXNET_RUNS"] == str(tmp_path / "runs")
+    assert environment["ALEXNET_DATA"] == str(tmp_path.parent / "data") and environment["ALEXNET_STORES"] == ""
+    monkeypatch.setenv("ALEXNET_STORES", "~/stores")
+    monkeypatch.delenv("ALEXNET_DATA")
+    environment = jupyter.kernel_environment()
+    assert environment["ALEXNET_STORES"] == str(Path.home() / "stores") and "ALEXNET_DATA" not in environment
+    assert jupyter.kernel_environment(ALEXNET_RUNS=None).get("ALEXNET_RUNS") is None
+
+
 @pytest.mark.parametrize(("length", "usable"), [(93, True), (94, False)])
 def test_channels_are_files_where_their_path_is_short_enough(length, usable):
     folder = "/" + "x" * (length - 1)

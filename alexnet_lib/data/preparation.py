@@ -31,12 +31,12 @@ from .jpeg_store import IMAGES, OFFSETS, QUALITY, encode
 from .large_pictures import one_picture, wait_for_room
 from .sources import SourceFile, Split, other_content, printable, some_of
 from .store_files import FORMS, RAW, digests_in, read_index, read_meta, samples
+from .torn import require_enough, with_end
 from .unfinished import Unfinished, clear_up, make_store, npy_header, word_sum, work_of
 
 CHUNK, GROUP = 256, 8  # files
 SMALL, CHUNK_SMALL, GROUP_SMALL = 128, 1024, 32  # pixels a side, and files: where calls take longer than their work
 LARGEST_SIZE = 10_000  # pixels a side
-TORN = 1 / 16  # of a picture that may be missing; some of ImageNet's lack a line or two
 NOTED = 512  # bytes that a store, and the work on it, keep of each file
 AS_JPEG = 10  # how many times smaller than its pixels a picture is; photographs of 256 pixels, on average
 LARGEST_PICTURE = 100_000_000  # pixels; beyond it a small file is an attack on memory, not a photograph
@@ -66,13 +66,15 @@ def decode(data: bytes) -> torch.Tensor:
     if data.startswith(b"\xff\xd8\xff") and b"MPF\0" not in data:  # of several pictures Pillow takes the first
         try:
             height, width, colours, _ = decode_jpeg_header(data)
-            if colours in ("YCbCr", "Gray", "RGB") and width * height <= LARGEST_PICTURE:
+            if width * height <= LARGEST_PICTURE:
                 wait_for_room(width * height)
-                return torch.from_numpy(decode_jpeg(data)).permute(2, 0, 1)
+                pixels = decode_jpeg(data)
+                if colours in ("YCbCr", "Gray", "RGB"):  # Pillow knows the others; here one learns if they are whole
+                    return torch.from_numpy(pixels).permute(2, 0, 1)
         except ValueError as error:  # Pillow decides whether enough is left of a damaged file
             torn = "remature end" in str(error)
-            if "Premature end of JPEG file" in str(error):  # but would take zeros for what is missing
-                data = data.rstrip(b"\0") + b"\xff\xd9"
+            if "Premature end of JPEG file" in str(error):
+                data = with_end(data)
     try:
         picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PICTURE:
@@ -84,8 +86,8 @@ def decode(data: bytes) -> torch.Tensor:
         if turned is not None:
             picture = picture.transpose(turned)
         pixels = np.array(picture.convert("RGB"))
-        if torn and (blank := blank_end(pixels)) > TORN:
-            raise ValueError(f"not a whole picture, but truncated: {blank:.0%} of it, at its end, are of one colour")
+        if torn:
+            require_enough(data, pixels, "progressive" in picture.info)
         return torch.from_numpy(pixels).permute(2, 0, 1)
     except PIL.UnidentifiedImageError:
         raise ValueError("not a picture of a known format" if data else "empty file") from None
@@ -95,12 +97,6 @@ def decode(data: bytes) -> torch.Tensor:
         raise
     except Exception as error:  # decoders raise nearly anything on hostile bytes, and one file must not end the run
         raise ValueError(f"cannot be decoded: {(str(error) or type(error).__name__).splitlines()[0]}") from None
-
-
-def blank_end(pixels: np.ndarray) -> float:
-    """The share of the last rows, of (H, W, 3), that have the colour of the last pixel: what a torn JPEG ends in."""
-    told = np.flatnonzero((pixels != pixels[-1, -1]).any((1, 2)))
-    return 1 - (told[-1] + 1) / len(pixels) if len(told) else 1.0
 
 
 def _upper_bits(picture: Image.Image) -> np.ndarray:

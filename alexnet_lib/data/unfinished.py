@@ -23,6 +23,7 @@ from ..commands import Interrupted, heard
 from ..files import at_work, in_work, make_folder, publish, sync, tidy, worker, write_file
 from ..progress import say
 from .jpeg_store import IMAGES
+from .sources import is_junk, printable
 
 STATE, PREVIOUS, RECORDS = "state.npz", "state.previous.npz", "records.jsonl"
 NOTES = (STATE, PREVIOUS, RECORDS)  # what serves to go on; a run that is killed while publishing leaves it in the store
@@ -118,6 +119,28 @@ class Unfinished:
         return json.loads(b"[" + b",".join(lines) + b"]")
 
 
+def require_place(destination: Path, source: Path) -> None:
+    """Whether a store of the pictures in `source` can have this place; asked before they are listed.
+
+    Raises:
+        FileExistsError: a link to nothing, in whose place no folder can be put.
+        ValueError: it lies among the pictures, and would be taken for a class, or for part of one.
+    """
+    _require_no_dead_link(destination)
+    place, pictures = (Path(os.path.realpath(path)) for path in (destination, source))
+    if place.is_relative_to(pictures) and not any(map(is_junk, place.relative_to(pictures).parts)):
+        raise ValueError(
+            f"{printable(destination)} lies in {printable(source)}, where it would be taken for a class or for part of "
+            "one; accepted is a place outside of it, for the stores of a data set by $ALEXNET_STORES"
+        )
+
+
+def _require_no_dead_link(destination: Path) -> None:
+    if destination.is_symlink() and not destination.exists():
+        to = f"a link to {printable(os.readlink(destination))}, where nothing is"
+        raise FileExistsError(f"{printable(destination)} is {to}; remove the link or name another folder")
+
+
 def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> None:
     """Have `fill` make a store's files in a working folder, and give that folder its name, unless it is there already.
 
@@ -125,8 +148,10 @@ def make_store(destination: Path, fill: Callable[[Path], None], left: str) -> No
 
     Raises:
         OSError: the disk is full; says where, what is `left` of the work, and how to go on.
+        FileExistsError: the destination is a link to nothing.
         Interrupted: in place of KeyboardInterrupt, with the same in two lines.
     """
+    _require_no_dead_link(destination)
     make_folder(destination.parent)
     work, lock = work_of(destination), lock_of(destination)
     if in_work(destination.parent, lock):

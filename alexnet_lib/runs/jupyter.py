@@ -11,6 +11,7 @@ import psutil
 from traitlets.config import Config
 
 from .. import ALLOCATOR
+from ..paths import absolute_folders
 from .processes import ENDS
 
 # With pytest's variable a kernel would not record what subprocesses print; MPLBACKEND would hide figures.
@@ -22,8 +23,11 @@ SHUTDOWN_SECONDS = 2.0  # for a kernel to end by itself; `walkthrough.in_paralle
 
 
 def kernel_environment(**changes: str | None) -> dict:
-    """The environment that kernels start in; None removes a variable."""
-    wanted = os.environ | ALLOCATOR | UNWANTED | {ENDS: "1"} | changes
+    """The environment that kernels start in; None removes a variable.
+
+    A kernel runs in its notebook's folder, where a relative path would mean another folder than here.
+    """
+    wanted = os.environ | absolute_folders() | ALLOCATOR | UNWANTED | {ENDS: "1"} | changes
     return {name: value for name, value in wanted.items() if value is not None}
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import cores, inception
 from ..architecture import ACTIVATIONS, GEOMETRIES, NETS, POOLINGS, Changes, alexnet, skeleton
 from ..augmentation import AUGMENTATIONS
+from ..data.sources import printable
 from ..dataset import HOW_TO_GET, Store, choose_dataset
 from ..evaluation import evaluate_views
 from ..learning import (
@@ -30,7 +31,7 @@ from ..learning import (
 )
 from ..normalization import LocalResponseNorm
 from ..paths import runs_dir
-from .fields import Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, Width, checked
+from .fields import LONGEST_NAME, Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, Width, checked
 from .job import usable_gpus
 
 FEW = 100_000  # training images
@@ -235,11 +236,13 @@ def resolve(settings, store: Store):
 
 
 def _name(run, store: Store) -> str:
-    """A name for people, and a hash of everything that decides the result."""
+    """A name for people, and a hash of everything that decides the result: its data set's whole path, too."""
     decides = {k: v for k, v in dataclasses.asdict(run).items() if k not in NOT_HASHED}
     decides = {k: v for k, v in decides.items() if k not in OLDER_DEFAULTS or v != OLDER_DEFAULTS[k]}
     digest = hashlib.sha256(json.dumps([decides, store.meta["fingerprint"]], sort_keys=True).encode()).hexdigest()
-    return f"{Path(run.dataset).name}-{run.title}-seed{run.seed}-{digest[:8]}"
+    rest = f"-{run.title}-seed{run.seed}-{digest[:8]}"
+    of_set = os.fsencode(printable(Path(run.dataset).name))  # a folder may have a name that a run's may not have
+    return of_set[: LONGEST_NAME - len(os.fsencode(rest))].decode("utf-8", "ignore") + rest
 
 
 def share_out(run: TrainSettings) -> TrainSettings:
