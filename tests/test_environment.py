@@ -59,7 +59,7 @@ def test_the_lock_satisfies_the_ranges(wanted):
 
 def test_what_nobody_needs_is_not_locked_and_said_to_be_installed_by_its_name():
     assert PROJECT["project"]["optional-dependencies"]["tensorboard"] and "tensorboard" not in pins_here()
-    assert "pip install -e .[tensorboard]" in (REPOSITORY / "docs" / "imagenet.md").read_text()
+    assert 'pip install -e ".[tensorboard]"' in (REPOSITORY / "docs" / "imagenet.md").read_text()
 
 
 def test_the_lock_can_build_the_project_without_isolation():

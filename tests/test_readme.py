@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 from itertools import dropwhile, takewhile
 
 import numpy as np
@@ -13,6 +14,7 @@ from alexnet_lib import training
 from alexnet_lib.dataset import STORE_SIZES
 from alexnet_lib.paths import REFERENCE, REPOSITORY
 from alexnet_lib.runs import processes, stopping
+from alexnet_lib.runs.settings import TrainSettings
 
 README = (REPOSITORY / "README.md").read_text()
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -120,6 +122,36 @@ def test_times_of_training_are_from_the_records():
     times = {row[0]: row[3] for row in rows_after("## Data at each scale")}
     for data, words in stated.items():
         assert any(words in time for name, time in times.items() if name.startswith(data)), words
+
+
+class TinyImageNet:
+    """What settings ask of its training store."""
+
+    size, crop, classes = 73, 64, range(200)
+
+    def __len__(self):
+        return 100_000
+
+
+def test_the_half_width_net_is_that_of_the_records():
+    """The options that stand there, and "auto" for the rest, are the settings of the runs whose times the table has."""
+    kept = json.loads((REFERENCE / "ablation-baseline-tiny_imagenet-seed0" / "config.json").read_text())
+    default, asked = re.search(r"On Tiny ImageNet it trains (.+); the half-width net above is (.+)", README).groups()
+    options = {name: type(kept[name])(value) for name, value in re.findall(r"-p (\w+) ([\w.]+)", asked)}
+    run = TrainSettings(dataset="tiny_imagenet", device="cpu", precision="bf16", **options).filled(TinyImageNet())
+    others = ("name", "experiment")
+    assert {k: v for k, v in asdict(run).items() if k not in others} == {
+        k: v for k, v in kept.items() if k not in others
+    }
+    narrow = TrainSettings(dataset="tiny_imagenet", device="cpu").filled(TinyImageNet())
+    assert (narrow.width, default) == (0.25, f"a quarter-width net for {narrow.epochs} epochs")
+
+
+def test_a_block_of_shell_can_be_pasted_whole():
+    """An interactive zsh takes a comment after a command for its arguments, and brackets for a pattern."""
+    for page in PAGES:
+        for block in re.findall(r"(?ms)^```\n(.*?)^```", page.read_text(encoding="utf-8")):
+            assert not re.search(r"\s#\s|(?<![\"'])\.\[", block), (page.name, block)
 
 
 def test_how_long_a_run_has_to_stop_is_what_the_program_gives_it():
