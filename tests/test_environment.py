@@ -98,6 +98,14 @@ def test_the_licence_is_one_wherever_it_is_named():
     assert PROJECT["project"]["license"] == citation["license"] == "MIT"
 
 
+def test_the_version_is_one_wherever_it_is_named():
+    version = Version(PROJECT["project"]["version"])
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"(?m)^## ([\d.]+)(, unreleased)?$", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert citation["version"] == str(version) and newest[1] == version.base_version
+    assert bool(newest[2]) == version.is_prerelease
+
+
 def test_no_file_names_a_registry():
     texts = {path: path.read_text(encoding="utf-8") for path in tracked_texts()}
     assert len(texts) > 10
