@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from dataclasses import asdict
 from itertools import dropwhile, takewhile
 
@@ -147,10 +148,44 @@ def test_the_half_width_net_is_that_of_the_records():
     assert (narrow.width, default) == (0.25, f"a quarter-width net for {narrow.epochs} epochs")
 
 
+def blocks_of(text):
+    return re.findall(r"(?ms)^```\n(.*?)^```", text)
+
+
+def test_the_page_on_imagenet_begins_as_readme_does():
+    """It is in the book, and README is not."""
+    ours = blocks_of(README.split("## Training for real")[1])
+    assert ours and blocks_of((REPOSITORY / "docs" / "imagenet.md").read_text(encoding="utf-8"))[: len(ours)] == ours
+
+
+def test_the_tests_without_make_are_those_of_make():
+    lines = subprocess.run(
+        ["make", "--dry-run", "--old-file", ".venv/installed", "test"], cwd=REPOSITORY, capture_output=True, text=True
+    ).stdout.splitlines()
+    lines = [line.removeprefix("ALEXNET_CHECKED=build/checked ") for line in lines if " -m " in line]
+    install = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
+    assert "\n".join(["export OMP_NUM_THREADS=1", *lines, ""]) in blocks_of(install) and len(lines) == 4
+
+
+def test_a_gpu_needs_what_the_pages_say():
+    """The lock's PyTorch is built for CUDA 13, whose drivers are 580 and newer and whose first cards are Turing's."""
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    assert set(re.findall(r"(?m)^nvidia-\S+-cu(\d+)==", lock)) == {"13"}
+    for name in ("install.md", "imagenet.md"):
+        text = (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
+        assert all(words in text for words in ("CUDA 13", "compute capability 7.5", "driver 580 or newer"))
+
+
+def test_the_container_is_started_as_its_file_says():
+    (install,) = [b for b in blocks_of((REPOSITORY / "docs" / "install.md").read_text()) if "docker build" in b]
+    commented = (REPOSITORY / "Dockerfile").read_text()
+    assert all(f"#   {line}\n" in commented for line in install.splitlines())
+
+
 def test_a_block_of_shell_can_be_pasted_whole():
     """An interactive zsh takes a comment after a command for its arguments, and brackets for a pattern."""
     for page in PAGES:
-        for block in re.findall(r"(?ms)^```\n(.*?)^```", page.read_text(encoding="utf-8")):
+        for block in blocks_of(page.read_text(encoding="utf-8")):
             assert not re.search(r"\s#\s|(?<![\"'])\.\[", block), (page.name, block)
 
 
