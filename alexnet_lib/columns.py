@@ -21,7 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .architecture import RGB, alexnet, layer_shapes
+from .architecture import NETS, RGB, alexnet, layer_shapes
 from .commands import ends_well
 from .dropout import Dropout
 from .inception import HEAD_WEIGHT, GoogLeNet, each_output, googlenet
@@ -272,19 +272,37 @@ def _difference(one: Tensor, other: Tensor) -> float:
     return ((one.cpu() - other.cpu()).abs().max() / other.abs().max().cpu()).item()
 
 
+def divides(name: str) -> bool:
+    """Whether a named net can be divided: in `one_gpu`, normalisation would have to see across the columns."""
+    return name in NETS and (NETS[name].columns == 2 or NETS[name].lrn is None)
+
+
 def main(arguments=None) -> None:
     """Compare the columns on their devices with the net on one device, and print the differences."""
     parser = argparse.ArgumentParser("python -m alexnet_lib.columns", description=(__doc__ or " ").splitlines()[0])
-    parser.add_argument("--net", nargs="+", default=["paper"], help="which named nets, one after the other (paper)")
+    parser.add_argument(
+        "--net",
+        nargs="+",
+        choices=[*NETS, "googlenet"],
+        default=["paper"],
+        help="which named nets, one after the other (paper)",
+    )
     parser.add_argument("--width", type=float, default=0.125, help="a factor on every layer (0.125)")
     parser.add_argument("--image-size", type=int, default=96, help="side of the input (96)")
     parser.add_argument("--batch", type=int, default=8, help="images of a step, of all devices together (8)")
     parser.add_argument("--steps", type=int, default=20, help="updates (20)")
     parser.add_argument("--devices", type=int, default=2, help="processes, unless torchrun has started them (2)")
-    parser.add_argument("--columns", type=int, default=2, help="1: replicas of the whole net only (2)")
-    parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
+    parser.add_argument("--columns", type=int, choices=(1, 2), default=2, help="1: replicas of the whole net only (2)")
+    parser.add_argument(
+        "--dtype", choices=("float64", "float32"), default="float64", help="of all numbers that are compared (float64)"
+    )
     given = parser.parse_args(arguments)
+    whole_nets = [name for name in given.net if not divides(name)]
+    if given.columns == 2 and whole_nets:
+        parser.error(f"{', '.join(whole_nets)} can't be divided into columns; add --columns 1")
     if not inside_job():
+        if given.devices % given.columns:
+            parser.error(f"--devices {given.devices}; wants a multiple of --columns, which is {given.columns}")
         with ends_well(parser, "it keeps nothing", (JobFailed,)):
             print(*torchrun(given.devices, "columns", *(sys.argv[1:] if arguments is None else arguments)), sep="\n")
         return

@@ -2,7 +2,7 @@
 
 A prepared store is a folder that `prepare` makes from a folder of pictures:
 
-    images.npy   uint8 (N, 256, 256, 3), mapped, not loaded; or, in a tenth of the room, images.jpegs and offsets.npy:
+    images.npy   uint8 (N, 256, 256, 3), mapped, not loaded; or, in a tenth of the space, images.jpegs and offsets.npy:
                  the same pictures as JPEG, one after the other (`jpeg_store`)
     labels.npy   int64 (N,)
     index.csv    where each image came from: file, class, sha256
@@ -120,7 +120,7 @@ def prepare(source, destination, size=256, workers=None, progress=True, form="ra
         source: the folder; classes are its sub-folders in sorted order, files are taken from any depth below them.
         destination: the store's folder; it appears whole or not at all.
         workers: threads that decode; one a core unless given.
-        form: "raw", or "jpeg" for a tenth of the room and slower reading.
+        form: "raw", or "jpeg" for a tenth of the space and slower reading.
 
     Raises:
         FileNotFoundError, ValueError: no source folder, no classes in it, a class without an image, or a destination
@@ -364,7 +364,7 @@ def main(arguments=None) -> None:
     command.add_argument("source", help="a folder with one sub-folder for each class; by itself, a data set's name")
     command.add_argument("destination", type=Path, nargs="?", help="the store to make")
     command.add_argument("--size", type=int, help="side of the stored images (256)")
-    command.add_argument("--form", choices=FORMS, help="jpeg: a tenth of the room, slower to read (raw)")
+    command.add_argument("--form", choices=FORMS, help="jpeg: a tenth of the space, slower to read (raw)")
     command.add_argument("--workers", type=int, help="decoding threads (one a core)")
     command = commands.add_parser("download", help="fetch a data set from its official host")
     command.add_argument("name", choices=list(ARCHIVES))

@@ -349,12 +349,17 @@ def from_here(path):
 def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS, dependencies=DEPENDENCIES) -> int:
     """The command; gives the exit code."""
     parser = argparse.ArgumentParser("python -m alexnet_lib.walkthrough", description=(__doc__ or " ").splitlines()[0])
-    parser.add_argument("--profile", default="embedded", help="a name in alexnet_lib/profiles, or a .toml file")
+    parser.add_argument(
+        "--profile", default="embedded", help="a name in alexnet_lib/profiles, or a .toml file (embedded)"
+    )
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="these and what they build on")
     parser.add_argument("--jobs", type=int, help="notebooks at a time; the profile's unless given")
     parser.add_argument("--force", action="store_true", help="run what is up to date as well")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="changes")
-    parser.add_argument("--output", type=Path, help="folder of the executed notebooks")
+    changed = "for every notebook that has this parameter, like papermill's -p; can be repeated"
+    parser.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="changes", help=changed
+    )
+    parser.add_argument("--output", type=Path, help="folder of the executed notebooks (runs/walkthrough/PROFILE)")
     chosen = parser.parse_args(arguments)
     output = (chosen.output or runs_dir() / "walkthrough" / Path(chosen.profile).stem).resolve()
     try:

@@ -163,7 +163,7 @@ def gather(
 
 
 def live_pages(folder: Path, epochs: int) -> dict[str, str]:
-    """Write the pages in which a net looks at pictures into a new folder: {file: what it has learned from}.
+    """Write the pages in which a net looks at pictures into a new folder: {file: the pictures that it is trained on}.
 
     Of the built-in pictures the run of notebook 07, or one of so many epochs, which is made; of Tiny ImageNet the
     reader's, if there is one.
@@ -194,7 +194,7 @@ def index(names: list[str], nets: dict[str, str]) -> str:
     opening = (HERE / "START_HERE.md").read_text(encoding="utf-8").replace("](../notebooks/", "](")
     parts = [opening]
     if nets:
-        links = [f'<a href="{name}">AlexNet, live</a>, which has learned {what}' for name, what in nets.items()]
+        links = [f'<a href="{name}">AlexNet, live</a>, trained on {what}' for name, what in nets.items()]
         parts.append(
             f"## Touch it\n\nA trained net in a page, with everything that the paper adds: {'; '.join(links)}."
         )
@@ -246,12 +246,20 @@ def broken_links(folder: Path) -> list[str]:
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser("python docs/book.py", description=(__doc__ or " ").splitlines()[0])
-    parser.add_argument("--profile", default="embedded", help="whose executed notebooks are shown")
+    parser.add_argument("--profile", default="embedded", help="whose executed notebooks are shown (embedded)")
     parser.add_argument(
-        "--epochs", type=int, default=10, help="of a run for live.html, where notebook 07 has made none"
+        "--epochs",
+        type=int,
+        default=10,
+        help="of the run that live.html is made of, where notebook 07 has left none (10)",
     )
-    parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the book")
-    parser.add_argument("--work", type=Path, default=BUILD / "source", help="folder of the pages as they are gathered")
+    parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the book (docs/_build/html)")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=BUILD / "source",
+        help="folder of the pages as they are gathered (docs/_build/source)",
+    )
     chosen = parser.parse_args(arguments)
     with ends_well(parser, "notebooks and runs are as they were"):
         return build(chosen)

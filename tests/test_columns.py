@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from alexnet_lib import alexnet
 from alexnet_lib.architecture import layer_shapes, skeleton
-from alexnet_lib.columns import ColumnDropout, crossings, memory, own_column, own_part
+from alexnet_lib.columns import ColumnDropout, crossings, main, memory, own_column, own_part
 from alexnet_lib.dropout import Dropout
 from alexnet_lib.evaluation import mean_of
 from alexnet_lib.inception import googlenet
@@ -48,6 +48,23 @@ def test_two_columns_and_two_replicas_are_the_whole_batch_on_one(monkeypatch):
     (found,) = compared(4, "--steps", "5", "--batch", "7", monkeypatch=monkeypatch)
     assert (found["columns"], found["replicas"]) == (2, 2)
     assert max(found["outputs"], found["gradients"], found["weights"]) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--net", "paper", "foo"], "googlenet"),
+        (["--net", "one_gpu"], "one_gpu can't be divided into columns; add --columns 1"),
+        (["--net", "paper", "googlenet"], "googlenet can't be divided into columns; add --columns 1"),
+        (["--columns", "3"], "choose from 1, 2"),
+        (["--devices", "3"], "--devices 3; wants a multiple of --columns, which is 2"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_a_process_starts(arguments, told, monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert told in capsys.readouterr().err.replace("'", "").replace("cant", "can't")
 
 
 def test_a_net_without_columns_runs_as_replicas(monkeypatch):

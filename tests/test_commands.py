@@ -167,6 +167,23 @@ def test_a_script_starts_from_a_plain_shell(script):
     assert told.returncode == 0 and "usage" in told.stdout, told.stderr
 
 
+def test_every_option_says_what_it_is(monkeypatch):
+    """Of each module of the library that README, the notebooks or the records tell people to call."""
+    seen = {}
+
+    def looked_at(parser, arguments=None, namespace=None):
+        options = (action for action in parser._actions if not isinstance(action, argparse._SubParsersAction))
+        seen[parser.prog] = [option.dest for option in options if not option.help]
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", looked_at)
+    modules = {shlex.split(command)[2] for command in [*MODULES, *TOLD]}
+    for module in sorted(module for module in modules if module.startswith("alexnet_lib")):
+        with pytest.raises(Parsed):
+            import_module(module).main([])
+    assert len(seen) > 10 and {prog: silent for prog, silent in seen.items() if silent} == {}
+
+
 def test_commands_do_not_need_the_documentation_that_oo_drops():
     """Each module of README's and the records' commands says its help in one process under `python -OO`."""
     modules = sorted({shlex.split(command)[2] for command in [*MODULES, *TOLD]})

@@ -59,7 +59,7 @@ def test_the_lock_satisfies_the_ranges(wanted):
 
 def test_what_nobody_needs_is_not_locked_and_said_to_be_installed_by_its_name():
     assert PROJECT["project"]["optional-dependencies"]["tensorboard"] and "tensorboard" not in pins_here()
-    assert "pip install -e .[tensorboard]" in (REPOSITORY / "docs" / "imagenet.md").read_text()
+    assert 'pip install -e ".[tensorboard]"' in (REPOSITORY / "docs" / "imagenet.md").read_text()
 
 
 def test_the_lock_can_build_the_project_without_isolation():
@@ -96,6 +96,14 @@ def test_the_licence_is_one_wherever_it_is_named():
     assert (REPOSITORY / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert PROJECT["project"]["license"] == citation["license"] == "MIT"
+
+
+def test_the_version_is_one_wherever_it_is_named():
+    version = Version(PROJECT["project"]["version"])
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"(?m)^## ([\d.]+)(, unreleased)?$", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert citation["version"] == str(version) and newest[1] == version.base_version
+    assert bool(newest[2]) == version.is_prerelease
 
 
 def test_no_file_names_a_registry():

@@ -127,7 +127,7 @@ def test_runs_of_cifar_nets_are_listed_too(run):
 def test_the_command_averages_runs(run, capsys):
     results.main([str(run.folder), str(run.folder)])
     printed = capsys.readouterr().out
-    assert "1 views" in printed and "their average: 10 views" in printed
+    assert ": 1 view, " in printed and "their average: 10 views" in printed
     with pytest.raises(SystemExit):
         results.main([str(run.folder / "nowhere")])
     assert "no finished run" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+from dataclasses import asdict
 from itertools import dropwhile, takewhile
 
 import numpy as np
@@ -13,6 +15,7 @@ from alexnet_lib import training
 from alexnet_lib.dataset import STORE_SIZES
 from alexnet_lib.paths import REFERENCE, REPOSITORY
 from alexnet_lib.runs import processes, stopping
+from alexnet_lib.runs.settings import TrainSettings
 
 README = (REPOSITORY / "README.md").read_text()
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -120,6 +123,70 @@ def test_times_of_training_are_from_the_records():
     times = {row[0]: row[3] for row in rows_after("## Data at each scale")}
     for data, words in stated.items():
         assert any(words in time for name, time in times.items() if name.startswith(data)), words
+
+
+class TinyImageNet:
+    """What settings ask of its training store."""
+
+    size, crop, classes = 73, 64, range(200)
+
+    def __len__(self):
+        return 100_000
+
+
+def test_the_half_width_net_is_that_of_the_records():
+    """The options that stand there, and "auto" for the rest, are the settings of the runs whose times the table has."""
+    kept = json.loads((REFERENCE / "ablation-baseline-tiny_imagenet-seed0" / "config.json").read_text())
+    default, asked = re.search(r"On Tiny ImageNet it trains (.+); the half-width net above is (.+)", README).groups()
+    options = {name: type(kept[name])(value) for name, value in re.findall(r"-p (\w+) ([\w.]+)", asked)}
+    run = TrainSettings(dataset="tiny_imagenet", device="cpu", precision="bf16", **options).filled(TinyImageNet())
+    others = ("name", "experiment")
+    assert {k: v for k, v in asdict(run).items() if k not in others} == {
+        k: v for k, v in kept.items() if k not in others
+    }
+    narrow = TrainSettings(dataset="tiny_imagenet", device="cpu").filled(TinyImageNet())
+    assert (narrow.width, default) == (0.25, f"a quarter-width net for {narrow.epochs} epochs")
+
+
+def blocks_of(text):
+    return re.findall(r"(?ms)^```\n(.*?)^```", text)
+
+
+def test_the_page_on_imagenet_begins_as_readme_does():
+    """It is in the book, and README is not."""
+    ours = blocks_of(README.split("## Training for real")[1])
+    assert ours and blocks_of((REPOSITORY / "docs" / "imagenet.md").read_text(encoding="utf-8"))[: len(ours)] == ours
+
+
+def test_the_tests_without_make_are_those_of_make():
+    lines = subprocess.run(
+        ["make", "--dry-run", "--old-file", ".venv/installed", "test"], cwd=REPOSITORY, capture_output=True, text=True
+    ).stdout.splitlines()
+    lines = [line.removeprefix("ALEXNET_CHECKED=build/checked ") for line in lines if " -m " in line]
+    install = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
+    assert "\n".join(["export OMP_NUM_THREADS=1", *lines, ""]) in blocks_of(install) and len(lines) == 4
+
+
+def test_a_gpu_needs_what_the_pages_say():
+    """The lock's PyTorch is built for CUDA 13, whose drivers are 580 and newer and whose first cards are Turing's."""
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    assert set(re.findall(r"(?m)^nvidia-\S+-cu(\d+)==", lock)) == {"13"}
+    for name in ("install.md", "imagenet.md"):
+        text = (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
+        assert all(words in text for words in ("CUDA 13", "compute capability 7.5", "driver 580 or newer"))
+
+
+def test_the_container_is_started_as_its_file_says():
+    (install,) = [b for b in blocks_of((REPOSITORY / "docs" / "install.md").read_text()) if "docker build" in b]
+    commented = (REPOSITORY / "Dockerfile").read_text()
+    assert all(f"#   {line}\n" in commented for line in install.splitlines())
+
+
+def test_a_block_of_shell_can_be_pasted_whole():
+    """An interactive zsh takes a comment after a command for its arguments, and brackets for a pattern."""
+    for page in PAGES:
+        for block in blocks_of(page.read_text(encoding="utf-8")):
+            assert not re.search(r"\s#\s|(?<![\"'])\.\[", block), (page.name, block)
 
 
 def test_how_long_a_run_has_to_stop_is_what_the_program_gives_it():

@@ -52,7 +52,7 @@ pytestmark = pytest.mark.skipif(not ACTIVATE.is_file(), reason="this Python is n
 def printed() -> list[str]:
     """The commands of README: the lines of its blocks of shell, and those within sentences and tables."""
     blocks = re.findall(r"(?ms)^```\n(.*?)^```", README)
-    lines = [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+    lines = [line for block in blocks for line in block.splitlines()]
     rest = re.sub(r"(?ms)^```.*?^```", "", README)
     return lines + re.findall(r"`((?:make|python|papermill|sbatch) [^`]+)`", rest)
 

@@ -373,13 +373,13 @@ def epochs_ratio(dataset: str, column: str, level) -> tuple[float, float, int]:
 
 def main(arguments=None) -> None:
     parser = command_line("ablations", __doc__, seeds=[0, 1, 2])
-    parser.add_argument("question", choices=list(QUESTIONS))
-    parser.add_argument("--dataset", default="embedded")
-    parser.add_argument("--epochs", type=whole(1), help="those of the recipe unless given")
-    parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS))
+    parser.add_argument("question", choices=list(QUESTIONS), help="which runs are compared; worth: each part's")
+    parser.add_argument("--dataset", default="embedded", help="a name or a folder (embedded)")
+    parser.add_argument("--epochs", type=whole(1), help="unless given, 45 up to 100,000 images, else the recipe's")
+    parser.add_argument("--only", nargs="+", default=[], choices=list(VARIANTS), help="these (all of the question)")
     common.add_settings(parser)
     common.add_again(parser)
-    parser.add_argument("--long", action="store_true", help=f"kept in {LONG.name}…, so all variants are of one machine")
+    parser.add_argument("--long", action="store_true", help=f"keep them apart, in {LONG.name}…, all of one machine")
     with command(parser, arguments) as given:
         settings = check(TrainSettings, {"dataset": given.dataset} | settings_given(given, "epochs"))
         folder = REFERENCE

@@ -95,7 +95,9 @@ def sooner(dataset: str, level: str = "0.1", bias: float = 0.0) -> tuple[float, 
 
 def main(arguments=None) -> None:
     parser = command_line("biases", __doc__, seeds=[0, 1, 2, 3, 4])
-    parser.add_argument("--datasets", nargs="+", default=list(DATASETS))
+    parser.add_argument(
+        "--datasets", nargs="+", default=list(DATASETS), help=f"one after the other ({' '.join(DATASETS)})"
+    )
     keep_memory()
     with command(parser, arguments) as given:
         run_all(given.datasets, given.seeds)

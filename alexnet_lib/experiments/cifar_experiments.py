@@ -379,14 +379,14 @@ def main(arguments=None) -> None:
         "summary": (summary, ("small",)),
     }
     parser = command_line("cifar_experiments", __doc__, seeds=[0], of="of the runs of lrn (0)")
-    parser.add_argument("command", choices=takes)
+    parser.add_argument("command", choices=takes, help="what to run; summary writes Figure 1's table from its runs")
     words = [*NETS, *REGIMES, *ACTIVATIONS]
     parser.add_argument("--small", action="store_true", help="Figure 1 on generated pictures, for a laptop")
     parser.add_argument(
         "--only", nargs="+", default=[], choices=words, help="the runs that have all of these; of lrn, these"
     )
     parser.add_argument("--epochs", type=whole(1), default=50, help="of a run of lrn (50; the published net had 520)")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of a step (fp32)")
     parser.add_argument("--compiled", action="store_true", help="normalisation through torch.compile")
     add_again(parser)
     with command(parser, arguments) as given:

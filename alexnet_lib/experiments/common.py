@@ -181,9 +181,10 @@ def command_line(name: str, about: str | None, seeds: list[int] | None = None, o
     """
     described = (about or " ").splitlines()[0]
     parser = argparse.ArgumentParser(f"python -m alexnet_lib.experiments.{name}", description=described)
-    parser.add_argument("--threads", type=whole(1, 4096), default=torch.get_num_threads(), help="of the processor")
+    parser.add_argument("--threads", type=whole(1, 4096), default=torch.get_num_threads(), help="CPU threads (all)")
     if seeds is not None:  # those of the command unless given
-        parser.add_argument("--seeds", type=whole(0), nargs="+", action=Different, default=seeds, help=of or None)
+        said = of or f"one run of each for every seed ({' '.join(map(str, seeds))})"
+        parser.add_argument("--seeds", type=whole(0), nargs="+", action=Different, default=seeds, help=said)
     return parser
 
 
@@ -193,11 +194,11 @@ def add_again(parser: argparse.ArgumentParser) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options for SETTINGS."""
-    parser.add_argument("--width", type=float, help="of the net; that of the pictures unless given")
-    parser.add_argument("--recipe", choices=list(RECIPES), help="that of the pictures unless given")
+    parser.add_argument("--width", type=float, help="a factor on every layer; that of the pictures unless given")
+    parser.add_argument("--recipe", choices=list(RECIPES), help="that of the data set unless given")
     parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")
     parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
-    parser.add_argument("--speed", choices=SPEEDS, help="fast: in bfloat16 where there are units (repeatable)")
+    parser.add_argument("--speed", choices=SPEEDS, help="fast: bfloat16 where the device has units for it (repeatable)")
 
 
 def settings_given(given: argparse.Namespace, *more: str) -> dict:

@@ -246,15 +246,17 @@ def keep_rows(folder: Path, of_seed: list[dict], asked: str) -> None:
 
 def main(arguments=None) -> None:
     parser = command_line("pretraining", __doc__, seeds=[0, 1, 2, 3, 4])
-    parser.add_argument("--dataset", default="embedded", help="the data set whose classes are divided")
-    parser.add_argument("--few-classes", type=whole(1), default=FEW_CLASSES, help=f"of it ({FEW_CLASSES})")
+    parser.add_argument("--dataset", default="embedded", help="the data set whose classes are divided (embedded)")
     parser.add_argument(
-        "--few-images", type=whole(1), default=FEW_IMAGES, help=f"for training, of each of the few ({FEW_IMAGES})"
+        "--few-classes", type=whole(1), default=FEW_CLASSES, help=f"how many of its classes are the few ({FEW_CLASSES})"
+    )
+    parser.add_argument(
+        "--few-images", type=whole(1), default=FEW_IMAGES, help=f"training images of each of the few ({FEW_IMAGES})"
     )
     parser.add_argument("--many", help="a data set of many classes; as in 2011 they may hold those of --few")
-    parser.add_argument("--few", default="ilsvrc2012", help="the data set of fewer classes, with --many")
+    parser.add_argument("--few", default="ilsvrc2012", help="the data set of fewer classes, with --many (ilsvrc2012)")
     parser.add_argument(
-        "--epochs", type=whole(1), nargs=2, default=[12, 60], help="on the many classes, and on the few"
+        "--epochs", type=whole(1), nargs=2, default=[12, 60], help="on the many classes, and on the few (12 60)"
     )
     add_settings(parser)
     parser.add_argument(

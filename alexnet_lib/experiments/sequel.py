@@ -198,9 +198,10 @@ def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFER
 
 def main(arguments=None) -> None:
     parser = command_line("sequel", __doc__, seeds=[0, 1, 2])
-    parser.add_argument("--dataset", default="embedded")
-    parser.add_argument("--epochs", type=whole(1), default=45, help="of AlexNet (45)")
-    parser.add_argument("--only", nargs="+", default=list(SHORT_NAMES.values()), choices=list(SHORT_NAMES.values()))
+    parser.add_argument("--dataset", default="embedded", help="a name or a folder (embedded)")
+    parser.add_argument("--epochs", type=whole(1), default=45, help="of AlexNet's long run (45)")
+    names = list(SHORT_NAMES.values())
+    parser.add_argument("--only", nargs="+", default=names, choices=names, help="these runs (all)")
     common.add_again(parser)
     with command(parser, arguments) as given:
         asked = [run for run in RUNS if SHORT_NAMES[run] in given.only]

@@ -96,9 +96,18 @@ def outcomes(folder: Path = KEPT) -> pd.DataFrame:
 
 def main(arguments=None) -> None:
     parser = command_line("stalls", __doc__, seeds=[0, 1, 2, 3, 4])
-    parser.add_argument("--datasets", nargs="+", default=["embedded", "imagenette73"])
-    parser.add_argument("--steps", type=whole(1), default=STEPS)
-    parser.add_argument("--width", type=float, default=NARROW, help="1: the full-size net")
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        default=["embedded", "imagenette73"],
+        help="one after the other (embedded imagenette73)",
+    )
+    parser.add_argument(
+        "--steps", type=whole(1), default=STEPS, help=f"updates before a run counts as stalled ({STEPS})"
+    )
+    parser.add_argument(
+        "--width", type=float, default=NARROW, help=f"a factor on every layer; 1: the full-size net ({NARROW})"
+    )
     keep_memory()
     with command(parser, arguments) as given:
         run_all(given.datasets, given.seeds, steps=given.steps, width=given.width)

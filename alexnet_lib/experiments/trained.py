@@ -275,9 +275,10 @@ def precisions(dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataF
 
 def main(arguments=None) -> None:
     parser = command_line("trained", __doc__, seeds=[0, 1, 2, 3, 4])
-    parser.add_argument("--dataset", default=PHOTOGRAPHS)
-    parser.add_argument("--epochs", type=whole(1), help=f"those of the kept runs unless given: {EPOCHS}, else 15")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dataset", default=PHOTOGRAPHS, help=f"a name or a folder ({PHOTOGRAPHS})")
+    of = ", ".join(f"{epochs} of {dataset}" for dataset, epochs in EPOCHS.items())
+    parser.add_argument("--epochs", type=whole(1), help=f"those of the kept runs unless given: {of}; else 15")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the best there is (auto)")
     add_settings(parser)
     with command(parser, arguments) as given:
         epochs = EPOCHS.get(given.dataset, 15) if given.epochs is None else given.epochs

@@ -57,7 +57,7 @@ The net `{net}` of the AlexNet walkthrough, for pictures of {crop} × {crop} pix
 
 ## Recipe
 
-{recipe}. It ended after {epochs} epochs ({ended}); torch {torch}, commit {commit}.
+{recipe}. It ended after {epochs} ({ended}); torch {torch}, commit {commit}.
 
 ## Errors
 
@@ -194,7 +194,7 @@ def card(record: Record, store: Store) -> str:
         images=", ".join(f"{count:,} pictures of {split}" for split, count in summary["images"].items()),
         fingerprints=", ".join(f"{split} {value[:16]}" for split, value in summary["dataset"].items()),
         recipe=", ".join(f"{field} {config[field]}" for field in RECIPE if config.get(field) is not None),
-        epochs=summary["epochs"],
+        epochs="1 epoch" if summary["epochs"] == 1 else f"{summary['epochs']} epochs",
         ended=summary.get("ended", "schedule"),
         torch=summary["versions"]["torch"],
         commit=summary["commit"],

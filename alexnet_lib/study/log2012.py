@@ -236,14 +236,14 @@ def main(arguments=None) -> None:
         records = [Record.open(run) for run in given.runs]
         if len({record.config["dataset"] for record in records}) > 1:
             raise ValueError("the runs are of different data sets; an average needs nets that answer the same question")
-        for views in (1, 10):
+        for views, named in ((1, "1 view"), (10, "10 views")):
             nets = [(record.folder.name, probabilities(record, given.split, views)) for record in records]
             if len(nets) > 1:
                 nets.append(("their average", averaged([p for _, p in nets])))
             labels = load_dataset(records[0].config["dataset"])[given.split].labels
             for name, p in nets:
                 errors = top_k_error(p, labels)
-                print(f"{name}: {views} views, top-1 {100 * errors[1]:.2f} %, top-5 {100 * errors[5]:.2f} %")
+                print(f"{name}: {named}, top-1 {100 * errors[1]:.2f} %, top-5 {100 * errors[5]:.2f} %")
 
 
 if __name__ == "__main__":
