@@ -237,6 +237,7 @@ def _validate(run, store: Store, mean: Tensor, state: RunState, views: tuple[int
         Stopped: a signal has come, and there is a checkpoint of before the test.
     """
     _require_finite(run, state, state.answering)
+    state.job.share_statistics(state.answering)  # otherwise no saved net would have these errors
     try:
         return run.measure(state.answering, store, mean, views, state.job)
     except Stopped:
