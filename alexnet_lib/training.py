@@ -225,7 +225,7 @@ def _count(run, state: RunState, pending: list[Tensor]) -> list[float]:
             raise _numberless(run, state, f"the loss is {loss} at step {state.step - len(losses) + i + 1}")
     _require_finite(run, state, state.net)  # the last update may have been one too many
     state.sums = [total + value for total, value in zip(state.sums, rows[:, :3].sum(0).tolist(), strict=True)]
-    state.recent.extend(losses)
+    state.recent = [*state.recent, *losses][-STALL_WINDOW:]
     return losses
 
 
