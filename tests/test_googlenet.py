@@ -322,6 +322,17 @@ def test_what_replicas_record_are_the_errors_of_the_net_that_is_saved(place):
     assert last[["loss", "top1", "top5"]].to_dict() == pytest.approx(again, rel=1e-5)
 
 
+@pytest.mark.parametrize(("batch_size", "devices", "fewest"), [(47, 1, 1), (1, 1, 1), (47, 2, 1), (45, 2, 3)])
+def test_a_batch_without_statistics_is_refused_before_the_work(place, batch_size, devices, fewest):
+    """Of 48 images of 56 pixels: an auxiliary classifier sees one unit of each map."""
+    store, asked = load_dataset("embedded")["train"], {"normalization": "batch", "devices": devices}
+    message = f"batch_size = {batch_size}: of 48 images an epoch's last batch has {fewest}, for {devices} device.*"
+    with pytest.raises(ValueError, match=f"{message}image_size = 56; accepted is .* at least {2 * devices}$"):
+        resolve(small(image_size=56, batch_size=batch_size, **asked), store)
+    assert resolve(small(image_size=64, batch_size=batch_size, **asked), store).batch_size == batch_size
+    assert resolve(small(image_size=56, batch_size=44, **asked), store).batch_size == 44
+
+
 def test_the_average_is_the_mean_of_the_last_steps(place, monkeypatch):
     from alexnet_lib import training
 
