@@ -78,8 +78,9 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         Interrupted: a KeyboardInterrupt that says what is kept.
     """
     keep_memory()
-    wait_until_prepared(settings.dataset)
-    stores = load_dataset(settings.chosen_dataset())
+    dataset = settings.chosen_dataset()
+    wait_until_prepared(dataset)
+    stores = load_dataset(dataset)
     run = resolve(settings, stores["train"])
     if not inside_job():
         if in_work(run.folder):
@@ -330,7 +331,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
         "waiting_for_data": median.get("waiting_for_data"),
         "seed": run.seed,
         "device": run.device,
-        "devices": run.devices,
+        "devices": state.job.replicas * state.job.columns,  # torchrun may have started them for any settings
         "columns": run.columns,
         "compiled": state.compiled,
         "dataset": fingerprints(stores),
