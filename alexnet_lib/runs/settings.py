@@ -162,10 +162,11 @@ class TrainSettings(Run):
         return run
 
     def own_initialisation(self, made_narrow: bool) -> str:
-        """The recipe's initial weights, enlarged for a net that was made narrow: as they are it wouldn't learn."""
+        """The recipe's initial weights; those of 2012 enlarged for a net that was made narrow, which wouldn't learn."""
         if self.net == "googlenet":
             return "fan_in"  # the other rules name layers that it doesn't have
-        return "rescaled" if made_narrow else self.named.initialisation
+        own = self.named.initialisation
+        return "rescaled" if made_narrow and own in ("printed", "code2012") else own
 
     def changes(self) -> dict:
         """What a run changes in its named net.
