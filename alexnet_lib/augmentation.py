@@ -209,9 +209,11 @@ def add_colour_noise(images, pca, std=0.1, units="code2012", generator=None, shi
     if tuple(shifts.shape) != (count, 3):
         raise ValueError(f"shifts are {tuple(shifts.shape)} for {count} images; accepted are (N, 3)")
     pixels = images
-    if not in_place:
-        pixels = torch.as_tensor(images).detach().float().clone(memory_format=torch.contiguous_format)
-    rows = pixels.view(len(shifts), -1, 3 * pixels.shape[-2])
+    if not in_place and isinstance(images, Tensor):
+        pixels = images.detach().float().clone(memory_format=torch.contiguous_format)
+    elif not in_place:  # copied by numpy, for torch doesn't take what is mirrored by a stride below zero
+        pixels = torch.from_numpy(np.array(images, np.float32, order="C"))
+    rows = pixels.view(count, pixels.shape[-3], 3 * pixels.shape[-2])
     # colours as rows of 3·W numbers, which are added many times faster than triples
     rows.add_(shifts.to(rows.device).repeat(1, pixels.shape[-2])[:, None]).div_(1 + std if units == "code2012" else 1.0)
     return pixels if in_place or isinstance(images, Tensor) else pixels.numpy()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,15 @@ def top_k_error(scores, labels, ks=(1, 5)) -> dict[int, float]:
     Args:
         scores: (N, classes), logits or probabilities; a tensor or array.
         labels: (N,) whole numbers from 0 to classes - 1.
+        ks: whole numbers above 0; more than there are classes count as all of them.
 
     Raises:
-        ValueError: shapes that do not belong together, labels that are no classes, or scores that are not numbers.
+        ValueError: shapes that do not belong together, labels that are no classes, scores that are not numbers, or
+            other ks.
     """
+    ks = tuple(ks)
+    if wrong := [k for k in ks if not isinstance(k, Integral) or k < 1]:
+        raise ValueError(f"ks hold {wrong[0]!r}; accepted are whole numbers above 0")
     # arrays are copied: torch warns of those that cannot be written to, such as pandas gives
     scores, labels = (x if isinstance(x, Tensor) else torch.from_numpy(np.array(x)) for x in (scores, labels))
     if not len(scores):
@@ -154,6 +160,8 @@ def predict(
 ) -> Tensor:
     """The probabilities of each image's classes, (N, classes) float32 on the CPU, averaged over its views (§4.1).
 
+    Of no images they are (0, classes).
+
     Args:
         images: uint8 (N, S, S, 3); crops of the mean's size are cut from them.
         mean: (3, crop, crop), what `mean_of` gives for the training store.
@@ -203,7 +211,8 @@ def answers(
                     batch = pictures[start : start + size]
                     logits = net(input_of(batch, mean, count, device, divisor)).float()
                     found[count].append(mean_of_views(logits.unflatten(0, (len(batch), count)), average))
-    whole = {count: torch.cat(parts).cpu() if parts else torch.empty(0, 1) for count, parts in found.items()}
+        classes = 0 if len(images) else net(mean[None].to(device)).shape[1]  # only an answer says how many
+    whole = {count: torch.cat(parts).cpu() if parts else torch.empty(0, classes) for count, parts in found.items()}
     if any(probabilities.isnan().any() for probabilities in whole.values()):
         raise NotNumbers("the net's answers hold NaN: its weights have grown beyond all numbers")
     return whole

@@ -1,7 +1,6 @@
 """§5, training: where a run is, between two steps, and how that is written down and taken up again."""
 
 import json
-from collections import deque
 from pathlib import Path
 
 import torch
@@ -29,9 +28,9 @@ from .runs.step import Replays
 
 STALL_WINDOW = 50
 FORMAT = 2  # of checkpoints; those of another cannot be continued
-PLAIN_STATE = ("epoch", "step", "sums", "ended", "history", "warned")
+PLAIN_STATE = ("epoch", "step", "sums", "ended", "history", "warned", "recent")
 # what older checkpoints lack, and what those of the CIFAR nets lack from before there was one trainer
-NEWER = {"data": None, "warned": []}
+NEWER = {"data": None, "warned": [], "recent": []}
 OLDER = NEWER | {"format": FORMAT, "step": 0, "sums": [0.0, 0.0, 0.0], "rule": None, "averaged": 0}
 
 
@@ -67,7 +66,7 @@ class RunState:
         self.sums = [0.0, 0.0, 0.0]  # of loss and top-1 and top-5 credit, over the images of this epoch so far
         self.ended = ""  # why, where it was before the schedule did
         self.warned: list[str] = []  # of a net that learns nothing
-        self.recent: deque[float] = deque(maxlen=STALL_WINDOW)  # losses of the last steps
+        self.recent: list[float] = []  # losses of the last STALL_WINDOW steps
         self.history: list[dict] = []
         self.timing: list[dict] = []
         saved = load_checkpoint(run.folder) if job.leader else None

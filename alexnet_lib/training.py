@@ -78,8 +78,9 @@ def train(settings, on_epoch: Callable[[pd.DataFrame], None] | None = None) -> R
         Interrupted: a KeyboardInterrupt that says what is kept.
     """
     keep_memory()
-    wait_until_prepared(settings.dataset)
-    stores = load_dataset(settings.chosen_dataset())
+    dataset = settings.chosen_dataset()
+    wait_until_prepared(dataset)
+    stores = load_dataset(dataset)
     run = resolve(settings, stores["train"])
     if not inside_job():
         if in_work(run.folder):
@@ -225,7 +226,7 @@ def _count(run, state: RunState, pending: list[Tensor]) -> list[float]:
             raise _numberless(run, state, f"the loss is {loss} at step {state.step - len(losses) + i + 1}")
     _require_finite(run, state, state.net)  # the last update may have been one too many
     state.sums = [total + value for total, value in zip(state.sums, rows[:, :3].sum(0).tolist(), strict=True)]
-    state.recent.extend(losses)
+    state.recent = [*state.recent, *losses][-STALL_WINDOW:]
     return losses
 
 
@@ -237,6 +238,7 @@ def _validate(run, store: Store, mean: Tensor, state: RunState, views: tuple[int
         Stopped: a signal has come, and there is a checkpoint of before the test.
     """
     _require_finite(run, state, state.answering)
+    state.job.share_statistics(state.answering)  # otherwise no saved net would have these errors
     try:
         return run.measure(state.answering, store, mean, views, state.job)
     except Stopped:
@@ -329,7 +331,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
         "waiting_for_data": median.get("waiting_for_data"),
         "seed": run.seed,
         "device": run.device,
-        "devices": run.devices,
+        "devices": state.job.replicas * state.job.columns,  # torchrun may have started them for any settings
         "columns": run.columns,
         "compiled": state.compiled,
         "dataset": fingerprints(stores),

@@ -227,6 +227,22 @@ def test_noise_on_one_picture_is_that_of_a_batch_of_one(coloured, kind):
     np.testing.assert_array_equal(alone, batch[0])
 
 
+def test_noise_on_mirrored_pictures_is_that_on_copies_of_them(coloured):
+    images, pca = coloured
+    for mirrored in (images[:, :, ::-1], images[0, ::-1], images[0, :, ::-1, ::-1].astype(np.float64)[..., ::-1]):
+        noisy, expected = (
+            add_colour_noise(x, pca, generator=np.random.default_rng(3)) for x in (mirrored, mirrored.copy())
+        )
+        assert np.array_equal(noisy, expected) and not np.array_equal(noisy, mirrored)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_noise_on_no_pictures_is_no_pictures(coloured, kind):
+    images, pca = coloured
+    none = add_colour_noise(kind(images[:0]), pca)
+    assert tuple(none.shape) == (0, 20, 20, 3) and type(none) is type(kind(images))
+
+
 @pytest.mark.parametrize("shape", [(9, 9), (2, 3, 9, 9), (2, 9, 9, 1), (2, 9, 9, 4), (1, 2, 9, 9, 3)])
 def test_images_of_other_shapes_are_refused(coloured, shape):
     images = np.zeros(shape, np.uint8)

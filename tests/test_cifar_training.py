@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from alexnet_lib.evaluation import mean_of, predict, to_input, top_k_error
 from alexnet_lib.experiments import cifar_experiments
 from alexnet_lib.loader import batches, in_memory
 from alexnet_lib.runs.cifar_settings import PLATEAU, CifarSettings, choose_pictures, published_stages
+from alexnet_lib.runs.launch import torchrun
 from alexnet_lib.runs.records import CHECKPOINTS, Record, keep
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, load_net, main
@@ -196,6 +198,23 @@ def test_the_trained_net_comes_back_and_a_finished_run_is_not_repeated(place):
     before = (record.folder / "checkpoint.pt").stat().st_mtime_ns
     assert train_cifar(settings(net="conv-local-11pct-final", activation="tanh")).summary == record.summary
     assert (record.folder / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_two_processes_train_what_one_does_and_the_record_counts_them(place):
+    """Of 40 images the last batch has one, which one process gets and the other doesn't."""
+    one, two = (settings(dataset="embedded32", batch_size=39, name=name) for name in ("one", "two"))
+    torchrun(2, "training", config=asdict(two))
+    alone, both = train_cifar(one), Record.open(place / "runs" / "cifar" / "two")
+    assert (alone.summary["devices"], both.summary["devices"]) == (1, 2)
+    pd.testing.assert_frame_equal(both.history, alone.history, rtol=1e-3)
+
+
+def test_the_pictures_that_a_job_waits_for_are_those_that_auto_means(place, monkeypatch):
+    """Of AlexNet's the second process would wait for ever: nobody prepares them."""
+    waited = []
+    monkeypatch.setattr(training, "wait_until_prepared", waited.append)
+    train_cifar(settings(stages=((1, 1.0),)))
+    assert waited == ["embedded32"]
 
 
 def test_every_parameter_makes_another_run(place):

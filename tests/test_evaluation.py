@@ -48,6 +48,13 @@ def test_arrays_and_fewer_classes_than_k():
     assert top_k_error(np.array([[0.1, 0.9]]), np.array([0])) == {1: 1.0, 5: 0.0}
 
 
+@pytest.mark.parametrize("k", [0, -3, 1.5, 5.0, "1", None])
+def test_places_that_are_no_whole_numbers_are_refused(k):
+    with pytest.raises(ValueError, match=f"ks hold {k!r}; accepted are whole numbers above 0"):
+        top_k_error(torch.zeros(1, 3), torch.tensor([0]), ks=(1, k))
+    assert top_k_error(torch.eye(3), torch.tensor([0, 1, 1]), ks=iter(np.array([1, 2]))).keys() == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("scores", "labels", "message"),
     [
@@ -131,7 +138,9 @@ def test_pixels_are_divided_once_the_mean_is_taken_off(divisor):
 
 
 def test_no_images_have_no_answers():
-    assert len(predict(Brightest(), np.zeros((0, 6, 6, 3), np.uint8), torch.zeros(3, 3, 3))) == 0
+    none, mean = np.zeros((0, 6, 6, 3), np.uint8), torch.zeros(3, 3, 3)
+    for images, views in ((none, 1), (none, 144), (torch.from_numpy(none), 10)):
+        assert predict(Brightest(), images, mean, views).shape == (0, 2)
 
 
 def test_a_batch_counts_views_and_the_images_that_are_done_are_told():

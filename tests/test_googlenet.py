@@ -11,7 +11,7 @@ from alexnet_lib import googlenet
 from alexnet_lib.columns import own_column
 from alexnet_lib.distortions import many_views
 from alexnet_lib.dropout import Dropout
-from alexnet_lib.evaluation import predict
+from alexnet_lib.evaluation import evaluate, mean_of, predict
 from alexnet_lib.figures import googlenet as figures
 from alexnet_lib.inception import HEADS, INCEPTIONS, Branches, Inception, skeleton
 from alexnet_lib.learning import learned_layers
@@ -310,6 +310,27 @@ def test_running_statistics_survive_an_interruption(place):
     again = load_net(train(broken)).state_dict()
     assert whole["batch_conv1.num_batches_tracked"] == 6
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
+
+
+def test_what_replicas_record_are_the_errors_of_the_net_that_is_saved(place):
+    """Each replica has running statistics of its own images; that of the first is saved."""
+    record = train(small(normalization="batch", devices=2))
+    stores = load_dataset("embedded")
+    again = evaluate(load_net(record), stores["val"], mean_of(stores["train"], 64))
+    assert record.summary["metrics"]["val"]["1 view"] == pytest.approx(again, rel=1e-5)
+    last = record.history.query("split == 'val'").iloc[-1]
+    assert last[["loss", "top1", "top5"]].to_dict() == pytest.approx(again, rel=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "devices", "fewest"), [(47, 1, 1), (1, 1, 1), (47, 2, 1), (45, 2, 3)])
+def test_a_batch_without_statistics_is_refused_before_the_work(place, batch_size, devices, fewest):
+    """Of 48 images of 56 pixels: an auxiliary classifier sees one unit of each map."""
+    store, asked = load_dataset("embedded")["train"], {"normalization": "batch", "devices": devices}
+    message = f"batch_size = {batch_size}: of 48 images an epoch's last batch has {fewest}, for {devices} device.*"
+    with pytest.raises(ValueError, match=f"{message}image_size = 56; accepted is .* at least {2 * devices}$"):
+        resolve(small(image_size=56, batch_size=batch_size, **asked), store)
+    assert resolve(small(image_size=64, batch_size=batch_size, **asked), store).batch_size == batch_size
+    assert resolve(small(image_size=56, batch_size=44, **asked), store).batch_size == 44
 
 
 def test_the_average_is_the_mean_of_the_last_steps(place, monkeypatch):

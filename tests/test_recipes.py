@@ -96,6 +96,7 @@ def test_what_is_trained_by_default_is_a_net_that_learns(place):
     for recipe_ in ("paper", "code2012"):
         assert resolve(settings(width="auto", recipe=recipe_), store).initialisation == "rescaled"
         assert resolve(settings(width=0.25, recipe=recipe_), store).initialisation != "rescaled"
+    assert resolve(settings(width="auto", recipe="googlenet"), store).initialisation == "fan_in"  # of any width
 
 
 # ------------------------------------------------------------------------------------------------- a compressed run

@@ -214,6 +214,37 @@ def test_the_printed_initialisation_stalls_a_narrow_net_and_the_alarm_says_so(pl
     assert len(caught) == 1 and record.summary["warnings"] == [str(caught[0].message)]
 
 
+def test_a_run_that_was_cut_off_before_the_alarm_warns_as_the_whole_one_does(place, monkeypatch):
+    """The losses that the alarm looks back on are saved with the rest; 14 epochs are 56 steps."""
+
+    class Cut(Exception):
+        pass
+
+    def cut(history):
+        if history["epoch"].max() == 14:
+            raise Cut
+
+    monkeypatch.setattr(training, "STALL_STEPS", 60)
+    stalled = {"initialisation": "printed", "learning_rate": 0.001, "epochs": 20}
+    with pytest.raises(Cut):
+        train(settings(**stalled, name="cut"), cut)
+    with pytest.warns(StallWarning):
+        whole, resumed = (train(settings(**stalled, name=name)) for name in ("whole", "cut"))
+    assert len(whole.summary["warnings"]) == 1 and resumed.summary["warnings"] == whole.summary["warnings"]
+    assert (whole.folder / "checkpoint.pt").read_bytes() == (resumed.folder / "checkpoint.pt").read_bytes()
+
+
+def test_a_checkpoint_from_before_losses_were_saved_goes_on(place):
+    run = resolve(settings(epochs=2), store := load_dataset(NAME)["train"])
+    run.folder.mkdir(parents=True)
+    RunState(run, len(store.classes)).save(run.folder)
+    saved = load_checkpoint(run.folder)
+    progress = json.loads(saved["progress"])
+    del progress["recent"]
+    save_checkpoint(run.folder, saved | {"progress": json.dumps(progress)})
+    assert len(train(settings(epochs=2)).history) == 4
+
+
 def test_shell_and_notebook_share_a_configuration(place, capsys):
     record = train(settings())
     copy = place / "copy.json"

@@ -124,8 +124,11 @@ class CifarSettings(Run):
             group["lr"] = self.bias_rate if group["name"] == "biases" else self.rate(epoch)
 
     def as_recorded(self, loss, images: int):
-        """The mean times their number, which may differ from the sum in the last bit: so in all kept histories."""
-        return loss / images * images
+        """The mean times their number, which may differ from the sum in the last bit: so in all kept histories.
+
+        A process of a job may have none of a batch's images, and then adds nothing.
+        """
+        return loss / max(images, 1) * images
 
     def measure(self, net: nn.Module, store: Store, mean, views: tuple[int, ...], job) -> dict[int, dict]:
         """Loss, top-1 and top-5 error, one less the mean credit, which rounds as all kept histories do."""

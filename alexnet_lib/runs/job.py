@@ -87,6 +87,12 @@ class Job:
         dist.all_reduce(values, group=self.group("replica"))
         return values
 
+    def share_statistics(self, net: nn.Module) -> None:
+        """Give the first replica's buffers to all: each has statistics of its own images, and the first's are saved."""
+        if self.replicas > 1:
+            for buffer in net.buffers():
+                dist.broadcast(buffer, group=self.group("replica"), group_src=0)
+
     def every_image(self, values: Tensor) -> Tensor:
         """The rows of all replicas' images, (batch, ...), from those of each."""
         rows = values.new_zeros((self.batch, *values.shape[1:]))

@@ -155,15 +155,19 @@ class TrainSettings(Run):
                 f"accepted with it are {others}"
             )
         require_size(run, store)
-        run.skeleton(len(store.classes))  # refuses what cannot be built
+        net = run.skeleton(len(store.classes))  # refuses what cannot be built
         bf16 = run.speed == "fast" and computes_in_bf16(run.device)
-        return share_out(with_auto(run, precision="bf16" if bf16 else "fp32"))
+        run = share_out(with_auto(run, precision="bf16" if bf16 else "fp32"))
+        if run.normalization == "batch":
+            require_statistics(run, len(store), net)
+        return run
 
     def own_initialisation(self, made_narrow: bool) -> str:
-        """The recipe's initial weights, enlarged for a net that was made narrow: as they are it wouldn't learn."""
+        """The recipe's initial weights; those of 2012 enlarged for a net that was made narrow, which wouldn't learn."""
         if self.net == "googlenet":
             return "fan_in"  # the other rules name layers that it doesn't have
-        return "rescaled" if made_narrow else self.named.initialisation
+        own = self.named.initialisation
+        return "rescaled" if made_narrow and own in ("printed", "code2012") else own
 
     def changes(self) -> dict:
         """What a run changes in its named net.
@@ -221,13 +225,34 @@ def require_size(run, store: Store) -> None:
         raise ValueError(f"image_size = {run.image_size}; the stored images have {store.size} pixels")
 
 
+def require_statistics(run: TrainSettings, images: int, net: nn.Module) -> None:
+    """See that every batch of an epoch of so many images can be normalised.
+
+    Raises:
+        ValueError: a device would get one image, and a layer one number of it: it has no deviation.
+    """
+    replicas, fewest = run.devices // run.columns, images % run.batch_size or run.batch_size
+    if fewest >= 2 * replicas:
+        return
+    try:
+        net.train()(torch.empty(1, 3, run.image_size, run.image_size, device="meta"))
+    except ValueError:
+        raise ValueError(
+            f"batch_size = {run.batch_size}: of {images} images an epoch's last batch has {fewest}, for {replicas} "
+            f"device{'s' * (replicas > 1)}, and normalization = 'batch' finds no deviation in a single image whose "
+            f"maps are one unit large, as some are for image_size = {run.image_size}; accepted is a number that leaves "
+            f"at least {2 * replicas}"
+        ) from None
+
+
 def resolve(settings, store: Store):
     """Replace every "auto" in a `TrainSettings` or a `CifarSettings` by its value for this training store.
 
     The path of a folder becomes absolute: a run is one, and finds its data, however and wherever it was typed.
 
     Raises:
-        ValueError: a device that is not there, a net that cannot be built, or a crop larger than the stored images.
+        ValueError: a device that is not there, a net that cannot be built, a crop larger than the stored images, or a
+            batch that batch normalisation has no statistics of.
     """
     name = settings.chosen_dataset()
     dataset = name if name in HOW_TO_GET else str(Path(name).expanduser().resolve())

@@ -78,6 +78,7 @@ class Progress(Stored):
     step: Whole = 0
     sums: Annotated[list[float], Field(min_length=3, max_length=3)] = [0.0] * 3
     history: list[dict[str, float | str | None]] = []
+    recent: list[float] = []
     rates: list[Annotated[dict[Literal["lr", "buffer_lr"], float], Field(min_length=2)]] = []
     rule: Annotated[dict[Literal["best", "waited", "dropped"], float], Field(min_length=3)] | None = None
     data: dict[str, str] | None = None
