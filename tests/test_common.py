@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from alexnet_lib.experiments import ablations, cifar_experiments, sequel
-from alexnet_lib.experiments.common import command, command_line, crossing, holm, kept_table, spread_of
+from alexnet_lib.experiments.common import command, command_line, crossing, holm, kept_table, of_common_seeds, spread_of
+from alexnet_lib.experiments.evidence import interval, p_alone
 
 
 def test_a_level_is_crossed_between_epochs():
@@ -19,6 +20,18 @@ def test_a_level_that_is_not_reached_is_nan_or_what_is_asked_for():
     assert np.isnan(crossing([1, 2], [0.9, 0.5], 0.05))
     assert crossing([1, 2], [0.9, 0.5], 0.05, never=math.inf) == math.inf
     assert crossing([1], [math.nan], 0.05, never=math.inf) == math.inf
+
+
+def test_series_are_compared_by_the_seeds_that_both_have():
+    long, short = pd.DataFrame({"seed": [0, 0, 1, 4], "error": range(4)}), pd.DataFrame({"seed": [0, 1, 2], "error": 5})
+    one, other = of_common_seeds(long, short)
+    assert one["error"].tolist() == [0, 1, 2] and other["seed"].tolist() == [0, 1]
+
+
+def test_a_seed_without_a_partner_does_not_count_in_an_interval():
+    paired = pd.Series([1.0, 2.0, 4.0])
+    with_gaps = pd.concat([paired, pd.Series([math.nan] * 3)], ignore_index=True)
+    assert interval(with_gaps) == interval(paired) and p_alone(with_gaps) == p_alone(paired)
 
 
 def test_a_spread_is_that_of_a_sample():

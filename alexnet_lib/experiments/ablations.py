@@ -358,6 +358,7 @@ def slowdowns(with_dropout: pd.DataFrame, without: pd.DataFrame, column: str, st
 
     Tables as `histories` gives them. One row a level, one column a seed.
     """
+    with_dropout, without = common.of_common_seeds(with_dropout, without)
     ends = [table.groupby("seed")[column] for table in (with_dropout, without)]
     lowest, highest = max(end.min().max() for end in ends), min(end.first().min() for end in ends)
     levels = np.arange(np.ceil(lowest / step), np.floor(highest / step) + 1) * step

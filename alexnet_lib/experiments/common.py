@@ -55,6 +55,12 @@ def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     return {record.config["seed"]: record for record in records}
 
 
+def of_common_seeds(*tables: pd.DataFrame) -> list[pd.DataFrame]:
+    """Those rows of tables with a column `seed` whose seeds all of them have, so that they can be compared in pairs."""
+    common = set.intersection(*(set(table["seed"]) for table in tables))
+    return [table[table["seed"].isin(common)] for table in tables]
+
+
 def kept_table(path: Path, command: str) -> pd.DataFrame:
     """A kept table.
 

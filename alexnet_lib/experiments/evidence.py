@@ -138,7 +138,8 @@ def overview(folder: Path = REFERENCE) -> pd.DataFrame:
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """The 95 % interval of a mean by Student's distribution; NaN for fewer than two values."""
+    """The 95 % interval of a mean by Student's distribution; NaN for fewer than two values, NaN counting as none."""
+    values = values.dropna()  # a seed that only one of two series has
     if len(values) < 2:
         return math.nan, math.nan
     half = stats.t.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values))
@@ -150,6 +151,7 @@ def p_alone(values: pd.Series) -> float:
 
     Two can agree by luck, and a series counts from three seeds on.
     """
+    values = values.dropna()
     return float(stats.ttest_1samp(values, 0).pvalue) if len(values) > 2 else math.nan
 
 
