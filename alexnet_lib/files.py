@@ -176,8 +176,8 @@ def write_file(path: Path, *data) -> None:
         OSError: the disk is full, or it cannot be written to; what was there before is there still.
     """
     try:
-        if path.exists() and not path.is_file():
-            with open(path, "wb") as file:
+        if path.exists() and not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc"):
+            with open(path, "ab") as file:  # /dev/stdout may be a file, into which others write, too
                 file.writelines(data)
         else:
             _replace_file(Path(os.path.realpath(path)) if path.is_symlink() else path, data)

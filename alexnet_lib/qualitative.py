@@ -32,29 +32,6 @@ def colourfulness(kernels: np.ndarray) -> np.ndarray:
     return (coloured**2).sum((1, 2, 3)) / (kernels**2).sum((1, 2, 3))
 
 
-def column_difference(values: np.ndarray, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """The mean of the second half of some values less that of the first, and how likely chance gives as much.
-
-    The likelihood is from a permutation test: the share of `draws` random divisions into halves whose difference is at
-    least as large in size, and at least 1 / (draws + 1).
-
-    Raises:
-        ValueError: fewer than two values, or some that aren't finite: a kernel of zeros has no colourfulness.
-    """
-    values, half = np.asarray(values, float), len(values) // 2
-    if not half or not np.isfinite(values).all():
-        unlike = (~np.isfinite(values)).sum()
-        raise ValueError(f"{len(values)} values, {unlike} of them not finite; accepted are two finite ones or more")
-    difference = values[half:].mean() - values[:half].mean()
-    generator = np.random.default_rng(seed)
-    shuffled = generator.permuted(np.tile(values, (draws, 1)), axis=1)
-    by_chance = np.abs(shuffled[:, half:].mean(1) - shuffled[:, :half].mean(1))
-    return float(difference), float((1 + (by_chance >= abs(difference) - 1e-12).sum()) / (draws + 1))
-
-
-# ------------------------------------------------------------------------------------------ answers (Figure 4, left)
-
-
 def oriented(kernels: np.ndarray, draws: int = 200, seed: int = 0) -> np.ndarray:
     """Which kernels (N, 3, s, s), in grey, are selective for an orientation: (N,) bool.
 
@@ -76,6 +53,29 @@ def oriented(kernels: np.ndarray, draws: int = 200, seed: int = 0) -> np.ndarray
     by_ring = np.stack([power[:, ring == r].mean(1) for r in range(ring.max() + 1)], 1)[:, ring]
     limits = [np.quantile(one_sided(each * noise), 0.95) for each in by_ring]
     return one_sided(power) > limits
+
+
+def column_difference(values: np.ndarray, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """The mean of the second half of some values less that of the first, and how likely chance gives as much.
+
+    The likelihood is from a permutation test: the share of `draws` random divisions into halves whose difference is at
+    least as large in size, and at least 1 / (draws + 1).
+
+    Raises:
+        ValueError: fewer than two values, or some that aren't finite: a kernel of zeros has no colourfulness.
+    """
+    values, half = np.asarray(values, float), len(values) // 2
+    if not half or not np.isfinite(values).all():
+        unlike = (~np.isfinite(values)).sum()
+        raise ValueError(f"{len(values)} values, {unlike} of them not finite; accepted are two finite ones or more")
+    difference = values[half:].mean() - values[:half].mean()
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permuted(np.tile(values, (draws, 1)), axis=1)
+    by_chance = np.abs(shuffled[:, half:].mean(1) - shuffled[:, :half].mean(1))
+    return float(difference), float((1 + (by_chance >= abs(difference) - 1e-12).sum()) / (draws + 1))
+
+
+# ------------------------------------------------------------------------------------------ answers (Figure 4, left)
 
 
 def related(classes: list[str]) -> np.ndarray:

@@ -180,6 +180,14 @@ def test_another_seed_of_other_settings_does_not_join_a_series(kept, monkeypatch
         ablations.run_all("dropout", settings(epochs=1), seeds=(7,), folder=kept)
 
 
+def test_a_folder_that_holds_no_more_than_other_settings_is_refused_before_the_work(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained"))
+    (half := tmp_path / ablations.name_of("baseline", NAME, 0)).mkdir()
+    shutil.copy(kept / half.name / "config.json", half)
+    with pytest.raises(ValueError, match="epochs = 2 there, and 1 asked for"):
+        ablations.run_all("dropout", settings(epochs=1), seeds=(0,), folder=tmp_path)
+
+
 def test_a_series_of_several_settings_has_no_mean(kept, tmp_path):
     ablations.run_all("schedule", settings(epochs=1), seeds=(9,), only=("baseline",), folder=tmp_path)
     shutil.copytree(kept / (name := ablations.name_of("baseline", NAME, 0)), tmp_path / name)

@@ -73,7 +73,7 @@ def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
         monkeypatch.setattr(f"{module}.load_dataset", lambda dataset: asked.update(name=dataset) or {"train": store})
         monkeypatch.setattr(f"{module}.divided", lambda stores, *few: (stores, few))
         monkeypatch.setattr(f"{module}.run_of", lambda *_, **changes: changes)
-        monkeypatch.setattr(f"{module}.checkpoints_of", lambda *_: None)
+        monkeypatch.setattr(f"{module}.checkpoints_of", lambda *_: "nowhere")
         monkeypatch.setattr(f"{module}.shutil.rmtree", lambda *_, **__: None)
         monkeypatch.setattr(f"{module}.chains", lambda run, *_: [{"chain": "pre-trained", "seed": None}])
         monkeypatch.setattr(f"{module}.keep_rows", lambda folder, rows, command: asked.update(command=command))

@@ -315,3 +315,12 @@ def test_a_text_that_is_no_file_is_checked_alike():
     assert named_values("here", '{"x": 1}', Point) == {"x": 1}
     with pytest.raises(Damaged, match="^here: a int"):
         named_values(Path("here"), "3", Point)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no such device here")
+def test_what_is_printed_stays_where_a_file_is_written_to_the_standard_output(tmp_path):
+    code = "from pathlib import Path; from alexnet_lib.files import write_file; print('before', flush=True); "
+    code += "write_file(Path('/dev/stdout'), b'table\\n')"
+    with open(tmp_path / "all.txt", "w") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "all.txt").read_text() == "before\ntable\n"

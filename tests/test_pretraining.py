@@ -169,7 +169,7 @@ def test_what_waits_for_validation_errors_gives_way_to_the_programs_recipe(place
 def test_the_built_in_pictures_are_divided_for_a_narrow_net(place, monkeypatch):
     seen = []
     monkeypatch.setattr(pretraining, "divided", lambda stores, *few: (stores, few))
-    monkeypatch.setattr(pretraining, "checkpoints_of", lambda *_: None)
+    monkeypatch.setattr(pretraining, "checkpoints_of", lambda *_: "nowhere")
     rows = [{"chain": "from scratch", "seed": None}]
     monkeypatch.setattr(pretraining, "chains", lambda *given: seen.append(given) or rows)
     pretraining.main(["--seeds", "3", "4", "--epochs", "1", "2"])

@@ -205,9 +205,10 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
         raise ValueError(f"{question} doesn't ask for {', '.join(sorted(unasked))}; its variants are {of_it}")
     variants = [variant for variant in QUESTIONS[question] if variant in (only or VARIANTS)]
     stores = load_dataset(settings.dataset)
-    for variant in variants:  # before the first run
-        variant_of(settings, variant, stores["train"])
     of_seeds = [dataclasses.replace(settings, seed=seed, experiment="ablations") for seed in seeds]
+    each = [(variant_of(asked, v, stores["train"]), v) for asked, v in itertools.product(of_seeds, variants)]
+    for run, variant in each:  # before the first run, also where a folder holds no more than settings
+        require_same(run, stores, folder / name_of(variant, settings.dataset, run.seed))
     for variant in VARIANTS:  # all are compared, the baseline with each, and each with its other seeds
         for seed, record in kept_runs(settings.dataset, variant, folder).items():
             asked = dataclasses.replace(settings, seed=seed, experiment="ablations")

@@ -5,7 +5,7 @@ a tenth of the learning rate for the first layer. It is compared with the same n
 scratch, for as many epochs as the fine-tuning (the paper's comparison), and for as many steps as both together. The
 recipe is that of the pictures; in place of "paper", whose schedule needs validation errors, it is "code2012".
 
-A chain that is interrupted goes on from its last whole epoch; once its errors are kept, its weights are removed.
+A chain that is interrupted goes on from its last whole epoch; once its errors are known, its weights are removed.
 
     python -m alexnet_lib.experiments.pretraining --keep
     python -m alexnet_lib.experiments.pretraining --dataset tiny_imagenet --few-classes 10 --few-images 500
@@ -288,7 +288,7 @@ def main(arguments=None) -> None:
                 of_seed = chains(run, many, few, tuple(given.epochs), place)
                 if given.keep:
                     keep_rows(kept, of_seed, asked)
-                    shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(place, ignore_errors=True)
             print(pd.DataFrame(of_seed).to_string(index=False), flush=True)
 
 

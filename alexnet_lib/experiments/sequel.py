@@ -99,6 +99,8 @@ def run_all(dataset: str, epochs: int, seeds, only=tuple(RUNS), folder: Path = R
     for run, by_seed in kept_runs(dataset, folder).items():  # before the first run: all are compared
         for seed, record in by_seed.items():
             require_same(run_on(run, dataset, epochs, seed, stores["train"]), stores, record.folder)
+    for seed, run in itertools.product(seeds, only):  # also where a folder holds no more than settings
+        require_same(run_on(run, dataset, epochs, seed, stores["train"]), stores, folder_of(run, dataset, seed, folder))
     for seed, run in itertools.product(seeds, only):
         kept = folder_of(run, dataset, seed, folder)
         if (kept / "summary.json").is_file():

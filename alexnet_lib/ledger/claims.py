@@ -43,10 +43,10 @@ VERDICTS = REFERENCE / "verdicts.json"
 MEANING = {
     "exact": "no tolerance is needed, and the value is the same",
     "as built": "a constant of the paper, transcribed and read back from the net or the recipe",
-    "holds": "the mean is within the tolerance or the bound, and the 95 % interval leaves out no effect",
+    "holds": "the mean is within the tolerance, or all of its 95 % interval within the bound; zero effect isn't in it",
     "shown at small scale": "as “holds”, on smaller data or nets than the claim is about",
-    "undecided": "the 95 % interval holds the claim and also no effect, or both sides of a bound, or it reaches into a "
-    "tolerance that its mean misses; or the row says why what was measured can't decide",
+    "undecided": "the 95 % interval holds the claim and also zero effect, or both sides of a bound, or it reaches into "
+    "a tolerance that its mean misses; or the row says why what was measured can't decide",
     "differs": "outside the tolerance with the whole interval, or beyond a bound, and not “refuted”",
     "refuted": "no tolerance is needed and the value is another, or a bound that the paper states is broken",
     "not yet measured": "no record is kept yet; the row has the command",
@@ -307,7 +307,8 @@ def main(arguments=None) -> int:
         for row in table.to_dict("records") if given.only else ():
             print(f"\n{row['id']}: {row['statement']}\n{row['verdict']}: {row['undecided'] or MEANING[row['verdict']]}")
         print("\n" + table["verdict"].value_counts().to_string(header=False))
-        print(f"\n{by_chance(table['p'], 'no effect')}")
+        if not part:  # a correction for rows that were chosen would be none
+            print(f"\n{by_chance(table['p'], 'no effect')}")
         if given.csv:
             write_file(given.csv, table.to_csv(index=False, lineterminator="\n").encode())
         if given.json:
