@@ -443,7 +443,7 @@ def main(arguments=None) -> None:
 
         with contextlib.redirect_stdout(io.StringIO()):
             table = claims.claims()
-        claims.claims = lambda notebook: table
+        claims.claims = lambda *_: table
     count, ended = given.moments or FEW, ENDED if given.moments else BUSY
     with tempfile.TemporaryDirectory(prefix="kill-matrix-") as folder:
         rows = run(parts, count, given.seed, Path(folder), ended=ended)

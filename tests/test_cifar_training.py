@@ -364,6 +364,7 @@ def test_the_fastest_rate_is_found_by_a_search(found, best, tried):
 
 
 def test_figure1_is_skipped_where_it_is_finished_and_becomes_a_table(place, monkeypatch, capsys):
+    monkeypatch.setattr(cifar_experiments, "CIFAR10", "embedded32")
     monkeypatch.setattr(cifar_experiments, "RATES", (0.01, 0.1, 1e8))
     monkeypatch.setattr(cifar_experiments, "LONGEST", 6)
     monkeypatch.setattr(cifar_experiments, "TARGET", 0.6)
@@ -396,6 +397,7 @@ def test_figure1_is_skipped_where_it_is_finished_and_becomes_a_table(place, monk
 
 
 def test_where_no_rate_gets_there_the_nearest_goes_on(place, monkeypatch, capsys):
+    monkeypatch.setattr(cifar_experiments, "CIFAR10", "embedded32")
     for name, value in {"RATES": (0.0001, 0.01), "LONGEST": 1, "BEYOND": 2, "TARGET": 0.001, "PACE": 9}.items():
         monkeypatch.setattr(cifar_experiments, name, value)
     cifar_experiments.figure1(("19pct", "fan_in", "relu"), image_size=12, batch_size=8, device="cpu")
@@ -409,6 +411,7 @@ def test_where_no_rate_gets_there_the_nearest_goes_on(place, monkeypatch, capsys
 
 
 def test_the_normalisation_runs_are_kept(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cifar_experiments, "CIFAR10", "embedded32")
     kept = tmp_path / "kept"
     monkeypatch.setattr(cifar_experiments, "REFERENCE", kept)
     monkeypatch.setattr(cifar_experiments, "keep", lambda folder, name: keep(folder, name, kept))

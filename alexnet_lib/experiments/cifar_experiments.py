@@ -58,6 +58,7 @@ REGIMES = {
     "published": {"initialisation": "published", "input_divisor": 1.0, "learning_rate": 0.001},
     "fan_in": {"initialisation": "fan_in", "input_divisor": 64.0, "learning_rate": 0.01},
 }
+CIFAR10 = "cifar10"  # generated pictures only where one asks for them
 SMALL = {"dataset": "embedded32", "image_size": 16, "batch_size": 32}  # for a laptop: centres of generated pictures
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 CROSSED = ["initialisation", "input_divisor", "activation"]  # what a run of `crossed` is besides its rate and seed
@@ -75,10 +76,9 @@ def figure1(only=(), small: bool = False, **common) -> None:
     As for the figure, runs have no regularisation and end at TARGET. Where no rate gets there in LONGEST epochs, all
     seeds get BEYOND at the rate that came nearest.
     """
-    common = SMALL | common if small else {"dataset": "cifar10"} | common  # generated pictures only where asked for
+    common = (SMALL if small else {"dataset": CIFAR10}) | common | {"experiment": experiment(small)}
     for net, regime, activation in having(itertools.product(FIGURE1_NETS, REGIMES, ACTIVATIONS), only):
-        asked = unregularised(net, regime, activation) | {"experiment": experiment(small)}
-        settings = check(CifarSettings, asked | common)
+        settings = check(CifarSettings, unregularised(net, regime, activation) | common)
         rate, epochs = fastest_rate(settings)
         print(f"{net} {regime} {activation}: rate {rate:g}, {epochs:.1f} epochs", flush=True)
         limit, seeds = (LONGEST, SEEDS[1:]) if math.isfinite(epochs) else (BEYOND, SEEDS)
@@ -154,7 +154,7 @@ def experiment(small: bool) -> str:
 
 def pictures_of(small: bool) -> str:
     """The name of the pictures of Figure 1's runs."""
-    return SMALL["dataset"] if small else "cifar10"
+    return SMALL["dataset"] if small else CIFAR10
 
 
 def fastest_rate(settings: CifarSettings, measure: Callable | None = None, grid=None) -> tuple[float, float]:
@@ -315,7 +315,7 @@ def lrn(epochs: int, seeds, only=(), again: bool = False, **common) -> None:
     Raises:
         ValueError: `only` names another net, or a run is kept already that has other settings.
     """
-    common = {"dataset": "cifar10"} | common  # never the generated pictures that "auto" would take in its place
+    common = {"dataset": CIFAR10} | common  # never the generated pictures that "auto" would take in its place
     if unknown := set(only) - set(LRN_NETS):
         raise ValueError(f"lrn has no run of {', '.join(sorted(unknown))}; its nets are {', '.join(LRN_NETS)}")
     for seed, net in itertools.product(seeds, only or LRN_NETS):
