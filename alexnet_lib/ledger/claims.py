@@ -43,7 +43,7 @@ VERDICTS = REFERENCE / "verdicts.json"
 MEANING = {
     "exact": "no tolerance is needed, and the value is the same",
     "as built": "a constant of the paper, transcribed and read back from the net or the recipe",
-    "holds": "the mean is within the tolerance, or all of its 95 % interval within the bound; zero effect isn't in it",
+    "holds": "the mean is within the tolerance, or all of its 95 % interval within the bound; zero effect is not in it",
     "shown at small scale": "as “holds”, on smaller data or nets than the claim is about",
     "undecided": "the 95 % interval holds the claim and also zero effect, or both sides of a bound, or it reaches into "
     "a tolerance that its mean misses; or the row says why what was measured can't decide",
