@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 REMEDY = "Mend, restore or remove it"
+STREAM = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 AT_WORK = "at_work"  # a file that is locked while a process works in its folder
 LOOK_SECONDS = 2.0  # longer than anybody takes to look whether one does, also where many share the cores
 
@@ -176,8 +177,8 @@ def write_file(path: Path, *data) -> None:
         OSError: the disk is full, or it cannot be written to; what was there before is there still.
     """
     try:
-        if path.exists() and not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc"):
-            with open(path, "ab") as file:  # /dev/stdout may be a file, into which others write, too
+        if path.exists() and not path.is_file() or STREAM.fullmatch(str(path)):
+            with open(path, "ab") as file:  # a stream may lead to a file, into which others write, too
                 file.writelines(data)
         else:
             _replace_file(Path(os.path.realpath(path)) if path.is_symlink() else path, data)

@@ -17,6 +17,7 @@ import torch
 from scipy import stats
 
 from alexnet_lib.cifar_nets import NETS
+from alexnet_lib.data.embedded import CLASSES
 from alexnet_lib.experiments import ablations, evidence
 from alexnet_lib.ledger import claims, measures, page
 from alexnet_lib.ledger.claims import COLUMNS, LEDGER, OPEN, Claim, main, measure, read_claims, verdict
@@ -122,6 +123,11 @@ def test_logged_values_are_those_of_the_logs(table):
         (("pooling-top1", "pooling-top5"), ("147", "145")),
     ):
         assert [log[name] for name in names] == pytest.approx(logged_gain(*pair), abs=0.006)
+
+
+def test_the_log_that_has_both_errors_is_where_they_differ_most(table):
+    of_both = [logged("137-2010", f"2010 {split}").top1 for split in ("validation", "test")]
+    assert table.set_index("id")["log2012"]["validation-near-test"] == pytest.approx(100 * (of_both[0] - of_both[1]))
 
 
 def test_a_difference_of_error_rates_has_a_standard_error(table):
@@ -490,6 +496,7 @@ def test_a_page_needs_nothing_but_itself(table, monkeypatch, tmp_path):
         what in text for what in claims.MEANING.values()
     )
     assert "src=" not in text and "://" not in text
+    assert f"of {len(CLASSES)} classes" in page.WORDS["built-in pictures"]
     assert all(f"<dt>{word}</dt>" in text for word in page.WORDS) and re.search(r"version \d.*, \d+ \w+ 20\d\d", text)
     reasons = [reason for reason in table["undecided"] if reason]
     assert len(reasons) >= 4 and text.count("Undecided, because: ") == len(reasons)

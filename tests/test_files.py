@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -324,3 +325,12 @@ def test_what_is_printed_stays_where_a_file_is_written_to_the_standard_output(tm
     with open(tmp_path / "all.txt", "w") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert (tmp_path / "all.txt").read_text() == "before\ntable\n"
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no such folder here")
+def test_a_file_in_memory_is_a_file_like_others():
+    """Under /dev, where stores and runs may lie: written twice, it holds the second text alone."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for text in (b"first", b"second"):
+            write_file(Path(folder) / "a.json", text)
+        assert (Path(folder) / "a.json").read_bytes() == b"second"

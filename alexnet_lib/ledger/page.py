@@ -28,7 +28,7 @@ WORDS = {
     "the program": "cuda-convnet, with which the nets were trained in 2012; its source was released in 2025",
     "run 145, run 147, …": "nets that it trained, of which files and logs were released with it",
     "photographs": "of ImageNet: 200 classes at 64 pixels a side (Tiny ImageNet), or ten at 73 (Imagenette)",
-    "built-in pictures": "generated ones of ten classes, which come with the project",
+    "built-in pictures": "generated ones of 24 classes, which come with the project",
     "lossy copy of CIFAR-10": "the 60,000 small photographs of CIFAR-10, compressed once more as JPEG",
     "half-width, quarter-width": "nets with that share of the paper's channels and units in every layer",
     "ten views": "five crops and their mirror images, whose probabilities are averaged; one view: the centre",
