@@ -33,7 +33,7 @@ import torch
 from ..augmentation import in_light, recoloured
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of, predict, top_k_error
-from ..files import at_work, read_table
+from ..files import read_table
 from ..paths import REFERENCE
 from ..qualitative import hidden_features
 from ..runs.fields import check
@@ -181,7 +181,7 @@ def tester(run: TrainSettings, store: Store) -> Callable[..., None]:
             return
         net.load_state_dict(state.get("averaged", state["net"]))  # those that validation tests
         row = {"epoch": epoch, **evaluate(net, part, mean)}
-        with at_work(run.folder, ".rows.lock", patience=-1):  # another process may train or follow this run, too
+        with common.rows_at_work(run.folder):  # another process may train or follow this run, too
             others = [each for each in rows_of(path) if each["epoch"] != epoch]
             write_table(path, sorted([*others, row], key=lambda each: each["epoch"]))
 

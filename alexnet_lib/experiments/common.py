@@ -74,8 +74,13 @@ def kept_table(path: Path, command: str) -> pd.DataFrame:
 
 def add_rows(path: Path, rows: list[dict]) -> None:
     """Add rows to a kept table as it is now, since another process may have added its own meanwhile."""
-    with at_work(path.parent, ".rows.lock", patience=-1):
+    with rows_at_work(path.parent):
         write_table(path, [*rows_of(path), *rows])
+
+
+def rows_at_work(folder: Path):
+    """Keep other processes from the tables in a folder; they wait."""
+    return at_work(folder, ".rows.lock", patience=-1)
 
 
 def rows_of(path: Path) -> list[dict]:

@@ -28,7 +28,7 @@ from torch import nn
 from ..data.pieces import Rows
 from ..dataset import Store, load_dataset
 from ..evaluation import evaluate, mean_of
-from ..files import at_work, write_json
+from ..files import write_json
 from ..learning import PaperSGD, parameter_groups, rate_factor, recipe, set_rates
 from ..loader import batches
 from ..paths import REFERENCE
@@ -46,6 +46,7 @@ from .common import (
     kept_table,
     refuse_less,
     refuse_options,
+    rows_at_work,
     rows_of,
     settings_given,
     spread_of,
@@ -236,7 +237,7 @@ def keep_rows(folder: Path, of_seed: list[dict], asked: str) -> None:
 
     The table comes last, for it is what counts.
     """
-    with at_work(folder, ".rows.lock", patience=-1):
+    with rows_at_work(folder):
         rows = [row for row in rows_of(folder / "chains.csv") if row["seed"] != of_seed[0]["seed"]]
         rows += [row | {k: round(row[k], 5) for k in ("top1", "top5")} for row in of_seed]
         seeds = " ".join(map(str, dict.fromkeys(row["seed"] for row in rows)))

@@ -366,19 +366,19 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
     weights = final_weights(record) if kernels else {}
     if kernels and "conv1.weight" not in weights:
         raise ValueError(f"the net of {record.folder} has no conv1, and begins with {next(iter(weights))}")
-    weights = weights["conv1.weight"].half() if kernels else None
-    if kernels and not are_finite([weights]):
+    if kernels and not are_finite([weights["conv1.weight"].half()]):
         raise ValueError(f"the first layer of {record.folder} has weights that float16 can't hold")
     kept.mkdir(parents=True, exist_ok=True)
-    for stale in ("conv1.npy", "timing.csv"):  # they may be an earlier run's
-        (kept / stale).unlink(missing_ok=True)
     for file in ("config.json", "history.csv", "timing.csv"):
-        if (record.folder / file).is_file():  # older runs have no timing
+        if (record.folder / file).is_file():
             write_file(kept / file, (record.folder / file).read_bytes())
+        else:  # older runs have no timing, and what is there is an earlier run's
+            (kept / file).unlink(missing_ok=True)
     where = kept.relative_to(REFERENCE).as_posix() if kept.is_relative_to(REFERENCE) else name
     command = f"python -m alexnet_lib.training results/reference/{where}/config.json"
+    (kept / "conv1.npy").unlink(missing_ok=True)  # it may be an earlier run's
     if kernels:
-        write_file(kept / "conv1.npy", npy_bytes(weights.numpy()))
+        write_file(kept / "conv1.npy", npy_bytes(weights["conv1.weight"].half().numpy()))
     summary = record.summary | {"command": command}
     write_json(kept / "summary.json", summary | {"digests": digests_of(kept, record.config, summary)})
     return Record.open(kept)
