@@ -10,6 +10,7 @@ from torch import nn
 from .columns import own_column, own_part, whole
 from .learning import PaperSGD, PlateauRule, patience_for
 from .normalization import can_compile
+from .runs.bfloat16 import emulates_bf16
 from .runs.fast import Fast
 from .runs.folder import require_fit
 from .runs.job import ALONE, Job
@@ -95,6 +96,8 @@ class RunState:
         dtype = torch.bfloat16 if self.run.precision == "bf16" else torch.float32
         wanted = any(getattr(layer, "compiled", False) for layer in self.net.modules())
         by_kernel = any(getattr(layer, "normalises", False) for layer in self.forward.modules())
+        if emulates_bf16(self.run.device, self.run.precision):
+            return False  # it steps aside
         return wanted and (by_kernel or can_compile(torch.device(self.run.device).type, dtype))
 
     def end_epoch(self, images: int, errors: dict, more: dict) -> None:

@@ -332,9 +332,9 @@ def test_repeatable_means_it_on_a_gpu_and_leaves_no_trace():
         return *deterministic, not (backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32)
 
     before = flags()
-    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
+    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0", precision="fp32")):
         assert flags() == (True, True, True) and not torch.utils.deterministic.fill_uninitialized_memory
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
     assert flags() == before != (True, True, True)
-    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cpu")):
+    with step.arithmetic_of(SimpleNamespace(speed="repeatable", device="cpu", precision="fp32")):
         assert flags() == before

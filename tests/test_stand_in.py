@@ -246,7 +246,7 @@ def tf32(asked):
 
     asked()
     before = parts()
-    with arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
+    with arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0", precision="fp32")):
         within = parts()[1:], torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     assert within == (["ieee"] * 3, False, False), within
     assert parts() == before, (before, parts())
@@ -255,7 +255,8 @@ def workspace(used, told):
     torch.cuda.is_initialized = lambda: used
     os.environ |= {"CUBLAS_WORKSPACE_CONFIG": told} if told else {}
     from alexnet_lib.runs.step import arithmetic_of
-    with redirect_stderr(io.StringIO()) as said, arithmetic_of(SimpleNamespace(speed="repeatable", device="cuda:0")):
+    run = SimpleNamespace(speed="repeatable", device="cuda:0", precision="fp32")
+    with redirect_stderr(io.StringIO()) as said, arithmetic_of(run):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (told or ":4096:8")
     assert ("CUDA was in use before alexnet_lib was imported" in said.getvalue()) == (used and not told)
 
@@ -286,7 +287,7 @@ def test_however_torch_was_set_a_repeatable_run_has_no_tf32_and_says_what_came_t
 
 def test_fast_leaves_no_trace_either():
     before = torch.backends.cudnn.benchmark
-    with step.arithmetic_of(SimpleNamespace(speed="fast", device="cuda:0")):
+    with step.arithmetic_of(SimpleNamespace(speed="fast", device="cuda:0", precision="fp32")):
         assert torch.backends.cudnn.benchmark and not torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.benchmark == before
 

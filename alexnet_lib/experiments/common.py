@@ -25,7 +25,14 @@ from ..training import train
 
 PHOTOGRAPHS = "imagenette73"
 RISK = 0.05  # of calling chance an effect
-SETTINGS = ("width", "recipe", "batch_size", "learning_rate", "speed")  # of a run, that `add_settings` offers
+SETTINGS = (
+    "width",
+    "recipe",
+    "batch_size",
+    "learning_rate",
+    "speed",
+    "precision",
+)  # of a run, that `add_settings` offers
 LONG = REFERENCE / "augmentation-long"
 PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
 
@@ -210,6 +217,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=whole(1), help="that of the recipe unless given")
     parser.add_argument("--learning-rate", type=float, help="that of the recipe unless given")
     parser.add_argument("--speed", choices=SPEEDS, help="fast: bfloat16 where the device has units for it (repeatable)")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="of products; that of the speed unless given")
 
 
 def settings_given(given: argparse.Namespace, *more: str) -> dict:

@@ -31,6 +31,7 @@ from ..learning import (
 )
 from ..normalization import LocalResponseNorm
 from ..paths import runs_dir
+from .bfloat16 import computes_in_bf16
 from .fields import LONGEST_NAME, Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, Width, checked
 from .job import usable_gpus
 
@@ -313,12 +314,3 @@ def find_device(name: str = "auto") -> str:
     if name not in here:
         raise ValueError(f"device = {name!r}; on this machine are auto, {', '.join(here)}")
     return name
-
-
-def computes_in_bf16(device: str) -> bool:
-    """Whether a device has units for bfloat16. Others only emulate it, and take longer than for float32."""
-    if device.startswith("cuda"):
-        # as torch.cuda.is_bf16_supported does of the current one
-        return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
-    has = torch.cpu.get_capabilities() if device == "cpu" else {}
-    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))

@@ -14,6 +14,7 @@ from .. import IN_TIME, WORKSPACE
 from ..evaluation import rank_credit
 from ..inception import HEAD_WEIGHT, each_output
 from ..learning import PaperSGD
+from .bfloat16 import arithmetic_in
 
 EAGER_STEPS = 12  # before a graph: by then cuDNN has chosen its ways, and what is compiled is
 
@@ -54,10 +55,10 @@ def _seed(device: torch.device, *parts: int) -> None:
 
 @contextmanager
 def arithmetic_of(run) -> Iterator[None]:
-    """How a GPU computes during a run: "repeatable" has the same bits again, wherever torch knows how, without TF32.
+    """How a device computes during a run: on a GPU "repeatable" has the same bits again, wherever torch knows how.
 
-    cuBLAS also wants CUBLAS_WORKSPACE_CONFIG, which the package sets when it is imported. An operation of which torch
-    knows no repeatable way warns.
+    That is without TF32. cuBLAS also wants CUBLAS_WORKSPACE_CONFIG, which the package sets when it is imported. An
+    operation of which torch knows no repeatable way warns. A CPU without units for bfloat16: see `runs.bfloat16`.
     """
     cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
     chosen = cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory
@@ -65,7 +66,7 @@ def arithmetic_of(run) -> Iterator[None]:
     repeatable = run.device.startswith("cuda") and run.speed != "fast"
     cudnn.benchmark = run.speed == "fast"
     try:
-        with _without_tf32() if repeatable else nullcontext():
+        with arithmetic_in(run.device, run.precision), _without_tf32() if repeatable else nullcontext():
             if repeatable:
                 if not IN_TIME:
                     warnings.warn(

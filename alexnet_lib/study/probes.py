@@ -20,6 +20,7 @@ from ..files import read_table
 from ..learning import PaperSGD, parameter_groups, recipe
 from ..loader import ahead, batches, make_batches
 from ..paths import REFERENCE
+from ..runs.bfloat16 import arithmetic_in
 from ..runs.settings import TrainSettings
 from ..training import NonFiniteLoss
 
@@ -47,10 +48,11 @@ def steps_per_second(net: nn.Sequential, device: str, batch_size: int, image_siz
 def update(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, bf16=False) -> float:
     """One update of a net, computed in bfloat16 if asked; returns its loss, for which it waits for the device."""
     optimizer.zero_grad()
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        logits = net(images)
-    loss = F.cross_entropy(logits.float() if bf16 else logits, labels)
-    loss.backward()
+    with arithmetic_in(images.device.type, "bf16" if bf16 else "fp32"):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = net(images)
+        loss = F.cross_entropy(logits.float() if bf16 else logits, labels)
+        loss.backward()
     optimizer.step()
     return loss.item()
 
