@@ -71,7 +71,7 @@ def stepper(net, chosen: dict, device: str, batch: int, side: int = 224):
     import torch.nn.functional as F
 
     from alexnet_lib import PaperSGD
-    from alexnet_lib.runs.settings import computes_in_bf16
+    from alexnet_lib.runs.bfloat16 import computes_in_bf16
 
     layout = torch.channels_last if chosen["layout"] else torch.contiguous_format
     net = net.to(device, memory_format=layout).train()
@@ -122,7 +122,7 @@ def start(way: str, batch: int) -> subprocess.Popen:
 def on_cpu(batch: int, rounds: int, ways: list[str], keep: bool) -> None:
     import torch
 
-    from alexnet_lib.runs.settings import computes_in_bf16
+    from alexnet_lib.runs.bfloat16 import computes_in_bf16
 
     about = {"device": "cpu", "threads": torch.get_num_threads(), "batch_size": batch, "rounds": rounds}
     about["bfloat16_units"] = computes_in_bf16("cpu")

@@ -17,6 +17,7 @@ from alexnet_lib.experiments import evidence, trained
 from alexnet_lib.experiments.ablations import QUESTIONS, VARIANTS
 from alexnet_lib.experiments.evidence import DATASET, MINUTES, interval, missing, overview, wanted
 from alexnet_lib.experiments.sequel import folder_of
+from alexnet_lib.ledger.claims import read_claims
 
 
 def test_every_run_is_wanted_once():
@@ -29,6 +30,13 @@ def test_every_part_is_a_variant_and_those_that_200_classes_can_tell_are_wanted(
     assert {*QUESTIONS["worth"]} < {"baseline", *parts}
     assert {f"200 classes: {name}" for name in QUESTIONS["worth"]} < {run.about for run in wanted()}
     assert len({*parts.values()}) == len(parts)
+
+
+def test_what_a_command_computes_in_is_not_the_processors_to_choose():
+    """Speed fast alone is bfloat16 on one and float32 on another, which would refuse to go on with what is kept."""
+    told = {row.how for row in read_claims()} | {run.command for run in wanted()}
+    fast = [command for command in told if "--speed fast" in command]
+    assert len(fast) > 10 and all("--precision" in command for command in fast)
 
 
 def test_what_is_kept_is_not_missing(tmp_path):

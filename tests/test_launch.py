@@ -15,9 +15,10 @@ from jupyter_client.manager import start_new_kernel
 from alexnet_lib import ALLOCATOR, normalization, training
 from alexnet_lib.files import AT_WORK, at_work, in_work
 from alexnet_lib.runs import launch
+from alexnet_lib.runs.bfloat16 import computes_in_bf16
 from alexnet_lib.runs.job import JobFailed
 from alexnet_lib.runs.records import load_checkpoint
-from alexnet_lib.runs.settings import computes_in_bf16, resolve
+from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net, train
 from tests.small_runs import NAME, settings
 from tests.test_training import done_epochs, lasting_files

@@ -1,4 +1,4 @@
-"""bfloat16 on a processor without units for it: multiplied in float32, some thirty times as fast as torch's own way."""
+"""bfloat16 on a processor without units for it: multiplied in float32, many times as fast as in torch's own way."""
 
 from contextlib import AbstractContextManager, nullcontext
 
