@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from .runs.bfloat16 import emulates_bf16
+
 K_OF_CONVENTION = {"paper": 2.0, "code2012": 2.0, "caffe": 1.0}
 IN_CACHE = 2**22  # bytes, for each thread: large enough to be worth sharing out
 BLOCK = 32  # maps whose windows are summed in one product
@@ -29,7 +31,8 @@ BLOCK = 32  # maps whose windows are summed in one product
 class LocalResponseNorm(nn.Module):
     """Local response normalisation across maps (§3.3). Input and output (N, C, ...), of one shape and type.
 
-    In float16, whose squares overflow, the computation is in float32. The layer can be differentiated twice, compiled,
+    In float16, whose squares overflow, and in bfloat16 on a processor without units for it, the computation is in
+    float32. The layer can be differentiated twice, compiled,
     traced and mapped (`torch.compile`, `torch.export`, `torch.func`).
 
     Args:
@@ -102,6 +105,9 @@ def _across_maps(x, convention: str, n: int, columns: int, k: float, alpha: floa
         raise ValueError(f"input of shape {tuple(x.shape)}; wants (N, C, ...) with C divisible by {columns} columns")
     if x.dtype == torch.float16:  # which ends at 65504: the square of 256 is beyond
         return _across_maps(x.float(), convention, n, columns, k, alpha, beta, compiled).half()
+    if x.dtype == torch.bfloat16 and emulates_bf16(x.device.type, "bf16"):  # rounded once, as compiled with the units
+        with torch.autocast(x.device.type, enabled=False):
+            return _across_maps(x.float(), convention, n, columns, k, alpha, beta, False).bfloat16()
     maps, scale = x.shape[1] // columns, alpha if convention == "paper" else alpha / n
     window_sum = partial(_window_sum, maps=maps, n=n, convention=convention)
     if compiled and torch.is_grad_enabled() and not _watched(x):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_lib import alexnet
+from alexnet_lib import LocalResponseNorm, alexnet
 from alexnet_lib.learning import PaperSGD
 from alexnet_lib.runs import bfloat16
 from alexnet_lib.runs.bfloat16 import MultipliedInFloat32, arithmetic_in
@@ -101,6 +101,38 @@ def test_a_step_of_alexnet_is_near_that_of_torchs_own_bfloat16():
     error = (own - exact).norm()
     assert 0 < (ours - exact).norm() < 1.5 * error  # rounded no more than torch rounds
     assert not torch.equal(ours, exact)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("grad", [False, True])
+def test_the_normalisation_is_rounded_once(without_units, compiled, grad):
+    """As with the units, where torch.compile leaves nothing between its products in bfloat16."""
+    x = (60 * bf16(np.random.default_rng(0), 2, 96, 5, 5)).relu().requires_grad_(grad)
+    norm, wide = LocalResponseNorm(compiled=compiled), x.detach().double().requires_grad_(grad)
+    with MultipliedInFloat32(), torch.autocast("cpu", torch.bfloat16):
+        found = norm(x)
+    exact = LocalResponseNorm()(wide)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.double(), exact, rtol=1.01 * HALF_A_PLACE, atol=0)
+    if grad:
+        found.backward(torch.ones_like(found))
+        exact.backward(torch.ones_like(exact))
+        assert torch.allclose(x.grad.double(), wide.grad, rtol=1.01 * HALF_A_PLACE, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "units"),
+    [
+        ({"avx2": True}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"architecture": "arm64", "bf16": False}, False),
+        ({"architecture": "arm64", "bf16": True}, True),
+    ],
+)
+def test_units_are_known_by_the_names_of_their_processors(monkeypatch, capabilities, units):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert bfloat16.computes_in_bf16("cpu") == units
 
 
 @pytest.mark.parametrize("units", [False, True])

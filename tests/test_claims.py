@@ -180,14 +180,19 @@ def test_verdicts(stated, measured, expected):
     ("stated", "low", "high", "expected"),
     [
         ({}, -1.0, 3.0, "undecided"),  # both the claim, 2, and nothing, 0
-        ({}, 0.1, 2.5, "shown at small scale"),  # the claim and not nothing
+        ({}, 0.6, 3.4, "shown at small scale"),  # what the tolerance takes for the claim, and no more
+        ({}, 0.1, 2.5, "undecided"),  # partly less than that
+        ({}, 0.6, 3.6, "undecided"),  # partly more
         ({}, -1.0, 1.9, "undecided"),  # nothing, and what the tolerance still takes for the claim
         ({"tolerance": 0.5}, -1.0, 1.4, "differs"),  # nothing, and not the claim
         ({"tolerance": 0.5}, 0.2, 1.4, "differs"),
         ({"tolerance": 0.5}, 0.2, 1.8, "undecided"),  # an effect, perhaps of this size
         ({"tolerance": 0.5, "no_effect": None}, 0.2, 1.8, "undecided"),
         ({"tolerance": 0.0}, -1.0, 1.9, "differs"),
-        ({"no_effect": None}, -1.0, 3.0, "shown at small scale"),
+        ({"no_effect": None}, -1.0, 3.0, "undecided"),
+        ({"no_effect": None}, 0.5, 3.5, "shown at small scale"),
+        ({"tolerance": 0.5}, 2.4, 4.0, "undecided"),  # the mirror image
+        ({"tolerance": 0.5}, 2.6, 4.0, "differs"),
         ({}, math.nan, math.nan, "shown at small scale"),
         ({"relation": ">=", "paper": 0.0}, -0.5, 2.5, "undecided"),  # that there is an effect, at all
         ({"relation": ">=", "paper": 0.0}, 0.5, 1.5, "shown at small scale"),

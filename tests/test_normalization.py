@@ -291,6 +291,13 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def with_units(monkeypatch):
+    """As on a processor that computes in bfloat16; tests/test_bfloat16.py has the others."""
+    monkeypatch.setattr(normalization, "emulates_bf16", lambda *_: False)
+
+
+@pytest.mark.usefixtures("with_units")
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize(
     ("images", "units", "count", "pieces"),
@@ -317,6 +324,7 @@ def test_three_quarters_are_taken_by_roots_and_other_powers_by_pow():
         assert asked(x, LocalResponseNorm(beta=0.5), gradient)["pow"] == 1
 
 
+@pytest.mark.usefixtures("with_units")
 @pytest.mark.parametrize(("dtype", "products"), [(torch.float32, 0), (torch.bfloat16, 1), (torch.float64, 0)])
 def test_what_is_compiled_sums_by_shifted_copies_and_bfloat16_by_a_product(dtype, products, monkeypatch):
     """Once forward, where there is a gradient to come, and once back."""

@@ -8,7 +8,7 @@ NAMES = {
     "biases": "steps_below",
     "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference lrn_pair speedup "
     "speedup_table",
-    "common": "PICTURES long_folder of_common_seeds spread_of",
+    "common": "PICTURES holm long_folder of_common_seeds spread_of",
     "evidence": "by_chance effects interval missing p_alone",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_table",
     "sequel": "race",

@@ -33,14 +33,15 @@ def seeds(panels: dict[str, dict[str, pd.DataFrame]], quantity: str = "error") -
 
 @in_style
 def differences(
-    groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float], dot="one run", equal: float = 0
+    groups: dict[str, Sequence[float]], xlabel: str, paper: dict[str, float], dot="one run", equal: float | None = 0
 ) -> Figure:
-    """Dots by group, a bar at the mean of several, a line where nothing differs; diamonds where the paper has a number.
+    """Dots by group, a bar at the mean of several; a line where nothing differs and the paper's diamonds, if any.
 
-    equal: the value of two that do not differ: 0 of a difference, 1 of a ratio.
+    equal: the value of two that do not differ: 0 of a difference, 1 of a ratio, None of what is no comparison.
     """
     figure, place = new_figure(8, 0.42 * len(groups) + 0.9)
-    place.axvline(equal, color=GREY, linewidth=1)
+    if equal is not None:
+        place.axvline(equal, color=GREY, linewidth=1)
     for row, (name, values) in enumerate(groups.items()):
         if len(values) > 1:
             place.plot(2 * [np.mean(values)], [row - 0.28, row + 0.28], color=INK, linewidth=2, label="mean")

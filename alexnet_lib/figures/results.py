@@ -119,18 +119,26 @@ def chance(differences: np.ndarray, marks: dict[str, float]) -> Figure:
 
 
 @in_style
-def worth(panels: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
+def worth(panels: dict[str, pd.DataFrame], names: Sequence[str], more_than: Sequence[str] = ()) -> Figure:
     """What parts are worth in points of error: the paper, the log of 2012, and our runs with their 95 % interval.
 
     panels: for each title a table by part: paper, log2012, ours, low, high (NaN where there is none). names: the parts
-    in order; one that a panel lacks has no run yet.
+    in order; one that a panel lacks has no run yet. more_than: those of which the paper only says "over".
     """
     figure, axes = new_figure(10, 0.3 * len(names) + 1.1, 1, len(panels), sharey=True)
     for place, (title, table) in zip(axes[0], panels.items(), strict=True):
         place.axvline(0, color=GREY, linewidth=1)
         rows = table.reindex(names)
-        for y, (_, row) in enumerate(rows.iterrows()):
-            place.plot(row["paper"], y, "D", mfc="none", mec=ACCENT, mew=1.5, markersize=9)
+        for y, (name, row) in enumerate(rows.iterrows()):
+            place.plot(
+                row["paper"],
+                y,
+                PAPER[">=" if name in more_than else "="],
+                mfc="none",
+                mec=ACCENT,
+                mew=1.5,
+                markersize=9,
+            )
             place.plot(row["log2012"], y, "|", color=SECOND, markersize=14, mew=2)
             place.plot([row["low"], row["high"]], [y, y], color=INK, linewidth=1.2)
             place.plot(row["ours"], y, "o", color=INK, mfc="white" if np.isnan(row["low"]) else INK, markersize=5)
@@ -142,16 +150,19 @@ def worth(panels: dict[str, pd.DataFrame], names: Sequence[str]) -> Figure:
         if max(-low, high) > 2 * NARROW:
             place.set_xscale("symlog", linthresh=NARROW, linscale=2)
             _even_ticks(place)
-        place.set(title=title, xlabel="points of top-1 error that it is worth")
+        beyond = f" (beyond {NARROW} logarithmic)" if place.get_xscale() == "symlog" else ""
+        place.set(title=title, xlabel=f"points of top-1 error that it is worth{beyond}")
     name_rows(axes[0, 0], list(names))
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     place.plot([], [], "o", color=INK, linestyle="-", linewidth=1.2, label="our mean, 95 %")
     if any((table["ours"].notna() & table["low"].isna()).reindex(names).any() for table in panels.values()):
         place.plot([], [], "o", color=INK, mfc="white", linestyle="", label="ours, one seed")
     place.plot([], [], "D", mfc="none", mec=ACCENT, mew=1.5, markersize=9, linestyle="", label="the paper")
+    if set(more_than) & set(names):
+        place.plot([], [], ">", mfc="none", mec=ACCENT, mew=1.5, markersize=9, linestyle="", label="more than this")
     if any(table["log2012"].reindex(names).notna().any() for table in panels.values()):
         place.plot([], [], "|", color=SECOND, markersize=14, mew=2, linestyle="", label="log of 2012, one run")
-    figure.legend(*place.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(*place.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
 
 

@@ -42,12 +42,12 @@ LEDGER = Path(__file__).with_name("claims.toml")
 VERDICTS = REFERENCE / "verdicts.json"
 MEANING = {
     "exact": "no tolerance is needed, and the value is the same",
-    "as built": "a constant of the paper, transcribed and read back from the net or the recipe",
-    "holds": "the mean is within the tolerance, or all of its 95 % interval within the bound; zero effect is not in it",
+    "as built": "what the paper states was built that way, and is read back from the net, the recipe or the program",
+    "holds": "all of the 95 % interval is within the tolerance or the bound, and zero effect is not in it",
     "shown at small scale": "as “holds”, on smaller data or nets than the claim is about",
-    "undecided": "the 95 % interval holds the claim and also zero effect, or both sides of a bound, or it reaches into "
-    "a tolerance that its mean misses; or the row says why what was measured can't decide",
-    "differs": "outside the tolerance with the whole interval, or beyond a bound, and not “refuted”",
+    "undecided": "the 95 % interval holds the claim and also zero effect, or lies on both sides of an end of the "
+    "tolerance or of a bound; or the row says why what was measured can't decide",
+    "differs": "all of the interval is outside the tolerance or beyond the bound, and not “refuted”",
     "refuted": "no tolerance is needed and the value is another, or a bound that the paper states is broken",
     "not yet measured": "no record is kept yet; the row has the command",
     "needs ILSVRC": "not measured here; the row says how, mostly by a command",
@@ -185,17 +185,21 @@ def interval(claim: Claim, mean: float, spread: float, n: int) -> tuple[float, f
 
 
 def verdict(claim: Claim, measured: float, low: float = math.nan, high: float = math.nan) -> str:
-    """The verdict on a claim, given the measured value and the ends of its 95 % interval, NaN for none."""
+    """The verdict on a claim, given the measured value and the ends of its 95 % interval, NaN for none.
+
+    A claim is met with the whole interval and differs with the whole interval, so neither side is the kinder.
+    """
     if math.isnan(measured):
         without = "out of reach" if claim.out_of_reach else "needs ILSVRC"
         return without if claim.measure is None else "not yet measured"
     least = -math.inf if claim.relation == "<=" else claim.paper - claim.tolerance  # of what would be as claimed
     most = math.inf if claim.relation == ">=" else claim.paper + claim.tolerance
     slack = SLACK * abs(claim.paper)
-    within = least - slack <= measured <= most + slack
     nothing = claim.no_effect is not None and low <= claim.no_effect <= high
-    beyond = not within if claim.relation == "=" else low < least or high > most
-    if claim.undecided or low < most and high > least and (nothing or beyond):
+    first, last = (measured if math.isnan(end) else end for end in (low, high))
+    within = least - slack <= first and last <= most + slack
+    beyond = last <= least or first >= most
+    if claim.undecided or not beyond and (nothing or not within):
         return "undecided"
     computed = claim.relation == "=" and claim.tolerance == 0
     if not within:
@@ -230,13 +234,13 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
 
     Further columns: kind: "effect", a mean over runs of which 0 would mean no effect; "value", any other measurement;
     "log", none, but a log of 2012; "none", neither. times, times_low, times_high: the measurement, or else the log, and
-    the ends of its interval, over the paper's number; where that is 0, 1 for a claim that is met, else infinity.
+    the ends of its interval, over the paper's number; where that is 0, 1 for what is met or equal, else infinity.
     """
     effect = table["low"].notna() & (table["no_effect"] == 0)
     found = {"effect": effect, "value": table["measured"].notna(), "log": table["log2012"].notna()}
     kind = np.select(list(found.values()), list(found), "none")
     paper = table["paper"].astype(float).where(table["paper"] != 0)
-    empty = np.where(table["verdict"].isin(MET), 1.0, math.inf)
+    empty = np.where(table["verdict"].isin(MET) | (table["measured"] == table["paper"]), 1.0, math.inf)
     times = {"times": table["measured"].fillna(table["log2012"]) / paper}
     times["times"] = times["times"].where(paper.notna(), empty)
     times |= {f"times_{end}": table[end] / paper for end in ("low", "high")}

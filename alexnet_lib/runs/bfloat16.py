@@ -19,7 +19,7 @@ def computes_in_bf16(device: str) -> bool:
         # as torch.cuda.is_bf16_supported does of the current one
         return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
     has = torch.cpu.get_capabilities() if device == "cpu" else {}
-    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+    return any(has.get(units) for units in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))  # of Intel and AMD, of ARM
 
 
 def emulates_bf16(device: str, precision: str) -> bool:
@@ -36,7 +36,8 @@ class MultipliedInFloat32(TorchDispatchMode):
     """Products of bfloat16 tensors on a CPU, computed in float32 and rounded to bfloat16 once, at their end.
 
     That is what the units do: a product of two bfloat16 numbers is exact in float32, in which they are added. The
-    order of the sums differs, as it does from one processor to another. torch.compile steps aside meanwhile.
+    order of the sums differs, as it does from one processor to another. torch.compile steps aside meanwhile, so the
+    normalisation is computed in float32 and rounded once, which is what it comes to when it is compiled.
     """
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
