@@ -178,6 +178,7 @@ def gaps(tables: dict[str, pd.DataFrame]) -> Figure:
         place.plot(table.index, table.mean(axis=1), style, color=colour, linewidth=2, label=name)
         place.plot(table.index, table, style, color=colour, linewidth=0.5, alpha=0.6)
     place.set(xlabel="error on training images (%); training goes on to the right")
-    place.set(ylabel="validation − training error\n(points)", ylim=0, xlim=(table.index.max(), table.index.min()))
+    place.axhline(0, color=GREY, linewidth=1)
+    place.set(ylabel="validation − training error\n(points)", xlim=(table.index.max(), table.index.min()))
     place.legend(fontsize=9)
     return figure
