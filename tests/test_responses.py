@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet_lib import LocalResponseNorm, normalization
+from alexnet_lib.figures import responses as figures
 from alexnet_lib.normalization import K_OF_CONVENTION
 from alexnet_lib.paths import NOTEBOOKS
 from alexnet_lib.study.log2012 import logged_gain
@@ -200,3 +201,22 @@ def test_notebook_03_notices_when_the_library_s_normalisation_is_broken(monkeypa
     monkeypatch.setattr(normalization, "_across_maps", wrong)
     with pytest.raises(AssertionError):
         run_the_reader_s_cells()
+
+
+def test_a_silent_channel_keeps_nothing_in_the_figure_and_its_bar_is_missing():
+    x = torch.zeros(9)
+    x[3], x[4], x[6] = 40.0, 500.0, 20.0
+    table = competition(x, LocalResponseNorm("code2012"))
+    picture = np.zeros((8, 8, 3), np.uint8)
+    figure = figures.competition(picture, (4, 4), 5, np.ones((8, 8)), table, 3)
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in figure.axes[3].patches}
+    assert bars == pytest.approx(dict(100 * table["kept"][[3, 4, 6]]))
+
+
+def test_what_it_was_worth_is_drawn_with_its_interval_and_the_paper_s_value():
+    saved, intervals = {"ours": [0.5, 1.5], "one pair": [1.37]}, {"ours": (-5.4, 7.4), "one pair": (np.nan, np.nan)}
+    (place,) = figures.worth(saved, intervals, {"one pair": 1.4}).axes
+    drawn = {(line.get_label(), line.get_ydata()[0]): list(line.get_xdata()) for line in place.lines}
+    assert drawn["mean, or a single pair", 0] == [1.0] and drawn["95 % interval", 0] == [-5.4, 7.4]
+    assert drawn["the paper", 1] == [1.4] and ("the paper", 0) not in drawn
+    assert [label.get_text() for label in place.get_yticklabels()] == ["ours (n = 2)", "one pair (n = 1)"]

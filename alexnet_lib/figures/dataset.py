@@ -33,18 +33,20 @@ def preparation_steps(steps: Sequence[tuple[str, np.ndarray]], square: int) -> F
 def collections(table: pd.DataFrame) -> Figure:
     """How many labelled images collections have, the largest on top, on a logarithmic axis.
 
-    table: a row each; columns name, categories, images, kind ("paper" for what the paper trains on, "here", or other).
+    table: a row each; columns name, categories, images, kind ("paper" for what the paper trains on, "here", "other").
     """
     table = table.sort_values("images", ascending=False)
     figure, place = new_figure(8, 0.3 * len(table) + 0.6)
-    looks = {"paper": ("D", ACCENT), "here": ("s", INK)}
+    looks = {"paper": ("D", ACCENT, "the paper's"), "other": ("o", GREY, "others it names"), "here": ("s", INK, "here")}
     for height, row in enumerate(table.itertuples()):
-        marker, colour = looks.get(row.kind, ("o", GREY))
+        marker, colour, label = looks[row.kind]
         place.plot([1, row.images], [height, height], color=PALE, linewidth=1, zorder=0)
-        place.plot(row.images, height, marker, color=colour, markersize=8)
+        place.plot(row.images, height, marker, color=colour, markersize=8, linestyle="", label=label)
         place.annotate(f"{row.images:,}", (row.images, height), (8, 0), textcoords="offset points", va="center")
     name_rows(place, [f"{row.name}, {row.categories:,} categories" for row in table.itertuples()])
     place.set(xscale="log", xlabel="labelled images", xlim=(table["images"].min() / 3, table["images"].max() * 10))
+    known = dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
+    place.legend(known.values(), known, loc="lower right", fontsize=9)
     return figure
 
 

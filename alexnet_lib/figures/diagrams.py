@@ -161,19 +161,18 @@ def receptive_fields(image: np.ndarray, fields: pd.Series) -> Figure:
 
     image: (S, S, 3).
     """
-    figure, place = new_figure(6, 4.5)
-    middle = image.shape[0] / 2
+    figure, place = new_figure(5.6, 5.6)
+    middle, behind = image.shape[0] / 2, {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
     bare(place)
     place.imshow(image, alpha=0.65, extent=(0, image.shape[1], image.shape[0], 0))
-    place.set_xlim(0, 1.34 * image.shape[1])
-    step, line = image.shape[0] / len(fields), {"arrowstyle": "-", "color": INK, "linewidth": 0.7, "relpos": (0, 0.5)}
-    for row, (name, field) in enumerate(fields.sort_values(ascending=False).items()):
-        corner = (middle - field / 2, middle - field / 2)
-        label = (row + 0.5) * step
-        place.add_patch(Rectangle(corner, field, field, fill=False, edgecolor=INK, linewidth=1.4))
-        edge = (middle + field / 2, min(label, middle + field / 2 - 2))
-        words = f"{name}: {field} pixels"
-        place.annotate(words, edge, (image.shape[1] + 6, label), va="center", fontsize=9, arrowprops=line)
+    for name, field in fields.sort_values(ascending=False).items():
+        edge = middle - field / 2
+        place.add_patch(Rectangle((edge, edge), field, field, fill=False, edgecolor=INK, linewidth=1.4))
+        at, side, apart = edge, "bottom", 2  # above its frame; the smallest has no room there, and is named below
+        if field == fields.min():
+            at, side, apart = middle + fields.nsmallest(2).iloc[1] / 2, "top", -3
+        options = {"textcoords": "offset points", "ha": "center", "va": side, "fontsize": 8, "bbox": behind}
+        place.annotate(f"{name}: {field} pixels", (middle, at), (0, apart), **options)
     return figure
 
 

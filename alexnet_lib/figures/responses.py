@@ -5,19 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .curves import ACCENT, GREY, INK, PALE, frame, in_style, new_figure
+from .curves import ACCENT, GREY, INK, PALE, frame, in_style, name_rows, new_figure
 
 
 @in_style
 def gains(deviations: np.ndarray, lines: dict[str, np.ndarray], limits: dict[float, str]) -> Figure:
-    """How much of the activations is left, by their size, for each convention; dotted, what is left of tiny ones."""
+    """How much of the sum of rectified normal values is left, by their deviation; dotted, what is left of tiny ones.
+
+    lines: for each convention the sum of responses over that of the rectified values, by standard deviation before.
+    """
     figure, place = new_figure(6, 2.4)
     for (name, gain), style in zip(lines.items(), ("-", "--", ":"), strict=False):
         place.plot(deviations, gain, style, label=name)
     for limit, text in limits.items():
         place.axhline(limit, color=GREY, linestyle=":", linewidth=1, zorder=0)
         place.annotate(text, (deviations[0], limit), (0, 3), textcoords="offset points", fontsize=9, color=INK)
-    place.set(xlabel="standard deviation of the activations", ylabel="response / activation")
+    place.set(xlabel="standard deviation before the ReLU", ylabel="sum of responses /\nsum of activations")
     place.set(xscale="log", ylim=(0, 1.15 * max(limits)))
     place.legend(loc="lower left")
     return figure
@@ -46,7 +49,7 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     """Left, a picture and what a channel keeps of it; right, all channels at one place: before, after, kept.
 
     picture: uint8 (S, S, 3), on which the kernel's window at the place (row, column) is drawn. left: what the marked
-    map has kept everywhere, (S, S). table: as `responses.competition` gives it.
+    map has kept everywhere, (S, S). table: as `responses.competition` gives it; a silent channel has nothing to keep.
     """
     figure, axes = new_figure(10.5, 4.4, 2, 2, width_ratios=[1, 3.4], height_ratios=[1.4, 1])
     corner = (place[1] - window / 2, place[0] - window / 2)
@@ -62,8 +65,9 @@ def competition(picture: np.ndarray, place: tuple[int, int], window: int, left: 
     above.bar(table.index, table["after"], width=0.5, color=INK, label="after")
     above.set(ylabel="activation", title="all channels at the marked position", xlim=(-0.7, len(table) - 0.3))
     above.legend(ncols=2)
-    colours = [INK if i == map_ else GREY for i in table.index]
-    below.bar(table.index, 100 * table["kept"], width=0.9, color=colours)
+    active = table[table["before"] > 0]
+    colours = [INK if i == map_ else GREY for i in active.index]
+    below.bar(active.index, 100 * active["kept"], width=0.9, color=colours)
     below.set(xlabel="channel", ylabel="kept (%)", ylim=(0, 105), xlim=(-0.7, len(table) - 0.3))
     return figure
 
@@ -106,18 +110,26 @@ def brightness(contrasts: Sequence[float], grown: dict[str, np.ndarray], changed
 
 
 @in_style
-def worth(points: dict[str, tuple[float, float]]) -> Figure:
-    """Points of error that normalisation saves, by source; bars, deviation over seeds; stars, the paper's."""
-    figure, place = new_figure(8, 0.38 * len(points) + 0.9)
-    for row, (name, (value, deviation)) in enumerate(points.items()):
-        mark, size, colour = ("*", 12, GREY) if name.endswith("paper") else ("o", 6, ACCENT)
-        bar = {"xerr": deviation if deviation > 0 else None, "capsize": 3}
-        place.errorbar(value, row, fmt=mark, markersize=size, color=colour, **bar)
-        written = f"{value:+.2f}".replace("-", "−")
-        place.annotate(written, (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+def worth(saved: dict[str, Sequence[float]], intervals: dict[str, tuple[float, float]], paper: dict[str, float]):
+    """Points of error that normalisation saves, by source; dots, means; bars, 95 % intervals; stars, the paper's.
+
+    saved: points, a pair of runs each. intervals: (low, high), NaN for a single pair.
+    """
+    figure, place = new_figure(8, 0.46 * len(saved) + 0.9)
+    words = {"ha": "center", "fontsize": 8, "textcoords": "offset points"}
+    for row, (name, points) in enumerate(saved.items()):
+        marks = [(np.mean(points), "o", 6, ACCENT, "mean, or a single pair", (0, 6), "bottom")]
+        if name in paper:
+            marks.append((paper[name], "*", 11, GREY, "the paper", (0, -6), "top"))
+        for value, mark, size, colour, label, apart, side in marks:
+            place.plot(value, row, mark, markersize=size, color=colour, label=label)
+            place.annotate(f"{value:+.2f}".replace("-", "−"), (value, row), apart, va=side, **words)
+        place.plot(intervals[name], [row, row], "-|", color=ACCENT, linewidth=1.5, label="95 % interval", zorder=1)
     place.axvline(0, color=GREY, linestyle=":", linewidth=1, zorder=0)
-    place.set_yticks(range(len(points)), list(points))
-    place.set(xlabel="gain (points of top-1 error)", ylim=(len(points) - 0.4, -0.8))
+    name_rows(place, [f"{name} (n = {len(points)})" for name, points in saved.items()])
+    place.set(xlabel="gain (points of top-1 error)", ylim=(len(saved) - 0.4, -0.8))
+    known = dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
+    figure.legend(known.values(), known, loc="outside right upper", fontsize=9)
     return figure
 
 
