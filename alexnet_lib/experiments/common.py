@@ -21,6 +21,7 @@ from ..runs.folder import require_same
 from ..runs.job import JobFailed
 from ..runs.records import Record, data_differences, differences, in_words, write_table
 from ..runs.settings import FEW_EPOCHS, SPEEDS
+from ..runs.stored import NOT_RECORDED
 from ..training import train
 
 PHOTOGRAPHS = "imagenette73"
@@ -52,7 +53,7 @@ def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     records = [Record.open(path) for path in sorted(named) if (path / "summary.json").is_file()]
     for record in records[1:]:
         first, seed = records[0], {"seed": record.config["seed"]}
-        unlike = differences(first.config | seed, record.config)
+        unlike = differences(first.config | seed, record.config, NOT_RECORDED)
         unlike |= data_differences(first.summary["dataset"], record.summary["dataset"])
         if unlike:
             raise ValueError(
