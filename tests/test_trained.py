@@ -217,6 +217,19 @@ def test_tables_of_other_epochs_or_of_more_seeds_are_not_overwritten(place, tmp_
     assert (kept / "kernels.csv").read_bytes() == before
 
 
+def test_tables_of_another_precision_are_not_overwritten(place, tmp_path, monkeypatch, record):
+    """What "fast" means is the machine's."""
+    monkeypatch.setattr(trained, "run_variant", lambda settings, variant: record)
+    monkeypatch.setattr(trained, "retrieval", lambda *_: [])
+    for bf16 in (True, False):
+        monkeypatch.setattr("alexnet_lib.runs.settings.computes_in_bf16", lambda device, bf16=bf16: bf16)
+        if bf16:
+            trained.measure(NAME, 2, [0, 1], folder=tmp_path, speed="fast")
+            continue
+        with pytest.raises(ValueError, match="precision = 'bf16' there, and 'fp32' here"):
+            trained.measure(NAME, 2, [0, 1], folder=tmp_path, speed="fast")
+
+
 def test_the_epochs_are_those_of_the_kept_runs(monkeypatch):
     asked = []
     monkeypatch.setattr(trained, "measure", lambda *given, **_: asked.append(given[:2]))

@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from ..commands import ends_well
-from ..dataset import load_dataset
+from ..dataset import Store, load_dataset
 from ..files import at_work, read_json, read_table
 from ..learning import RECIPES
 from ..paths import HOME, REFERENCE
-from ..runs.folder import require_same
+from ..runs.folder import fingerprints, require_same
 from ..runs.job import JobFailed
-from ..runs.records import Record, data_differences, differences, in_words, write_table
+from ..runs.records import Record, data_differences, differences, in_words, what_decides, write_table
 from ..runs.settings import FEW_EPOCHS, SPEEDS
 from ..runs.stored import NOT_RECORDED
 from ..training import train
@@ -96,22 +96,51 @@ def rows_of(path: Path) -> list[dict]:
     return read_table(path).to_dict("records") if path.is_file() else []
 
 
-def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:
+def about_of(folder: Path) -> dict:
+    """What about.json says of the tables in a folder; nothing where there is none."""
+    return read_json(folder / "about.json") if (folder / "about.json").is_file() else {}
+
+
+def made_of(run, stores: dict[str, Store]) -> dict:
+    """For about.json: what a resolved run, but for its seed, and the fingerprints of its pictures decide of a table."""
+    settings = {name: value for name, value in what_decides(run).items() if name != "seed"}
+    return {"settings": settings, "data": fingerprints(stores)}
+
+
+def refuse_others(folder: Path, table: str, made: dict) -> None:
     """
     Raises:
-        ValueError: a folder keeps this table as another command made it, or with more seeds, which would be lost.
+        ValueError: a folder keeps this table of other settings or pictures than `made_of` says. Of older tables no
+            more than their command is known.
+    """
+    about = about_of(folder)
+    if not isinstance(about.get("settings"), dict) or not (folder / table).is_file():
+        return
+    unlike = differences(about["settings"], made["settings"]) | data_differences(about.get("data"), made["data"])
+    if unlike:
+        raise ValueError(
+            f"{folder} keeps {table} of other runs than those asked for: {in_words(unlike, 'here')}; ask for the same, "
+            "or move the folder away first"
+        )
+
+
+def refuse_less(folder: Path, table: str, asked: str, seeds, made: dict) -> None:
+    """
+    Raises:
+        ValueError: a folder keeps this table as another command made it, or with more seeds, which would be lost, or
+            see `refuse_others`.
     """
     if not (folder / table).is_file():
         return
-    about = folder / "about.json"
-    made = str((read_json(about) if about.is_file() else {}).get("command", "a command that isn't recorded"))
+    command = str(about_of(folder).get("command", "a command that isn't recorded"))
     more = sorted(set(read_table(folder / table, "seed")["seed"]) - set(seeds))
-    if made.partition(" --seeds ")[0] != asked or more:
+    if command.partition(" --seeds ")[0] != asked or more:
         by = f"{asked} --seeds {' '.join(map(str, seeds))}"
         raise ValueError(
-            f"{folder} keeps what `{made}` made, and `{by}` would overwrite it with less or with other runs; move the "
-            "folder away first"
+            f"{folder} keeps what `{command}` made, and `{by}` would overwrite it with less or with other runs; move "
+            "the folder away first"
         )
+    refuse_others(folder, table, made)
 
 
 def error_of(record: Record, k: int = 1) -> float:

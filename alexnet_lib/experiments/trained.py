@@ -43,6 +43,7 @@ from .common import (
     command,
     command_line,
     kept_table,
+    made_of,
     refuse_less,
     settings_given,
     spread_of,
@@ -135,17 +136,18 @@ def measure(
     changes: further settings of the runs, of `common.SETTINGS`.
 
     Raises:
-        ValueError: tables of other epochs or settings, or of more seeds, are kept already.
+        ValueError: tables of other epochs, settings or pictures, or of more seeds, are kept already.
     """
     stores, kept = load_dataset(dataset), folder_of(dataset, folder)
     asked = f"python -m alexnet_lib.experiments.trained --dataset {dataset} --epochs {epochs}{as_options(changes)}"
-    refuse_less(kept, "kernels.csv", asked, seeds)
+    asked_of = {"dataset": dataset, "epochs": epochs, "device": device, "experiment": "ablations"} | changes
+    of_seeds = {seed: check(TrainSettings, asked_of | {"seed": seed}) for seed in seeds}
+    made = made_of(resolve(of_seeds[seeds[0]], stores["train"]), stores)
+    refuse_less(kept, "kernels.csv", asked, seeds, made)
     kept.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict]] = {"kernels": [], "retrieval": [], "labels": []}
     nets = {}
-    for seed in seeds:
-        asked_of = {"dataset": dataset, "epochs": epochs, "seed": seed, "device": device, "experiment": "ablations"}
-        settings = check(TrainSettings, asked_of | changes)
+    for seed, settings in of_seeds.items():
         record = run_variant(settings, "baseline")
         nets[seed] = probabilities(record)
         rows["kernels"] += kernels(record, seed)
@@ -159,7 +161,7 @@ def measure(
             write_table(kept / f"{name}.csv", each)
     config = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("seed", "device")}
     command = f"{asked} --seeds {' '.join(map(str, seeds))}"
-    write_json(kept / "about.json", {"command": command, "config": config, **provenance()})
+    write_json(kept / "about.json", {"command": command, "config": config, **made, **provenance()})
 
 
 def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int = 0, device: str = "auto") -> Record:
