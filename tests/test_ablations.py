@@ -13,6 +13,7 @@ from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
 from alexnet_lib.experiments import ablations, sequel, trained
+from alexnet_lib.experiments.variants import changes
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.settings import TrainSettings, resolve
 from alexnet_lib.training import load_net
@@ -30,7 +31,7 @@ def kept(tmp_path_factory):
 
 def test_variants_are_settings_of_a_run():
     for variant in ablations.VARIANTS:
-        TrainSettings(**ablations.changes(variant, epochs=15))
+        TrainSettings(**changes(variant, epochs=15))
     assert {v for variants in ablations.QUESTIONS.values() for v in variants} == set(ablations.VARIANTS)
 
 
@@ -38,10 +39,10 @@ def test_variants_are_settings_of_a_run():
 def test_a_variant_differs_from_the_baseline_in_what_it_names_alone(variant):
     """At the size of the runs on photographs: 73 pixels, crops of 64, a quarter of the width, ten classes."""
     usual = TrainSettings(width=0.25, image_size=64)
-    changes = ablations.changes(variant, epochs=15)
-    run = dataclasses.replace(usual, **changes)
+    asked = changes(variant, epochs=15)
+    run = dataclasses.replace(usual, **asked)
     changed = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(usual, f.name)}
-    assert changed == set(changes) and bool(changes) == (variant != "baseline")
+    assert changed == set(asked) and bool(asked) == (variant != "baseline")
     net = skeleton(run.net, 10, **run.changes())
     layers = [name for name, _ in net.named_children()]
     assert layer_shapes(net, 64)["fc8"] == (10,)
@@ -63,7 +64,7 @@ def test_a_variant_is_its_baseline_less_its_part_or_is_refused(variant, many, ke
         return
     run = ablations.variant_of(asked, variant, store)
     unlike = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(base, f.name)} - {"name"}
-    assert unlike == set(ablations.changes(variant, base.epochs))
+    assert unlike == set(changes(variant, base.epochs))
 
 
 @pytest.mark.parametrize(
