@@ -38,6 +38,7 @@ from ..runs.fields import check
 from ..runs.folder import data_of, require_same
 from ..runs.records import Record, keep, load_checkpoint, write_table
 from ..runs.settings import TrainSettings, resolve
+from ..runs.stored import digests_of
 from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
@@ -102,9 +103,12 @@ def last_table(question: str) -> str:
 def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path = REFERENCE) -> None:
     """Train every variant of a question with every seed, and keep the records.
 
+    A run that another question has kept gets the tables that it lacks, if its weights are here.
+
     Raises:
         ValueError: a run of these pictures is kept already that has other settings, also one of a variant or a seed
-            that isn't asked for; a variant isn't the baseline less its part, or the question doesn't ask for it.
+            that isn't asked for, or lacks tables that can't be made; a variant isn't the baseline less its part, or
+            the question doesn't ask for it.
     """
     if unasked := set(only) - set(QUESTIONS[question]):
         of_it = ", ".join(QUESTIONS[question])
@@ -114,7 +118,9 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     of_seeds = [dataclasses.replace(settings, seed=seed, experiment="ablations") for seed in seeds]
     each = [(variant_of(asked, v, stores["train"]), v) for asked, v in itertools.product(of_seeds, variants)]
     for run, variant in each:  # before the first run, also where a folder holds no more than settings
-        require_same(run, stores, folder / name_of(variant, settings.dataset, run.seed))
+        kept = folder / name_of(variant, settings.dataset, run.seed)
+        require_same(run, stores, kept)
+        require_weights(run.folder, kept, question)
     for variant in VARIANTS:  # all are compared, the baseline with each, and each with its other seeds
         for seed, record in kept_runs(settings.dataset, variant, folder).items():
             asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
@@ -125,13 +131,46 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
             if (kept / last_table(question)).is_file():
                 continue
             record = run_variant(asked, variant)
-            kept.mkdir(parents=True, exist_ok=True)  # its errors come first: from its summary on it counts as kept
-            write_table(kept / AS_THEY_ARE, read_table(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
-            keep(record.folder, kept.name, folder)
-            write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
-            if question == "augmentation":
-                write_table(kept / TINTED, tinting(record))
-                write_table(kept / AVERAGED, averaging(record))
+            require_weights(record.folder, kept, question)  # another may have been kept meanwhile
+            keep_tables(record, kept, question)
+
+
+def require_weights(run: Path, kept: Path, question: str) -> None:
+    """See that what a kept run lacks for a question can be measured: that its weights are a run's in runs/.
+
+    Raises:
+        ValueError: there is no finished run, or another one.
+    """
+    if not (kept / "summary.json").is_file() or (kept / last_table(question)).is_file():
+        return
+    found = "no finished run"
+    if (run / "summary.json").is_file():
+        records, found = [Record.open(folder) for folder in (kept, run)], "another one"
+        digests = [digests_of(r.folder, r.config, r.summary) for r in records]
+        if all(digests[0][name] == digests[1][name] for name in ("history.csv", "summary.json")):
+            return  # `require_same` compares the settings
+    raise ValueError(
+        f"{kept} is kept without {last_table(question)}, which is measured with the weights of that run; {run} holds "
+        f"{found}. Put that run there, leave it out with --only, or move {kept} away first to train it anew"
+    )
+
+
+def keep_tables(record: Record, kept: Path, question: str) -> None:
+    """Keep a run with the tables of a question, or add to a kept one those that it lacks."""
+    anew = not (kept / "summary.json").is_file()
+
+    def add(name: str, rows: Callable[[], list[dict]]) -> None:
+        if anew or not (kept / name).is_file():
+            write_table(kept / name, rows())
+
+    kept.mkdir(parents=True, exist_ok=True)  # its errors come first: from its summary on it counts as kept
+    add(AS_THEY_ARE, lambda: read_table(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
+    if anew:
+        keep(record.folder, kept.name, kept.parent)
+    add(SILENCED, lambda: silencing(record).round(5).to_dict("records"))
+    if question == "augmentation":
+        add(TINTED, lambda: tinting(record))
+        add(AVERAGED, lambda: averaging(record))
 
 
 def silencing(record: Record) -> pd.DataFrame:
