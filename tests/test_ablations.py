@@ -316,6 +316,43 @@ def test_runs_that_are_not_kept_are_named_with_their_command(kept):
         ablations.gains(NAME, "run147", folder=kept)
 
 
+def test_the_command_for_what_is_not_kept_is_of_the_series_that_is(kept, monkeypatch):
+    """One without its settings would be refused."""
+    with pytest.raises(FileNotFoundError) as told:
+        ablations.gains(NAME, "run147", folder=kept)
+    command = re.search("`python -m alexnet_lib.experiments.ablations (.*)` trains them", str(told.value))[1]
+    assert command == f"pooling --dataset {NAME} --epochs 2 --width 0.05 --batch-size 12 --only run147"
+    begun = []
+    monkeypatch.setattr(ablations, "REFERENCE", kept)
+    monkeypatch.setattr(ablations, "run_variant", lambda run, variant: begun.append(variant) or pytest.skip("begun"))
+    with pytest.raises(pytest.skip.Exception):
+        ablations.main(command.split())
+    assert begun == ["run147"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": "stepped", "batch_size": 64}, " --epochs 2 --width 0.05 --recipe stepped --batch-size 64"),
+        ({"recipe": "stepped", "batch_size": 32, "learning_rate": 0.003}, " --epochs 2 --width 0.05 --recipe stepped"),
+        ({"speed": "fast", "width": 0.25}, " --epochs 2 --batch-size 12 --speed fast --precision fp32"),
+        ({"precision": "bf16", "width": 0.25}, " --epochs 2 --batch-size 12 --precision bf16"),
+    ],
+)
+def test_a_command_says_the_settings_that_no_default_run_has(kept, changes, said):
+    record = ablations.any_kept(NAME, kept)
+    config = record.config | changes
+    if "learning_rate" not in changes and "recipe" in changes:
+        said += " --learning-rate 0.006"
+    assert ablations.common.options_of(dataclasses.replace(record, config=config)) == said
+
+
+def test_the_command_for_a_long_run_keeps_it_with_the_others(tmp_path):
+    with pytest.raises(FileNotFoundError, match="ablations augmentation --dataset imagenette73 --long` trains them"):
+        ablations.tinted_errors("imagenette73", folder=ablations.LONG)
+    assert ablations.any_kept("imagenette73", tmp_path) is None
+
+
 def test_histories_and_silenced_errors_by_seed(kept):
     table = ablations.histories(NAME, "baseline", kept)
     assert table["seed"].tolist() == [0, 0, 1, 1] and table.notna().all(axis=None)

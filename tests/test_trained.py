@@ -85,6 +85,21 @@ def test_tables_that_are_not_kept_are_named_with_their_command(tmp_path):
         trained.precisions("embedded", tmp_path)
 
 
+def test_the_command_for_tables_is_of_the_baselines_that_are_kept(place, tmp_path):
+    ablations.run_all("dropout", settings(epochs=1), (0,), ("baseline",), tmp_path)
+    told = f"experiments.trained --dataset {NAME} --epochs 1 --width 0.05 --batch-size 12"
+    with pytest.raises(FileNotFoundError, match=f"{told}` makes it"):
+        trained.table("labels", NAME, tmp_path)
+    keep_table(tmp_path, "ensemble", [{"kind": "single", "nets": 1, "top1": 40, "top5": 10}])
+    with pytest.raises(FileNotFoundError, match=f"1 nets are kept; `.*{told} --seeds 0 1 2 3 4` makes more"):
+        trained.ensemble_gain(dataset=NAME, folder=tmp_path)
+    write_json(trained.folder_of(NAME, tmp_path) / "about.json", {"command": "as it was made --seeds 0"})
+    with pytest.raises(FileNotFoundError, match="`as it was made --seeds 0` makes it"):
+        trained.table("labels", NAME, tmp_path)
+    with pytest.raises(FileNotFoundError, match="`as it was made --seeds 0 1 2 3 4` makes more"):
+        trained.ensemble_gain(dataset=NAME, folder=tmp_path)
+
+
 def test_precisions_are_read_from_tables(tmp_path):
     rows = []
     for seed, better in ((0, 0.5), (1, 0.6)):

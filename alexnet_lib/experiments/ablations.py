@@ -43,7 +43,7 @@ from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
 from .common import LONG, command, command_line, crossing, long_folder, rows_of, settings_given, spread_of, whole
-from .variants import QUESTIONS, VARIANTS, variant_of
+from .variants import QUESTIONS, VARIANTS, changes, variant_of
 
 TESTED = 1024  # training images
 AS_THEY_ARE, SILENCED, AVERAGED, TINTED = "as_they_are.csv", "silenced.csv", "averaged.csv", "tinted.csv"
@@ -225,13 +225,24 @@ def require_kept(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[i
     """`kept_runs`.
 
     Raises:
-        FileNotFoundError: there is none; with the command that trains them.
+        FileNotFoundError: there is none; with the command that trains them, beside those of the series that are kept.
     """
     if runs := kept_runs(dataset, variant, folder):
         return runs
-    asked = next(q for q, named in QUESTIONS.items() if variant in named) + f" --dataset {dataset}"
-    command = f"python -m alexnet_lib.experiments.ablations {asked}"
+    long = folder.name.startswith(LONG.name)
+    questions = [question for question, variants in QUESTIONS.items() if variant in variants]
+    question = "augmentation" if long and "augmentation" in questions else questions[0]
+    command = f"python -m alexnet_lib.experiments.ablations {question} --dataset {dataset}{' --long' * long}"
+    if alike := any_kept(dataset, folder):
+        command += f"{common.options_of(alike)} --only {variant}"
     raise FileNotFoundError(f"no run of {variant} on {dataset} is kept; `{command}` trains them")
+
+
+def any_kept(dataset: str, folder: Path = REFERENCE) -> Record | None:
+    """A kept run that has the epochs and `common.SETTINGS` of the baseline on these pictures; None for none."""
+    same = [v for v in VARIANTS if not {"epochs", *common.SETTINGS} & changes(v, 2).keys()]
+    runs = (record for variant in same for record in kept_runs(dataset, variant, folder).values())
+    return next(runs, None)
 
 
 def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:

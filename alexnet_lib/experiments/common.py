@@ -20,7 +20,7 @@ from ..paths import HOME, REFERENCE
 from ..runs.folder import fingerprints, require_same
 from ..runs.job import JobFailed
 from ..runs.records import Record, data_differences, differences, in_words, what_decides, write_table
-from ..runs.settings import FEW_EPOCHS, SPEEDS
+from ..runs.settings import FEW_EPOCHS, SPEEDS, TrainSettings, resolve
 from ..runs.stored import NOT_RECORDED
 from ..training import train
 
@@ -73,9 +73,10 @@ def kept_table(path: Path, command: str) -> pd.DataFrame:
     """A kept table.
 
     Raises:
-        FileNotFoundError: there is none; with the command that makes it.
+        FileNotFoundError: there is none; with the command that makes it, that of the tables beside it if they say one.
     """
     if not path.is_file():
+        command = about_of(path.parent).get("command", command)
         raise FileNotFoundError(f"no {path.name} is kept in {path.parent.name}; `{command}` makes it")
     return read_table(path)
 
@@ -258,6 +259,26 @@ def settings_given(given: argparse.Namespace, *more: str) -> dict:
 def as_options(values: dict) -> str:
     """Values by name as a command line says them, each after a space."""
     return "".join(f" --{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+def options_of(record: Record) -> str:
+    """What a command must say to ask for a kept run: its epochs, and those of SETTINGS that no default run has.
+
+    Settings hang on each other, so each is compared with what those before it decide.
+    """
+    config, images = record.config, record.summary["images"]["train"]
+    side = round(config["image_size"] * 256 / 224)
+    labels, classes = np.zeros(images, np.uint8), [str(i) for i in range(record.summary["classes"])]
+    blank = np.broadcast_to(np.uint8(0), (images, side, side, 3))  # as large as the record's pictures, without memory
+    store = Store(Path(), blank, labels, blank[0], None, classes, {"fingerprint": ""})
+    said = {"epochs": config["epochs"]}
+    for name in SETTINGS:
+        value = config.get(name, NOT_RECORDED.get(name))
+        if value != getattr(resolve(TrainSettings(dataset="embedded", device="cpu", **said), store), name):
+            said[name] = value
+    if "speed" in said:  # which means another precision on another machine
+        said["precision"] = config["precision"]
+    return as_options(said)
 
 
 def refuse_options(parser: argparse.ArgumentParser, given: argparse.Namespace, unused, where: str) -> None:
