@@ -51,16 +51,24 @@ def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     """
     named = (path for path in folder.glob("*") if re.fullmatch(re.escape(prefix) + r"\d+", path.name))
     records = [Record.open(path) for path in sorted(named) if (path / "summary.json").is_file()]
+    require_alike(records, ("seed",))
+    return {record.config["seed"]: record for record in records}
+
+
+def require_alike(records: list[Record], but_for: tuple[str, ...]) -> None:
+    """
+    Raises:
+        ValueError: kept runs differ in more than these settings, so they are no series; with the first two that do.
+    """
     for record in records[1:]:
-        first, seed = records[0], {"seed": record.config["seed"]}
-        unlike = differences(first.config | seed, record.config, NOT_RECORDED)
+        first, own = records[0], {name: record.config[name] for name in but_for}
+        unlike = differences(first.config | own, record.config, NOT_RECORDED)
         unlike |= data_differences(first.summary["dataset"], record.summary["dataset"])
         if unlike:
             raise ValueError(
-                f"{first.folder.name} and {record.folder.name} differ in more than the seed: "
-                f"{in_words(unlike, 'in the second')}. Move one of them out of {folder}"
+                f"{first.folder.name} and {record.folder.name} differ in more than the {' and '.join(but_for)}: "
+                f"{in_words(unlike, 'in the second')}. Move one of them out of {record.folder.parent}"
             )
-    return {record.config["seed"]: record for record in records}
 
 
 def of_common_seeds(*tables: pd.DataFrame) -> list[pd.DataFrame]:
