@@ -34,6 +34,7 @@ from .loader import batches, fits_on, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .runs import launch, stopping
+from .runs.bfloat16 import emulates_bf16
 from .runs.cifar_settings import BURST, CifarSettings
 from .runs.fields import check
 from .runs.folder import fingerprints, follow, require_fit, require_same, sole
@@ -334,6 +335,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
         "devices": state.job.replicas * state.job.columns,  # torchrun may have started them for any settings
         "columns": run.columns,
         "compiled": state.compiled,
+        "emulated": emulates_bf16(run.device, run.precision),
         "dataset": fingerprints(stores),
         "lossy_pictures": stores["train"].meta.get("lossy", False),
         **provenance(),

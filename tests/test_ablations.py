@@ -13,6 +13,7 @@ from alexnet_lib.architecture import layer_shapes, skeleton
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.evaluation import evaluate, mean_of
 from alexnet_lib.experiments import ablations, sequel, trained
+from alexnet_lib.experiments.variants import changes
 from alexnet_lib.runs.records import load_checkpoint
 from alexnet_lib.runs.settings import TrainSettings, resolve
 from alexnet_lib.training import load_net
@@ -30,7 +31,7 @@ def kept(tmp_path_factory):
 
 def test_variants_are_settings_of_a_run():
     for variant in ablations.VARIANTS:
-        TrainSettings(**ablations.changes(variant, epochs=15))
+        TrainSettings(**changes(variant, epochs=15))
     assert {v for variants in ablations.QUESTIONS.values() for v in variants} == set(ablations.VARIANTS)
 
 
@@ -38,10 +39,10 @@ def test_variants_are_settings_of_a_run():
 def test_a_variant_differs_from_the_baseline_in_what_it_names_alone(variant):
     """At the size of the runs on photographs: 73 pixels, crops of 64, a quarter of the width, ten classes."""
     usual = TrainSettings(width=0.25, image_size=64)
-    changes = ablations.changes(variant, epochs=15)
-    run = dataclasses.replace(usual, **changes)
+    asked = changes(variant, epochs=15)
+    run = dataclasses.replace(usual, **asked)
     changed = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(usual, f.name)}
-    assert changed == set(changes) and bool(changes) == (variant != "baseline")
+    assert changed == set(asked) and bool(asked) == (variant != "baseline")
     net = skeleton(run.net, 10, **run.changes())
     layers = [name for name, _ in net.named_children()]
     assert layer_shapes(net, 64)["fc8"] == (10,)
@@ -63,7 +64,7 @@ def test_a_variant_is_its_baseline_less_its_part_or_is_refused(variant, many, ke
         return
     run = ablations.variant_of(asked, variant, store)
     unlike = {f.name for f in dataclasses.fields(run) if getattr(run, f.name) != getattr(base, f.name)} - {"name"}
-    assert unlike == set(ablations.changes(variant, base.epochs))
+    assert unlike == set(changes(variant, base.epochs))
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,43 @@ def test_runs_that_are_not_kept_are_named_with_their_command(kept):
         FileNotFoundError, match="no run of run147 on .*; `python -m alexnet_lib.experiments.ablations pooling"
     ):
         ablations.gains(NAME, "run147", folder=kept)
+
+
+def test_the_command_for_what_is_not_kept_is_of_the_series_that_is(kept, monkeypatch):
+    """One without its settings would be refused."""
+    with pytest.raises(FileNotFoundError) as told:
+        ablations.gains(NAME, "run147", folder=kept)
+    command = re.search("`python -m alexnet_lib.experiments.ablations (.*)` trains them", str(told.value))[1]
+    assert command == f"pooling --dataset {NAME} --epochs 2 --width 0.05 --batch-size 12 --only run147"
+    begun = []
+    monkeypatch.setattr(ablations, "REFERENCE", kept)
+    monkeypatch.setattr(ablations, "run_variant", lambda run, variant: begun.append(variant) or pytest.skip("begun"))
+    with pytest.raises(pytest.skip.Exception):
+        ablations.main(command.split())
+    assert begun == ["run147"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": "stepped", "batch_size": 64}, " --epochs 2 --width 0.05 --recipe stepped --batch-size 64"),
+        ({"recipe": "stepped", "batch_size": 32, "learning_rate": 0.003}, " --epochs 2 --width 0.05 --recipe stepped"),
+        ({"speed": "fast", "width": 0.25}, " --epochs 2 --batch-size 12 --speed fast --precision fp32"),
+        ({"precision": "bf16", "width": 0.25}, " --epochs 2 --batch-size 12 --precision bf16"),
+    ],
+)
+def test_a_command_says_the_settings_that_no_default_run_has(kept, changes, said):
+    record = ablations.any_kept(NAME, kept)
+    config = record.config | changes
+    if "learning_rate" not in changes and "recipe" in changes:
+        said += " --learning-rate 0.006"
+    assert ablations.common.options_of(dataclasses.replace(record, config=config)) == said
+
+
+def test_the_command_for_a_long_run_keeps_it_with_the_others(tmp_path):
+    with pytest.raises(FileNotFoundError, match="ablations augmentation --dataset imagenette73 --long` trains them"):
+        ablations.tinted_errors("imagenette73", folder=ablations.LONG)
+    assert ablations.any_kept("imagenette73", tmp_path) is None
 
 
 def test_histories_and_silenced_errors_by_seed(kept):

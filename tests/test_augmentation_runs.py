@@ -1,6 +1,7 @@
 """The runs behind §4.1: what they keep, and what the ledger and notebook 05 read from them."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,9 @@ import torch
 
 from alexnet_lib.evaluation import mean_of_views, predict, top_k_error
 from alexnet_lib.experiments import ablations
+from alexnet_lib.files import read_json, write_json
 from alexnet_lib.runs.settings import resolve
+from alexnet_lib.runs.stored import digests_of
 from alexnet_lib.study.probes import random_store
 from alexnet_lib.training import build_net
 from tests.small_runs import NAME, prepare_place, settings
@@ -34,6 +37,40 @@ def test_every_run_is_kept_with_its_table(kept, monkeypatch):
             assert len(pd.read_csv(record.folder / ablations.AVERAGED)) == 3
     monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained again"))
     ablations.run_all("augmentation", settings(epochs=1), seeds=(0, 1), folder=kept)
+
+
+def test_a_baseline_that_another_question_has_kept_gets_the_tables_that_it_lacks(kept, tmp_path, monkeypatch):
+    name = ablations.name_of("baseline", NAME, 0)
+    shutil.copytree(kept / name, tmp_path / name)
+    for table in (ablations.AVERAGED, ablations.TINTED):
+        (tmp_path / name / table).unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / name).iterdir()}
+    monkeypatch.setattr(ablations, "keep", lambda *_: pytest.fail("kept again"))
+    ablations.run_all("augmentation", settings(epochs=1), (0,), ("baseline",), tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for table in (ablations.AVERAGED, ablations.TINTED):
+        assert (tmp_path / name / table).read_bytes() == (kept / name / table).read_bytes()
+
+
+@pytest.mark.parametrize("here", ["no finished run", "another one"])
+def test_a_kept_baseline_whose_weights_are_not_here_is_not_trained_anew_and_overwritten(
+    kept, tmp_path, monkeypatch, here
+):
+    name = ablations.name_of("baseline", NAME, 0)
+    place = shutil.copytree(kept / name, tmp_path / name)
+    (place / ablations.AVERAGED).unlink()
+    if here == "no finished run":  # as where another machine has trained it
+        monkeypatch.setenv("ALEXNET_RUNS", str(tmp_path / "runs"))
+    else:
+        (place / "history.csv").write_text((place / "history.csv").read_text().replace("0.", "0.0", 1))
+        summary = read_json(place / "summary.json")
+        summary["digests"] = digests_of(place, read_json(place / "config.json"), summary)
+        write_json(place / "summary.json", summary)
+    before = {path: path.read_bytes() for path in place.iterdir()}
+    monkeypatch.setattr(ablations, "run_variant", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=f"is kept without averaged.csv.*holds {here}.*move .*{name} away first"):
+        ablations.run_all("augmentation", settings(epochs=1), (0,), ("crops-only", "baseline"), tmp_path)
+    assert {path: path.read_bytes() for path in place.iterdir()} == before
 
 
 @pytest.mark.parametrize(("more", "name"), [([], ""), (["--epochs", "45"], ""), (["--epochs", "90"], "-90epochs")])

@@ -47,6 +47,15 @@ def test_what_is_kept_is_not_run_again(tmp_path, place, monkeypatch):
     assert len(table) == 12 and set(table["step"]) == {WINDOW, 2 * WINDOW} and set(table["classes"]) == {3}
 
 
+def test_a_run_that_ended_barely_below_a_level_has_got_there(tmp_path, place, monkeypatch):
+    """Its loss is kept rounded."""
+    level = math.log(3) - 0.10005
+    assert round(level - 1e-5, biases.DIGITS) > level
+    monkeypatch.setattr(biases, "first_losses", lambda *_: [1.1, level - 1e-5])
+    run_all([NAME], [0], tmp_path)
+    assert steps_below(0.10005, NAME, tmp_path).loc[0].tolist() == pytest.approx([2 * WINDOW] * len(biases.BIASES))
+
+
 def test_two_at_once_keep_each_other_s_rows(tmp_path, place, monkeypatch):
     def slowly(run, store, bias):
         if run.seed == 0 and bias == 1.0:  # meanwhile another process keeps the other seed

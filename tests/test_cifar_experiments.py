@@ -14,12 +14,11 @@ from alexnet_lib.experiments import cifar_experiments
 from alexnet_lib.experiments.cifar_experiments import (
     at_best_rate,
     epochs_by_run,
-    lrn_pair,
     speedup,
     speedup_table,
     training_curves,
 )
-from alexnet_lib.experiments.lrn_records import LRN_PAIRS
+from alexnet_lib.experiments.lrn_records import LRN_PAIRS, lrn_pair
 from alexnet_lib.figures import curves as figures
 from alexnet_lib.files import write_json
 from alexnet_lib.runs.fields import check

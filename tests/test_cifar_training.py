@@ -426,5 +426,10 @@ def test_the_normalisation_runs_are_kept(place, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cifar_experiments.main([*command, "--precision", "bf16"])
     assert "precision = 'fp32' there, and 'bf16' asked for" in capsys.readouterr().err
+    for more in (["--precision", "bf16"], ["--compiled"]):  # another net, or another seed: they would be compared
+        for other in (["conv-local-13pct", "--seeds", "0"], ["conv-local-11pct-first", "--seeds", "2"]):
+            with pytest.raises(SystemExit):
+                cifar_experiments.main(["lrn", "--epochs", "3", *more, "--only", *other])
+            assert f"{names[0]} holds another run than the one that is asked for" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cifar_experiments.main(["figure1", "--only", "tan"])

@@ -1,14 +1,26 @@
 """What all series of runs share: kept tables, levels that curves reach, a mean for people, the command line."""
 
 import math
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from alexnet_lib.experiments import ablations, cifar_experiments, sequel
-from alexnet_lib.experiments.common import command, command_line, crossing, holm, kept_table, of_common_seeds, spread_of
+from alexnet_lib.experiments.common import (
+    command,
+    command_line,
+    crossing,
+    holm,
+    kept_runs,
+    kept_table,
+    of_common_seeds,
+    spread_of,
+)
 from alexnet_lib.experiments.evidence import interval, p_alone
+from alexnet_lib.paths import REFERENCE
 
 
 def test_a_level_is_crossed_between_epochs():
@@ -36,6 +48,23 @@ def test_a_seed_without_a_partner_does_not_count_in_an_interval():
 
 def test_a_spread_is_that_of_a_sample():
     assert spread_of(pd.Series([1.0, 3.0])) == (2.0, pytest.approx(2**0.5), 2)
+
+
+def test_every_kept_series_differs_in_its_seed_alone():
+    folders = [path.parent for path in REFERENCE.rglob("config.json")]
+    series = {(path.parent, re.sub(r"\d+$", "", path.name)) for path in folders if "-seed" in path.name}
+    assert len(series) > 50
+    for folder, prefix in series:
+        seeds = kept_runs(prefix, folder)
+        assert seeds and all(f"{prefix}{seed}" == record.folder.name for seed, record in seeds.items())
+
+
+def test_a_run_from_before_there_was_a_choice_is_no_seed_of_a_series_of_another(tmp_path):
+    """The older baselines don't say that they had all of the augmentation."""
+    for of, name in (("baseline-imagenette73-seed0", "seed0"), ("no-augmentation-imagenette73-seed3", "seed3")):
+        shutil.copytree(REFERENCE / f"ablation-{of}", tmp_path / f"ablation-baseline-imagenette73-{name}")
+    with pytest.raises(ValueError, match="differ in more than the seed: augmentation = 'all' there, and 'none' in the"):
+        kept_runs("ablation-baseline-imagenette73-seed", tmp_path)
 
 
 def test_a_table_that_is_not_kept_is_named_with_its_command(tmp_path):

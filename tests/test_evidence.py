@@ -84,7 +84,8 @@ def test_its_command_is_accepted_and_makes_that_record(run, monkeypatch):
         monkeypatch.setattr(f"{module}.checkpoints_of", lambda *_: "nowhere")
         monkeypatch.setattr(f"{module}.shutil.rmtree", lambda *_, **__: None)
         monkeypatch.setattr(f"{module}.chains", lambda run, *_: [{"chain": "pre-trained", "seed": None}])
-        monkeypatch.setattr(f"{module}.keep_rows", lambda folder, rows, command: asked.update(command=command))
+        monkeypatch.setattr(f"{module}.made_of", lambda *_: {})
+        monkeypatch.setattr(f"{module}.keep_rows", lambda folder, rows, command, made: asked.update(command=command))
     elif run.experiment == "sequel":
         monkeypatch.setattr(
             f"{module}.run_all",

@@ -1,6 +1,7 @@
 """§3.3's claim on CIFAR-10: what was kept becomes a table and a gain, for any set of records."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ WITHOUT, FIRST, FINAL = LRN_NETS
 VIEWS = ("1 view", "9 shifts", "10 views")
 
 
-def keep(folder, net, epochs, seed, error, fit=(1.0,)):
+def keep(folder, net, epochs, seed, error, fit=(1.0,), **changes):
     """A record as `lrn` keeps it, with this error for one view and a point less for each other way to look.
 
     fit: what it errs on the training crops, epoch by epoch; on the test images `error` after every epoch.
@@ -35,7 +36,7 @@ def keep(folder, net, epochs, seed, error, fit=(1.0,)):
     about |= {"metrics": {"val": errors}, "classes": 10, "dataset": {}, "images": {}}
     write_json(place / "summary.json", about)
     chosen = {"net": net, "dataset": "cifar10", "precision": "bf16", "image_size": 32, "seed": seed}
-    write_json(place / "config.json", chosen)
+    write_json(place / "config.json", chosen | changes)
     top1 = [{"train": train, "val": error} for train in fit]
     top1 += top1[-1:] * (epochs - len(top1))
     history = [
@@ -85,6 +86,20 @@ def test_gains_are_paired_by_seed_and_of_one_schedule(tmp_path):
     assert lrn_error(WITHOUT, "1 view", "20", tmp_path)[::2] == (pytest.approx(22), 3)
     assert lrn_error(WITHOUT, "1 view", 50, tmp_path)[::2] == (pytest.approx(15), 1)
     assert lrn_error(FIRST, "10 views", 20, tmp_path)[::2] == (pytest.approx(16), 2)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "fp32"}, {"compiled": True}])
+def test_two_nets_that_differ_in_more_than_the_normalisation_are_no_pair(tmp_path, changes):
+    keep(tmp_path, WITHOUT, 20, 0, 0.20)
+    keep(tmp_path, FIRST, 20, 0, 0.17, **changes)
+    [(name, value)] = changes.items()
+    said = f"{FIRST}-20epochs-seed0 and .* differ in more than the net and seed: {name} = {value!r} there, and .* in"
+    for ask in (lambda: lrn_gains(tmp_path), lambda: lrn_error(FIRST, "1 view", 20, tmp_path)):
+        with pytest.raises(ValueError, match=said):
+            ask()
+    shutil.rmtree(tmp_path / f"lrn-{WITHOUT}-20epochs-seed0")
+    keep(tmp_path, WITHOUT, 3, 0, 0.20)  # on another schedule they needn't be alike
+    assert lrn_gain("1 view", "clean", 20, tmp_path)[2] == 0 and len(lrn_table(tmp_path)) == 2
 
 
 def test_the_table_has_a_row_for_each_record_and_says_where_pictures_are_lossy(tmp_path):

@@ -11,7 +11,7 @@ from small_runs import NAME, prepare_place, settings
 
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.experiments import pretraining
-from alexnet_lib.files import read_json
+from alexnet_lib.files import read_json, write_json
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import build_net
 
@@ -212,10 +212,63 @@ def test_a_killed_command_goes_on_with_the_seeds_that_are_missing(place, tmp_pat
 def test_seeds_that_another_process_keeps_meanwhile_stay(tmp_path):
     for seed, command in ((3, "b"), (0, "a"), (1, "a"), (0, "a")):
         rows = [{"chain": chain, "seed": seed, "top1": seed / 3, "top5": 0} for chain in pretraining.CHAINS]
-        pretraining.keep_rows(tmp_path, rows, command)
+        pretraining.keep_rows(tmp_path, rows, command, {"settings": {}, "data": {}})
     table = pd.read_csv(tmp_path / "chains.csv")
     assert sorted(table["seed"]) == [0] * 3 + [1] * 3 + [3] * 3 and table["top1"].max() == 1
     assert read_json(tmp_path / "about.json")["command"] == "a --seeds 3 1 0"
+
+
+@pytest.fixture
+def quick(place, tmp_path, monkeypatch):
+    """Chains that train nothing, and a folder of their own that keeps them: the seeds of which there were any."""
+    seen = []
+
+    def chains(run, *_):
+        seen.append(run.seed)
+        return [{"chain": chain, "seed": run.seed, "top1": 0.5, "top5": 0} for chain in pretraining.CHAINS]
+
+    monkeypatch.setattr(pretraining, "chains", chains)
+    monkeypatch.setattr(pretraining, "folder_of", lambda dataset: tmp_path / f"pretraining-{dataset}")
+    return seen
+
+
+FAST = [*COMMAND, "--speed", "fast", "--keep", "--seeds"]
+
+
+def test_machines_of_two_precisions_do_not_fill_one_table(quick, tmp_path, monkeypatch, capsys):
+    """What "fast" means is the machine's."""
+    monkeypatch.setattr("alexnet_lib.runs.settings.computes_in_bf16", lambda device: True)
+    pretraining.main([*FAST, "0"])
+    kept = tmp_path / "pretraining-embedded"
+    about, table = read_json(kept / "about.json"), (kept / "chains.csv").read_bytes()
+    assert about["settings"]["precision"] == "bf16" and "seed" not in about["settings"]
+    monkeypatch.setattr("alexnet_lib.runs.settings.computes_in_bf16", lambda device: False)
+    with pytest.raises(SystemExit):
+        pretraining.main([*FAST, "0", "1"])
+    assert "other runs than those asked for: precision = 'bf16' there, and 'fp32' here" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="precision = 'bf16' there"):  # where the other has kept its own meanwhile
+        rows = [{"chain": "pre-trained", "seed": 1, "top1": 0, "top5": 0}]
+        asked = about | {"settings": about["settings"] | {"precision": "fp32"}}
+        pretraining.keep_rows(kept, rows, about["command"], asked)
+    assert quick == [0] and (kept / "chains.csv").read_bytes() == table
+
+
+def test_stores_that_were_prepared_anew_do_not_fill_one_table(quick, place, monkeypatch, capsys):
+    pretraining.main([*FAST, "0"])
+    anew = {s: dataclasses.replace(store, meta=store.meta | {"fingerprint": "other"}) for s, store in place[0].items()}
+    monkeypatch.setattr(pretraining, "load_dataset", lambda name: anew)
+    with pytest.raises(SystemExit):
+        pretraining.main([*FAST, "0", "1"])
+    assert re.search("data of train = '.*' there, and 'other' here", capsys.readouterr().err) and quick == [0]
+
+
+def test_a_table_from_before_settings_were_kept_with_it_stays_usable(quick, tmp_path):
+    """And is not said to be of settings that nobody knows."""
+    pretraining.main([*FAST, "0"])
+    path = tmp_path / "pretraining-embedded" / "about.json"
+    write_json(path, {"command": read_json(path)["command"]})
+    pretraining.main([*FAST, "0", "1"])
+    assert quick == [0, 1] and "settings" not in read_json(path) and read_json(path)["command"].endswith("0 1")
 
 
 def test_pictures_of_two_sizes_are_no_chain(place, monkeypatch, capsys):

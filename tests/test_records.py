@@ -128,6 +128,18 @@ def test_a_kept_run_of_other_settings_is_not_overwritten(finished, tmp_path):
     assert json.loads(before.read_text()) == CHOSEN
 
 
+@pytest.mark.parametrize(("field", "other"), [("augmentation", "none"), ("speed", "fast"), ("geometry", "ceil")])
+def test_a_kept_run_from_before_there_was_a_choice_is_not_overwritten_by_another_choice(
+    finished, tmp_path, field, other
+):
+    before = keep(finished, "name", tmp_path / "reference").folder / "config.json"
+    written = before.read_bytes()
+    write_json(finished / "config.json", CHOSEN | {field: other})
+    with pytest.raises(ValueError, match=f"{field} = '.*' there, and '{other}' asked for"):
+        keep(finished, "name", tmp_path / "reference")
+    assert before.read_bytes() == written
+
+
 def test_a_kept_run_of_other_data_is_not_overwritten(finished, tmp_path):
     summary, kept = json.loads((finished / "summary.json").read_text()), tmp_path / "reference" / "name"
     write_json(finished / "summary.json", summary | {"dataset": {"train": "first"}, "digests": {}})

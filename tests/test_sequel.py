@@ -1,5 +1,6 @@
 """GoogLeNet against AlexNet: what the runs are, what is kept of them, and what is read from it."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -123,6 +124,20 @@ def test_a_net_that_is_not_kept_is_named_with_its_command(tmp_path):
         FileNotFoundError, match="no run of GoogLeNet on embedded is kept; `python -m .* --only googlenet"
     ):
         sequel.gain("GoogLeNet", "AlexNet", folder=tmp_path)
+
+
+def test_the_command_for_what_is_not_kept_is_of_the_series_that_is(kept, monkeypatch):
+    """One of other epochs would be refused."""
+    with pytest.raises(FileNotFoundError) as told:
+        sequel.gain("GoogLeNet, batch norm", "AlexNet, fewer epochs", NAME, kept)
+    epochs = int(re.search("--epochs ([0-9]+) --only googlenet-batch-norm-long`", str(told.value))[1])
+    monkeypatch.setattr(sequel, "train", lambda *_: pytest.skip("begun"))
+    with pytest.raises(pytest.skip.Exception):
+        sequel.run_all(NAME, epochs, [0], ["GoogLeNet, batch norm"], kept)
+    of_photographs = sequel.kept_runs("imagenette73")
+    assert sequel.long_epochs(of_photographs) == 15 and sequel.long_epochs(sequel.kept_runs("embedded")) == 45
+    short = {name: runs for name, runs in of_photographs.items() if name.endswith("fewer epochs")}
+    assert sequel.settings_of("AlexNet, fewer epochs", "imagenette73", sequel.long_epochs(short), 0).epochs == 4
 
 
 def test_errors_are_compared_by_seed(kept):

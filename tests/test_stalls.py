@@ -62,6 +62,17 @@ def test_only_what_is_missing_is_run(tmp_path, place, monkeypatch):
     assert table["rescaled"].groupby(table["width"]).nunique().to_dict() == {0.05: 2, 1.0: 1}
 
 
+@pytest.mark.parametrize("units", [False, True])
+def test_all_rows_of_a_width_are_of_one_precision_on_every_processor(tmp_path, place, monkeypatch, units):
+    """The kept ones of the full-size net are of bfloat16."""
+    monkeypatch.setattr("alexnet_lib.runs.settings.computes_in_bf16", lambda device: units)
+    seen = []
+    monkeypatch.setattr(stalls, "first_losses", lambda run, *_: seen.append((run.width, run.precision)) or [1.0])
+    for width in (0.05, 1.0):
+        run_all([NAME], [0], ("printed",), width=width, folder=tmp_path)
+    assert list(dict.fromkeys(seen)) == [(0.05, "fp32"), (1.0, "bf16")]
+
+
 def test_what_is_kept_answers_for_its_number_of_steps_alone(tmp_path, place, monkeypatch):
     monkeypatch.setattr(stalls, "first_losses", lambda *_: [1.0])
     run_all([NAME], [0], ("printed",), steps=50, width=0.05, folder=tmp_path)
@@ -83,6 +94,16 @@ def test_outcomes(tmp_path):
     table = outcomes(tmp_path)
     assert table["left"].tolist()[1:3] + table["left"].tolist()[4:] == [100, 100, 150]
     assert table["left"].isna().tolist() == [True, False, False, True, False]
+
+
+def test_a_run_that_ended_barely_below_the_level_has_not_stalled(tmp_path, place, monkeypatch):
+    """Its loss is kept rounded."""
+    monkeypatch.setattr(stalls, "LEFT", 0.10005)
+    level = math.log(3) - stalls.LEFT
+    assert round(level - 1e-5, stalls.DIGITS) > level
+    monkeypatch.setattr(stalls, "first_losses", lambda *_: [1.1, level - 1e-5])
+    run_all([NAME], [0], ("printed",), width=1.0, folder=tmp_path)
+    assert outcomes(tmp_path)["left"].tolist() == [2 * WINDOW]
 
 
 def test_the_record_is_whole():

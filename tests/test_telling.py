@@ -316,6 +316,13 @@ def test_a_compiler_that_is_not_there_is_named_and_recorded(place, monkeypatch):
     normalization._compiled_functions.cache_clear()
 
 
+@pytest.mark.parametrize(("units", "precision"), [(False, "bf16"), (True, "bf16"), (False, "fp32")])
+def test_bfloat16_without_units_is_recorded(place, monkeypatch, units, precision):
+    monkeypatch.setattr("alexnet_lib.runs.bfloat16.computes_in_bf16", lambda device: units)
+    record = train(small_runs.settings(epochs=1, precision=precision))
+    assert record.summary["emulated"] is (precision == "bf16" and not units)
+
+
 def test_a_gpu_without_kernels_is_left_out_with_the_reason(monkeypatch):
     cuda = torch.cuda
     monkeypatch.setattr(cuda, "is_available", lambda: True)

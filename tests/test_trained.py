@@ -85,6 +85,21 @@ def test_tables_that_are_not_kept_are_named_with_their_command(tmp_path):
         trained.precisions("embedded", tmp_path)
 
 
+def test_the_command_for_tables_is_of_the_baselines_that_are_kept(place, tmp_path):
+    ablations.run_all("dropout", settings(epochs=1), (0,), ("baseline",), tmp_path)
+    told = f"experiments.trained --dataset {NAME} --epochs 1 --width 0.05 --batch-size 12"
+    with pytest.raises(FileNotFoundError, match=f"{told}` makes it"):
+        trained.table("labels", NAME, tmp_path)
+    keep_table(tmp_path, "ensemble", [{"kind": "single", "nets": 1, "top1": 40, "top5": 10}])
+    with pytest.raises(FileNotFoundError, match=f"1 nets are kept; `.*{told} --seeds 0 1 2 3 4` makes more"):
+        trained.ensemble_gain(dataset=NAME, folder=tmp_path)
+    write_json(trained.folder_of(NAME, tmp_path) / "about.json", {"command": "as it was made --seeds 0"})
+    with pytest.raises(FileNotFoundError, match="`as it was made --seeds 0` makes it"):
+        trained.table("labels", NAME, tmp_path)
+    with pytest.raises(FileNotFoundError, match="`as it was made --seeds 0 1 2 3 4` makes more"):
+        trained.ensemble_gain(dataset=NAME, folder=tmp_path)
+
+
 def test_precisions_are_read_from_tables(tmp_path):
     rows = []
     for seed, better in ((0, 0.5), (1, 0.6)):
@@ -215,6 +230,19 @@ def test_tables_of_other_epochs_or_of_more_seeds_are_not_overwritten(place, tmp_
     with pytest.raises(ValueError, match=f"made, and `.* --epochs {epochs} --seeds .*` would overwrite it"):
         trained.measure(NAME, epochs, seeds, folder=tmp_path)
     assert (kept / "kernels.csv").read_bytes() == before
+
+
+def test_tables_of_another_precision_are_not_overwritten(place, tmp_path, monkeypatch, record):
+    """What "fast" means is the machine's."""
+    monkeypatch.setattr(trained, "run_variant", lambda settings, variant: record)
+    monkeypatch.setattr(trained, "retrieval", lambda *_: [])
+    for bf16 in (True, False):
+        monkeypatch.setattr("alexnet_lib.runs.settings.computes_in_bf16", lambda device, bf16=bf16: bf16)
+        if bf16:
+            trained.measure(NAME, 2, [0, 1], folder=tmp_path, speed="fast")
+            continue
+        with pytest.raises(ValueError, match="precision = 'bf16' there, and 'fp32' here"):
+            trained.measure(NAME, 2, [0, 1], folder=tmp_path, speed="fast")
 
 
 def test_the_epochs_are_those_of_the_kept_runs(monkeypatch):

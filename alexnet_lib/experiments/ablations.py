@@ -1,10 +1,10 @@
 """§3 to §5 and §7 by training: the same run with and without a part of the net or of its training.
 
-Each of QUESTIONS compares some of VARIANTS, which say what they change. Everything else is equal: data, order, crops,
-rates, and the initial weights, except behind a layer that is left out: there the draws differ. A variant that would
-change more than its part, or nothing, is refused. After each epoch the net is also tested, with dropout off, on centre
-crops of training images: the history's training error, with random crops, colour noise and dropout, can't show
-overfitting.
+Each of `variants.QUESTIONS` compares some of `variants.VARIANTS`, which say what they change. Everything else is equal:
+data, order, crops, rates, and the initial weights, except behind a layer that is left out: there the draws differ. A
+variant that would change more than its part, or nothing, is refused. After each epoch the net is also tested, with
+dropout off, on centre crops of training images: the history's training error, with random crops, colour noise and
+dropout, can't show overfitting.
 
     python -m alexnet_lib.experiments.ablations pooling --seeds 0 1 2
     python -m alexnet_lib.experiments.ablations dropout --dataset imagenette73 --epochs 15 --seeds 0 1 2
@@ -20,9 +20,7 @@ adds `averaged.csv`, the errors with one view and with ten, and `tinted.csv`, th
 import dataclasses
 import itertools
 import json
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,74 +36,15 @@ from ..paths import REFERENCE
 from ..qualitative import hidden_features
 from ..runs.fields import check
 from ..runs.folder import data_of, require_same
-from ..runs.records import Record, differences, in_words, keep, load_checkpoint, write_table
+from ..runs.records import Record, keep, load_checkpoint, write_table
 from ..runs.settings import TrainSettings, resolve
-from ..study.log2012 import logged_gain
+from ..runs.stored import digests_of
 from ..study.sub_networks import silenced
 from ..training import build_net, load_net, train
 from . import common
 from .common import LONG, command, command_line, crossing, long_folder, rows_of, settings_given, spread_of, whole
+from .variants import QUESTIONS, VARIANTS, changes, variant_of
 
-UNKNOWN = (math.nan, math.nan)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """The settings that a variant changes, and what it lacks of the paper, "" where that is no part of it.
-
-    paper, log2012: by how many points the lack raised the errors there (top-1, top-5).
-    """
-
-    changes: dict
-    section: str = ""
-    lacks: str = ""
-    paper: tuple[float, float] = UNKNOWN
-    log2012: tuple[float, float] = UNKNOWN
-
-
-VARIANTS = {
-    "baseline": Variant({}),
-    "non-overlapping": Variant({"pooling": "non_overlapping"}),
-    "one-gpu": Variant(
-        {"net": "one_gpu"}, "3.2", "half its kernels", (1.7, 1.2), logged_gain("145-half", "145-2010", "2010 test")
-    ),
-    "no-lrn": Variant({"normalization": None}, "3.3", "normalisation", (1.4, 1.2), logged_gain("148", "145")),
-    "run147": Variant({"pooling": "run147"}, "3.4", "overlapping pooling", (0.4, 0.3), logged_gain("147", "145")),
-    "no-augmentation": Variant({"augmentation": "none"}, "4.1", "crops, reflections and colour noise"),
-    "colours-only": Variant({"augmentation": "colours"}, "4.1", "crops and reflections"),
-    "crops-only": Variant({"augmentation": "crops"}, "4.1", "colour noise", (1.0, math.nan)),  # "over 1 %"
-    "no-dropout": Variant({"dropout": 0.0}, "4.2", "dropout"),
-    "no-decay": Variant({"recipe": "undecayed"}, "5", "weight decay"),
-    "steady-rate": Variant({"recipe": "steady"}, "5", "a falling rate"),
-    # how many epochs it has: see `changes`
-    "shorter": Variant({}, "7", "half as many epochs again", log2012=logged_gain("145", "145, longer")),
-    "without-conv1": Variant({"without": "conv1"}, "7", "convolution 1"),
-    "without-conv2": Variant({"without": "conv2"}, "7", "convolution 2", (2.0, math.nan)),  # "about 2 %"
-    "without-conv3": Variant({"without": "conv3"}, "7", "convolution 3", (2.0, math.nan)),
-    "without-conv4": Variant({"without": "conv4"}, "7", "convolution 4", (2.0, math.nan)),
-    "without-conv5": Variant({"without": "conv5"}, "7", "convolution 5"),
-    "net-2012": Variant({"net": "code2012"}, "3", "the printed layers, not the program's"),
-    "init-printed": Variant({"initialisation": "printed"}, "5", "weights enlarged for its width, drawn as printed"),
-    "init-2012": Variant({"initialisation": "code2012"}, "5", "weights enlarged for its width, drawn as in 2012"),
-}
-QUESTIONS = {
-    "pooling": ("baseline", "non-overlapping", "run147"),
-    "dropout": ("baseline", "no-dropout"),
-    "augmentation": ("baseline", "crops-only", "no-augmentation"),
-    "parts": (
-        *("baseline", "no-lrn", "one-gpu", "colours-only", "without-conv1", "without-conv2", "without-conv3"),
-        *("without-conv4", "without-conv5", "init-printed", "init-2012", "net-2012"),
-    ),
-    "decay": ("baseline", "no-decay"),
-    "schedule": ("baseline", "steady-rate", "shorter"),
-    # the parts whose worth can be measured with 200 classes
-    "worth": (
-        *("baseline", "no-lrn", "no-dropout", "colours-only", "crops-only", "one-gpu", "run147", "no-decay"),
-        *("without-conv3", "without-conv4", "without-conv5", "init-printed", "init-2012"),
-    ),
-}
-# what the pictures, the net or the recipe decide where nobody does: a variant takes it from its baseline
-HELD = ("recipe", "epochs", "batch_size", "learning_rate", "initialisation")
 TESTED = 1024  # training images
 AS_THEY_ARE, SILENCED, AVERAGED, TINTED = "as_they_are.csv", "silenced.csv", "averaged.csv", "tinted.csv"
 # what red, green and blue are multiplied by
@@ -130,38 +69,6 @@ def run_variant(settings: TrainSettings, variant: str) -> Record:
     record = train(run, on_epoch=test)
     test()  # where another process trains, its last epochs may follow each other unseen
     return record
-
-
-def variant_of(settings: TrainSettings, variant: str, store: Store) -> TrainSettings:
-    """The resolved settings of a variant: the baseline's, but for what it changes.
-
-    Raises:
-        ValueError: here it would change something else as well, or nothing.
-    """
-    base = resolve(settings, store)
-    asked = changes(variant, base.epochs)
-    if "recipe" in asked and base.recipe != "small":
-        raise ValueError(
-            f"{variant} is the recipe 'small' less one thing; found recipe = {base.recipe!r}. Say --recipe small, or "
-            "name other variants with --only"
-        )
-    run = resolve(dataclasses.replace(settings, **{name: getattr(base, name) for name in HELD} | asked), store)
-    unlike = differences(dataclasses.asdict(base), dataclasses.asdict(run))
-    if unlike.keys() != asked.keys():
-        same = ", ".join(f"{name} is {value!r} already" for name, value in asked.items())
-        found = in_words(unlike, "here") if unlike else f"nothing: {same}"
-        raise ValueError(
-            f"{variant} should change {', '.join(asked)} of the baseline, and changes {found}. Name other variants "
-            "with --only, or change the baseline"
-        )
-    return run
-
-
-def changes(variant: str, epochs: int) -> dict:
-    """The settings that a variant changes, beside a baseline of `epochs`."""
-    if variant == "shorter":  # the baseline is half as long again
-        return {"epochs": max(1, epochs * 2 // 3)}
-    return VARIANTS[variant].changes
 
 
 def tester(run: TrainSettings, store: Store) -> Callable[..., None]:
@@ -196,9 +103,12 @@ def last_table(question: str) -> str:
 def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path = REFERENCE) -> None:
     """Train every variant of a question with every seed, and keep the records.
 
+    A run that another question has kept gets the tables that it lacks, if its weights are here.
+
     Raises:
         ValueError: a run of these pictures is kept already that has other settings, also one of a variant or a seed
-            that isn't asked for; a variant isn't the baseline less its part, or the question doesn't ask for it.
+            that isn't asked for, or lacks tables that can't be made; a variant isn't the baseline less its part, or
+            the question doesn't ask for it.
     """
     if unasked := set(only) - set(QUESTIONS[question]):
         of_it = ", ".join(QUESTIONS[question])
@@ -208,7 +118,9 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
     of_seeds = [dataclasses.replace(settings, seed=seed, experiment="ablations") for seed in seeds]
     each = [(variant_of(asked, v, stores["train"]), v) for asked, v in itertools.product(of_seeds, variants)]
     for run, variant in each:  # before the first run, also where a folder holds no more than settings
-        require_same(run, stores, folder / name_of(variant, settings.dataset, run.seed))
+        kept = folder / name_of(variant, settings.dataset, run.seed)
+        require_same(run, stores, kept)
+        require_weights(run.folder, kept, question)
     for variant in VARIANTS:  # all are compared, the baseline with each, and each with its other seeds
         for seed, record in kept_runs(settings.dataset, variant, folder).items():
             asked = dataclasses.replace(settings, seed=seed, experiment="ablations")
@@ -219,13 +131,46 @@ def run_all(question: str, settings: TrainSettings, seeds, only=(), folder: Path
             if (kept / last_table(question)).is_file():
                 continue
             record = run_variant(asked, variant)
-            kept.mkdir(parents=True, exist_ok=True)  # its errors come first: from its summary on it counts as kept
-            write_table(kept / AS_THEY_ARE, read_table(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
-            keep(record.folder, kept.name, folder)
-            write_table(kept / SILENCED, silencing(record).round(5).to_dict("records"))
-            if question == "augmentation":
-                write_table(kept / TINTED, tinting(record))
-                write_table(kept / AVERAGED, averaging(record))
+            require_weights(record.folder, kept, question)  # another may have been kept meanwhile
+            keep_tables(record, kept, question)
+
+
+def require_weights(run: Path, kept: Path, question: str) -> None:
+    """See that what a kept run lacks for a question can be measured: that its weights are a run's in runs/.
+
+    Raises:
+        ValueError: there is no finished run, or another one.
+    """
+    if not (kept / "summary.json").is_file() or (kept / last_table(question)).is_file():
+        return
+    found = "no finished run"
+    if (run / "summary.json").is_file():
+        records, found = [Record.open(folder) for folder in (kept, run)], "another one"
+        digests = [digests_of(r.folder, r.config, r.summary) for r in records]
+        if all(digests[0][name] == digests[1][name] for name in ("history.csv", "summary.json")):
+            return  # `require_same` compares the settings
+    raise ValueError(
+        f"{kept} is kept without {last_table(question)}, which is measured with the weights of that run; {run} holds "
+        f"{found}. Put that run there, leave it out with --only, or move {kept} away first to train it anew"
+    )
+
+
+def keep_tables(record: Record, kept: Path, question: str) -> None:
+    """Keep a run with the tables of a question, or add to a kept one those that it lacks."""
+    anew = not (kept / "summary.json").is_file()
+
+    def add(name: str, rows: Callable[[], list[dict]]) -> None:
+        if anew or not (kept / name).is_file():
+            write_table(kept / name, rows())
+
+    kept.mkdir(parents=True, exist_ok=True)  # its errors come first: from its summary on it counts as kept
+    add(AS_THEY_ARE, lambda: read_table(record.folder / AS_THEY_ARE).round(5).to_dict("records"))
+    if anew:
+        keep(record.folder, kept.name, kept.parent)
+    add(SILENCED, lambda: silencing(record).round(5).to_dict("records"))
+    if question == "augmentation":
+        add(TINTED, lambda: tinting(record))
+        add(AVERAGED, lambda: averaging(record))
 
 
 def silencing(record: Record) -> pd.DataFrame:
@@ -280,13 +225,24 @@ def require_kept(dataset: str, variant: str, folder: Path = REFERENCE) -> dict[i
     """`kept_runs`.
 
     Raises:
-        FileNotFoundError: there is none; with the command that trains them.
+        FileNotFoundError: there is none; with the command that trains them, beside those of the series that are kept.
     """
     if runs := kept_runs(dataset, variant, folder):
         return runs
-    asked = next(q for q, named in QUESTIONS.items() if variant in named) + f" --dataset {dataset}"
-    command = f"python -m alexnet_lib.experiments.ablations {asked}"
+    long = folder.name.startswith(LONG.name)
+    questions = [question for question, variants in QUESTIONS.items() if variant in variants]
+    question = "augmentation" if long and "augmentation" in questions else questions[0]
+    command = f"python -m alexnet_lib.experiments.ablations {question} --dataset {dataset}{' --long' * long}"
+    if alike := any_kept(dataset, folder):
+        command += f"{common.options_of(alike)} --only {variant}"
     raise FileNotFoundError(f"no run of {variant} on {dataset} is kept; `{command}` trains them")
+
+
+def any_kept(dataset: str, folder: Path = REFERENCE) -> Record | None:
+    """A kept run that has the epochs and `common.SETTINGS` of the baseline on these pictures; None for none."""
+    same = [v for v in VARIANTS if not {"epochs", *common.SETTINGS} & changes(v, 2).keys()]
+    runs = (record for variant in same for record in kept_runs(dataset, variant, folder).values())
+    return next(runs, None)
 
 
 def results(dataset: str, variants=tuple(VARIANTS), folder: Path = REFERENCE) -> pd.DataFrame:

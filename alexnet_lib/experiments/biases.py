@@ -31,6 +31,7 @@ from .common import add_rows, command, command_line, crossing, kept_table, rows_
 BIASES = (1.0, 0.1, 0.0)
 DATASETS = ("embedded", "tiny_imagenet")
 WIDTH, STEPS, WINDOW, LEVELS = 0.25, 1500, 10, (0.1, 0.5)
+DIGITS = 4  # of a kept loss after the point
 KEPT = REFERENCE / "biases"
 COMMAND = "python -m alexnet_lib.experiments.biases"
 WHICH = ["dataset", "bias", "seed"]
@@ -64,7 +65,7 @@ def run_all(datasets, seeds, folder: Path = KEPT) -> None:
         run = resolve(TrainSettings(**asked, recipe="paper", device="cpu", devices=1, speed="repeatable"), store)
         which |= {"classes": len(store.classes)}
         means = enumerate(first_losses(run, store, bias), start=1)
-        add_rows(path, [which | {"step": WINDOW * i, "loss": round(mean, 4)} for i, mean in means])
+        add_rows(path, [which | {"step": WINDOW * i, "loss": round(mean, DIGITS)} for i, mean in means])
         about = {"command": COMMAND, "width": WIDTH, "steps": STEPS, "batch_size": run.batch_size}
         write_json(folder / "summary.json", about | {"learning_rate": run.learning_rate, **provenance()})
 
@@ -72,7 +73,7 @@ def run_all(datasets, seeds, folder: Path = KEPT) -> None:
 def steps_below(level: float, dataset: str, folder: Path = KEPT) -> pd.DataFrame:
     """After how many steps the loss of each kept run is so far below a guess's: a row a seed, a column a bias.
 
-    NaN where it hasn't got there.
+    NaN where it hasn't got there. A kept loss is rounded; one that is the rounded level is at the level.
 
     Raises:
         FileNotFoundError: no run on these pictures is kept; with the command that makes them.
@@ -80,10 +81,10 @@ def steps_below(level: float, dataset: str, folder: Path = KEPT) -> pd.DataFrame
     table = kept_table(folder / "losses.csv", COMMAND).query("dataset == @dataset")
     if table.empty:
         raise FileNotFoundError(f"no run on {dataset} is kept; `{COMMAND} --datasets {dataset}` makes them")
-    steps = {
-        (seed, bias): crossing(rows["step"], rows["loss"], math.log(rows["classes"].iloc[0]) - level)
-        for (seed, bias), rows in table.groupby(["seed", "bias"])
-    }
+    steps = {}
+    for run, rows in table.groupby(["seed", "bias"]):
+        low = math.log(rows["classes"].iloc[0]) - level
+        steps[run] = crossing(rows["step"], rows["loss"].mask(rows["loss"] == round(low, DIGITS), low), low)
     return pd.Series(steps).unstack()
 
 

@@ -25,9 +25,10 @@ from ..files import read_json, write_json
 from ..paths import REFERENCE, runs_dir
 from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
 from ..runs.fields import check
-from ..runs.notebooks import LrnSettings
+from ..runs.folder import require_same
 from ..runs.records import Record, keep, provenance, write_table
 from ..runs.settings import resolve
+from ..runs.stored import Chosen
 from ..training import NonFiniteLoss
 from ..training import train as train_cifar
 from .common import (
@@ -42,7 +43,7 @@ from .common import (
     spread_of,
     whole,
 )
-from .lrn_records import LRN_NETS, LRN_PAIRS
+from .lrn_records import LRN_NETS
 
 KIND = ["net", "initialisation", "activation"]
 RUN = [*KIND, "learning_rate", "seed", "precision"]  # the run that a row of a table belongs to
@@ -313,14 +314,21 @@ def lrn(epochs: int, seeds, only=(), again: bool = False, **common) -> None:
     What is kept already is left as it is; see `report_kept`.
 
     Raises:
-        ValueError: `only` names another net, or a run is kept already that has other settings.
+        ValueError: `only` names another net, or a run of as many epochs is kept that has other settings, of any net
+            and seed: all are compared.
     """
     common = {"dataset": CIFAR10} | common  # never the generated pictures that "auto" would take in its place
     if unknown := set(only) - set(LRN_NETS):
         raise ValueError(f"lrn has no run of {', '.join(sorted(unknown))}; its nets are {', '.join(LRN_NETS)}")
+    common |= {"stages": published_stages(epochs), "experiment": "lrn"}
+    there = sorted(REFERENCE.glob(f"lrn-*-{epochs}epochs-seed*/config.json"))
+    stores = load_dataset(common["dataset"]) if there else {}
+    for path in there:  # before the first run
+        config = read_json(path, Chosen, "Move its folder away")
+        run = check(CifarSettings, {"net": config["net"], "seed": config["seed"]} | common)
+        require_same(resolve(run, stores["train"]), stores, path.parent)
     for seed, net in itertools.product(seeds, only or LRN_NETS):
-        asked = {"net": net, "seed": seed, "stages": published_stages(epochs), "experiment": "lrn"}
-        settings = check(CifarSettings, asked | common)
+        settings = check(CifarSettings, {"net": net, "seed": seed} | common)
         kept = REFERENCE / f"lrn-{net}-{epochs}epochs-seed{seed}"
         if (kept / "summary.json").is_file():
             report_kept({kept: partial(resolve, settings)}, again, settings.chosen_dataset())
@@ -329,22 +337,6 @@ def lrn(epochs: int, seeds, only=(), again: bool = False, **common) -> None:
         keep(record.folder, kept.name)
         errors = ", ".join(f"{views}: {row['top1']:.2%}" for views, row in record.summary["metrics"]["val"].items())
         print(f"{net} seed {seed}: {errors}", flush=True)
-
-
-def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
-    """Notebook 03's two small nets, which differ only in the normalisation: {"without": …, "with": …}.
-
-    On the generated pictures they train just long enough to have kernels to look at.
-    """
-    dataset = choose_pictures(asked.dataset)
-    auto = {"image_size": 16, "batch_size": 16, "epochs": 1}
-    if dataset != SMALL["dataset"]:
-        auto = {"image_size": 24, "batch_size": 128, "epochs": 20}
-    chosen = {name: auto[name] if getattr(asked, name) == "auto" else getattr(asked, name) for name in auto}
-    common = {"dataset": dataset, "stages": ((chosen.pop("epochs"), 1.0),), "experiment": "lrn-pair", **chosen}
-    common |= {name: getattr(asked, name) for name in ("learning_rate", "seed", "device")}
-    nets = dict(zip(("without", "with"), LRN_PAIRS["clean"], strict=True))
-    return {name: CifarSettings(net=net, **common) for name, net in nets.items()}
 
 
 def summary(small: bool = False) -> None:

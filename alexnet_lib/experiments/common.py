@@ -13,14 +13,15 @@ import pandas as pd
 import torch
 
 from ..commands import ends_well
-from ..dataset import load_dataset
+from ..dataset import Store, load_dataset
 from ..files import at_work, read_json, read_table
 from ..learning import RECIPES
 from ..paths import HOME, REFERENCE
-from ..runs.folder import require_same
+from ..runs.folder import fingerprints, require_same
 from ..runs.job import JobFailed
-from ..runs.records import Record, data_differences, differences, in_words, write_table
-from ..runs.settings import FEW_EPOCHS, SPEEDS
+from ..runs.records import Record, data_differences, differences, in_words, what_decides, write_table
+from ..runs.settings import FEW_EPOCHS, SPEEDS, TrainSettings, resolve
+from ..runs.stored import NOT_RECORDED
 from ..training import train
 
 PHOTOGRAPHS = "imagenette73"
@@ -50,16 +51,24 @@ def kept_runs(prefix: str, folder: Path = REFERENCE) -> dict[int, Record]:
     """
     named = (path for path in folder.glob("*") if re.fullmatch(re.escape(prefix) + r"\d+", path.name))
     records = [Record.open(path) for path in sorted(named) if (path / "summary.json").is_file()]
+    require_alike(records, ("seed",))
+    return {record.config["seed"]: record for record in records}
+
+
+def require_alike(records: list[Record], but_for: tuple[str, ...]) -> None:
+    """
+    Raises:
+        ValueError: kept runs differ in more than these settings, so they are no series; with the first two that do.
+    """
     for record in records[1:]:
-        first, seed = records[0], {"seed": record.config["seed"]}
-        unlike = differences(first.config | seed, record.config)
+        first, own = records[0], {name: record.config[name] for name in but_for}
+        unlike = differences(first.config | own, record.config, NOT_RECORDED)
         unlike |= data_differences(first.summary["dataset"], record.summary["dataset"])
         if unlike:
             raise ValueError(
-                f"{first.folder.name} and {record.folder.name} differ in more than the seed: "
-                f"{in_words(unlike, 'in the second')}. Move one of them out of {folder}"
+                f"{first.folder.name} and {record.folder.name} differ in more than the {' and '.join(but_for)}: "
+                f"{in_words(unlike, 'in the second')}. Move one of them out of {record.folder.parent}"
             )
-    return {record.config["seed"]: record for record in records}
 
 
 def of_common_seeds(*tables: pd.DataFrame) -> list[pd.DataFrame]:
@@ -72,9 +81,10 @@ def kept_table(path: Path, command: str) -> pd.DataFrame:
     """A kept table.
 
     Raises:
-        FileNotFoundError: there is none; with the command that makes it.
+        FileNotFoundError: there is none; with the command that makes it, that of the tables beside it if they say one.
     """
     if not path.is_file():
+        command = about_of(path.parent).get("command", command)
         raise FileNotFoundError(f"no {path.name} is kept in {path.parent.name}; `{command}` makes it")
     return read_table(path)
 
@@ -95,22 +105,51 @@ def rows_of(path: Path) -> list[dict]:
     return read_table(path).to_dict("records") if path.is_file() else []
 
 
-def refuse_less(folder: Path, table: str, asked: str, seeds) -> None:
+def about_of(folder: Path) -> dict:
+    """What about.json says of the tables in a folder; nothing where there is none."""
+    return read_json(folder / "about.json") if (folder / "about.json").is_file() else {}
+
+
+def made_of(run, stores: dict[str, Store]) -> dict:
+    """For about.json: what a resolved run, but for its seed, and the fingerprints of its pictures decide of a table."""
+    settings = {name: value for name, value in what_decides(run).items() if name != "seed"}
+    return {"settings": settings, "data": fingerprints(stores)}
+
+
+def refuse_others(folder: Path, table: str, made: dict) -> None:
     """
     Raises:
-        ValueError: a folder keeps this table as another command made it, or with more seeds, which would be lost.
+        ValueError: a folder keeps this table of other settings or pictures than `made_of` says. Of older tables no
+            more than their command is known.
+    """
+    about = about_of(folder)
+    if not isinstance(about.get("settings"), dict) or not (folder / table).is_file():
+        return
+    unlike = differences(about["settings"], made["settings"]) | data_differences(about.get("data"), made["data"])
+    if unlike:
+        raise ValueError(
+            f"{folder} keeps {table} of other runs than those asked for: {in_words(unlike, 'here')}; ask for the same, "
+            "or move the folder away first"
+        )
+
+
+def refuse_less(folder: Path, table: str, asked: str, seeds, made: dict) -> None:
+    """
+    Raises:
+        ValueError: a folder keeps this table as another command made it, or with more seeds, which would be lost, or
+            see `refuse_others`.
     """
     if not (folder / table).is_file():
         return
-    about = folder / "about.json"
-    made = str((read_json(about) if about.is_file() else {}).get("command", "a command that isn't recorded"))
+    command = str(about_of(folder).get("command", "a command that isn't recorded"))
     more = sorted(set(read_table(folder / table, "seed")["seed"]) - set(seeds))
-    if made.partition(" --seeds ")[0] != asked or more:
+    if command.partition(" --seeds ")[0] != asked or more:
         by = f"{asked} --seeds {' '.join(map(str, seeds))}"
         raise ValueError(
-            f"{folder} keeps what `{made}` made, and `{by}` would overwrite it with less or with other runs; move the "
-            "folder away first"
+            f"{folder} keeps what `{command}` made, and `{by}` would overwrite it with less or with other runs; move "
+            "the folder away first"
         )
+    refuse_others(folder, table, made)
 
 
 def error_of(record: Record, k: int = 1) -> float:
@@ -228,6 +267,26 @@ def settings_given(given: argparse.Namespace, *more: str) -> dict:
 def as_options(values: dict) -> str:
     """Values by name as a command line says them, each after a space."""
     return "".join(f" --{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+def options_of(record: Record) -> str:
+    """What a command must say to ask for a kept run: its epochs, and those of SETTINGS that no default run has.
+
+    Settings hang on each other, so each is compared with what those before it decide.
+    """
+    config, images = record.config, record.summary["images"]["train"]
+    side = round(config["image_size"] * 256 / 224)
+    labels, classes = np.zeros(images, np.uint8), [str(i) for i in range(record.summary["classes"])]
+    blank = np.broadcast_to(np.uint8(0), (images, side, side, 3))  # as large as the record's pictures, without memory
+    store = Store(Path(), blank, labels, blank[0], None, classes, {"fingerprint": ""})
+    said = {"epochs": config["epochs"]}
+    for name in SETTINGS:
+        value = config.get(name, NOT_RECORDED.get(name))
+        if value != getattr(resolve(TrainSettings(dataset="embedded", device="cpu", **said), store), name):
+            said[name] = value
+    if "speed" in said:  # which means another precision on another machine
+        said["precision"] = config["precision"]
+    return as_options(said)
 
 
 def refuse_options(parser: argparse.ArgumentParser, given: argparse.Namespace, unused, where: str) -> None:

@@ -1,14 +1,15 @@
 """§3.3's claim on CIFAR-10, "13 % without normalisation, 11 % with it", in the kept runs of `cifar_experiments.lrn`."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from ..paths import REFERENCE
+from ..runs.cifar_settings import CifarSettings, choose_pictures
+from ..runs.notebooks import LrnSettings
 from ..runs.records import Record
-from .common import spread_of
+from .common import require_alike, spread_of
 
 VIEWS = ("1 view", "9 shifts", "10 views")
 LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-final")
@@ -16,10 +17,16 @@ LRN_NETS = ("conv-local-13pct", "conv-local-11pct-first", "conv-local-11pct-fina
 LRN_PAIRS = {"clean": LRN_NETS[:2], "published": (LRN_NETS[0], LRN_NETS[2])}
 
 
-def _records(folder: Path) -> Iterator[tuple[dict, Record]]:
-    """The kept records, each with its net, schedule and seed."""
-    for record in map(Record.open, sorted(path.parent for path in Path(folder).glob("lrn-*/summary.json"))):
-        yield {"net": record.config["net"]} | {key: record.summary[key] for key in ("epochs", "seed")}, record
+def _records(folder: Path) -> list[tuple[dict, Record]]:
+    """The kept records, each with its net, schedule and seed.
+
+    Raises:
+        ValueError: two of one number of epochs differ in more than these, in their precision or what was compiled.
+    """
+    records = [Record.open(path.parent) for path in sorted(Path(folder).glob("lrn-*/summary.json"))]
+    for epochs in {record.summary["epochs"] for record in records}:
+        require_alike([record for record in records if record.summary["epochs"] == epochs], ("net", "seed"))
+    return [({"net": r.config["net"]} | {key: r.summary[key] for key in ("epochs", "seed")}, r) for r in records]
 
 
 def lrn_table(folder: Path = REFERENCE) -> pd.DataFrame:
@@ -79,3 +86,19 @@ def lrn_curves(folder: Path = REFERENCE) -> pd.DataFrame:
         errors = record.history.pivot(index="epoch", columns="split", values="top1").rename(columns={"val": "test"})
         curves.append(errors.reset_index().assign(**run)[columns])
     return pd.concat(curves[1:] or curves, ignore_index=True)
+
+
+def lrn_pair(asked: LrnSettings) -> dict[str, CifarSettings]:
+    """Notebook 03's two small nets, which differ only in the normalisation: {"without": …, "with": …}.
+
+    On the generated pictures they train just long enough to have kernels to look at.
+    """
+    dataset = choose_pictures(asked.dataset)
+    auto = {"image_size": 16, "batch_size": 16, "epochs": 1}
+    if dataset != "embedded32":
+        auto = {"image_size": 24, "batch_size": 128, "epochs": 20}
+    chosen = {name: auto[name] if getattr(asked, name) == "auto" else getattr(asked, name) for name in auto}
+    common = {"dataset": dataset, "stages": ((chosen.pop("epochs"), 1.0),), "experiment": "lrn-pair", **chosen}
+    common |= {name: getattr(asked, name) for name in ("learning_rate", "seed", "device")}
+    nets = dict(zip(("without", "with"), LRN_PAIRS["clean"], strict=True))
+    return {name: CifarSettings(net=net, **common) for name, net in nets.items()}

@@ -39,13 +39,16 @@ from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net
 from .common import (
+    about_of,
     add_settings,
     as_options,
     command,
     command_line,
     kept_table,
+    made_of,
     refuse_less,
     refuse_options,
+    refuse_others,
     rows_at_work,
     rows_of,
     settings_given,
@@ -232,16 +235,21 @@ def gain(
     return spread_of(errors[against] - errors["pre-trained"])
 
 
-def keep_rows(folder: Path, of_seed: list[dict], asked: str) -> None:
+def keep_rows(folder: Path, of_seed: list[dict], asked: str, made: dict) -> None:
     """Add the rows of `chains` to those of other seeds, which another process may keep, and write the command of all.
 
-    The table comes last, for it is what counts.
+    made: see `made_of`; not written beside older rows of which it isn't known. The table comes last, for it counts.
+
+    Raises:
+        ValueError: another process has kept rows of other settings meanwhile; see `refuse_others`.
     """
     with rows_at_work(folder):
+        refuse_others(folder, "chains.csv", made)
         rows = [row for row in rows_of(folder / "chains.csv") if row["seed"] != of_seed[0]["seed"]]
+        known = made if not rows or "settings" in about_of(folder) else {}
         rows += [row | {k: round(row[k], 5) for k in ("top1", "top5")} for row in of_seed]
         seeds = " ".join(map(str, dict.fromkeys(row["seed"] for row in rows)))
-        write_json(folder / "about.json", {"command": f"{asked} --seeds {seeds}"} | provenance())
+        write_json(folder / "about.json", {"command": f"{asked} --seeds {seeds}"} | known | provenance())
         write_table(folder / "chains.csv", rows)
 
 
@@ -271,12 +279,13 @@ def main(arguments=None) -> None:
         unusual = {name: value for name in dividing if (value := getattr(given, name)) != parser.get_default(name)}
         changes, rows, kept = settings_given(given), [], folder_of(dataset)
         asked = f"{parser.prog}{as_options(unusual | changes)} --keep --epochs {' '.join(map(str, given.epochs))}"
-        if given.keep:
-            refuse_less(kept, "chains.csv", asked, given.seeds)
-            rows = rows_of(kept / "chains.csv")
         if given.many is None and dataset == "embedded":
             changes = EMBEDDED | changes
         stores = load_dataset(dataset)
+        made = made_of(run_of(stores["train"], dataset, given.seeds[0], **changes), stores)
+        if given.keep:
+            refuse_less(kept, "chains.csv", asked, given.seeds, made)
+            rows = rows_of(kept / "chains.csv")
         if given.many is None:
             many, few = divided(stores, given.few_classes, given.few_images)
         else:
@@ -288,7 +297,7 @@ def main(arguments=None) -> None:
                 place = checkpoints_of(run, many, few, tuple(given.epochs))
                 of_seed = chains(run, many, few, tuple(given.epochs), place)
                 if given.keep:
-                    keep_rows(kept, of_seed, asked)
+                    keep_rows(kept, of_seed, asked, made)
                 shutil.rmtree(place, ignore_errors=True)
             print(pd.DataFrame(of_seed).to_string(index=False), flush=True)
 

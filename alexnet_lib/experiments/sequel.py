@@ -36,6 +36,7 @@ from .common import PICTURES, command, command_line, error_of, rounded, spread_o
 
 # without pool3 the maps of 64 pixels still have 8 × 8 units where the auxiliary classifiers look, and 4 × 4 at the end
 SMALL = {"width": 0.25, "image_size": 64, "without": "pool3"}
+EPOCHS = 45  # of AlexNet's long run, unless asked otherwise
 # what is asked of each net beyond width, recipe, seed and epochs
 NETS = {
     "AlexNet": {},
@@ -188,11 +189,30 @@ def parameters_of(net: str, record: Record) -> int:
     return sum(p.numel() for p in skeleton(record.summary["classes"], aux=False, **changes).parameters())
 
 
+def long_epochs(runs: dict[str, dict[int, Record]]) -> int:
+    """The epochs of AlexNet's long run in a series of `kept_runs`, also where a short run alone is kept."""
+    by_length = {RUNS[name][1]: next(iter(by_seed.values())).config for name, by_seed in runs.items()}
+    if "long" in by_length:
+        return by_length["long"]["epochs"]
+    epochs, side = by_length["short"]["epochs"], by_length["short"]["image_size"]
+    usual = settings_of("GoogLeNet, fewer epochs", "embedded", EPOCHS, 0, side).epochs
+    return (
+        EPOCHS if usual == epochs else round(epochs * work_of("GoogLeNet", side=side) / work_of("AlexNet", side=side))
+    )
+
+
 def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
-    """How many points the top-1 error of one of RUNS is below another's: mean, standard deviation, number of seeds."""
+    """How many points the top-1 error of one of RUNS is below another's: mean, standard deviation, number of seeds.
+
+    Raises:
+        FileNotFoundError: no run of one of them is kept; with the command that trains them, beside those that are.
+    """
     runs = kept_runs(dataset, folder)
     if lacking := [name for name in (ours, theirs) if name not in runs]:
-        command = f"python -m alexnet_lib.experiments.sequel --dataset {dataset} --only {SHORT_NAMES[lacking[0]]}"
+        command = f"python -m alexnet_lib.experiments.sequel --dataset {dataset}"
+        if runs:
+            command += f" --epochs {long_epochs(runs)}"
+        command += f" --only {SHORT_NAMES[lacking[0]]}"
         raise FileNotFoundError(f"no run of {lacking[0]} on {dataset} is kept; `{command}` trains them")
     low, high = (pd.Series({seed: error_of(run) for seed, run in runs[name].items()}) for name in (ours, theirs))
     return spread_of((high - low).dropna())
@@ -201,7 +221,7 @@ def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFER
 def main(arguments=None) -> None:
     parser = command_line("sequel", __doc__, seeds=[0, 1, 2])
     parser.add_argument("--dataset", default="embedded", help="a name or a folder (embedded)")
-    parser.add_argument("--epochs", type=whole(1), default=45, help="of AlexNet's long run (45)")
+    parser.add_argument("--epochs", type=whole(1), default=EPOCHS, help=f"of AlexNet's long run ({EPOCHS})")
     names = list(SHORT_NAMES.values())
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="these runs (all)")
     common.add_again(parser)

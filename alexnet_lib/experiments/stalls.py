@@ -3,7 +3,7 @@
 A run ends when it has left the start: when the mean loss of WINDOW consecutive steps is LEFT below that of a guess,
 ln(classes). One that hasn't after the given number of steps has stalled. All but the initial weights is as in the
 recipe "paper" (learning rate 0.01, batch size 128). They follow a rule of `learning.initialise`, also rescaled, for a
-narrow layer sums over fewer inputs. The full-size net computes in bfloat16 where the processor can.
+narrow layer sums over fewer inputs. The full-size net computes in bfloat16, whatever the processor.
 
     python -m alexnet_lib.experiments.stalls                                             narrow nets, five seeds
     python -m alexnet_lib.experiments.stalls --width 1 --datasets imagenette --seeds 0   the full-size net
@@ -34,6 +34,7 @@ from .common import add_rows, command, command_line, kept_table, rows_of, whole
 
 RULES = ("printed", "code2012", "caffe")
 STEPS, WINDOW, LEFT = 2000, 50, 0.1
+DIGITS = 4  # of a kept loss after the point
 NARROW, FULL = 0.125, 1.0
 KEPT = REFERENCE / "stalls"
 WHICH = ["dataset", "rule", "width", "rescaled", "seed"]
@@ -78,19 +79,23 @@ def run_all(datasets, seeds, rules=RULES, steps=STEPS, width=NARROW, folder: Pat
         store = load_dataset(dataset)["train"]
         asked = {"dataset": dataset, "initialisation": rule, "width": width, "seed": seed, "recipe": "paper"}
         asked |= {"device": "cpu", "devices": 1, "speed": "fast" if full else "repeatable"}
+        asked |= {"precision": "bf16" if full else "fp32"}  # one for all rows of a width, on every processor
         run = resolve(check(TrainSettings, asked), store)
         which |= {"classes": len(store.classes)}
         means = enumerate(first_losses(run, store, rescaled, steps), start=1)
-        add_rows(path, [which | {"step": WINDOW * i, "loss": round(mean, 4)} for i, mean in means])
+        add_rows(path, [which | {"step": WINDOW * i, "loss": round(mean, DIGITS)} for i, mean in means])
         about = {"command": "python -m alexnet_lib.experiments.stalls", "steps": steps, "batch_size": run.batch_size}
         write_json(summary, about | {"learning_rate": run.learning_rate, **provenance()})
 
 
 def outcomes(folder: Path = KEPT) -> pd.DataFrame:
-    """Each kept run: columns WHICH, "steps", how many it took, and "left", the step by which it had left, or NaN."""
+    """Each kept run: columns WHICH, "steps", how many it took, and "left", the step by which it had left, or NaN.
+
+    What ended below the level is kept rounded, and may be equal to the rounded level.
+    """
     table = kept_table(folder / "losses.csv", "python -m alexnet_lib.experiments.stalls")
     last = table.groupby(WHICH).last().reset_index()
-    learned = last["loss"] < last["classes"].map(math.log) - LEFT
+    learned = last["loss"] <= (last["classes"].map(math.log) - LEFT).round(DIGITS)
     return last.assign(steps=last["step"], left=last["step"].where(learned)).drop(columns=["step", "loss", "classes"])
 
 

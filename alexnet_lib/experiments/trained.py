@@ -35,14 +35,17 @@ from ..runs.records import Record, provenance, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import averaged, fit_weights, probabilities
 from ..training import load_net, train
-from .ablations import run_variant
+from .ablations import any_kept, run_variant
 from .common import (
     PHOTOGRAPHS,
+    about_of,
     add_settings,
     as_options,
     command,
     command_line,
     kept_table,
+    made_of,
+    options_of,
     refuse_less,
     settings_given,
     spread_of,
@@ -62,8 +65,18 @@ def folder_of(dataset: str, folder: Path = REFERENCE) -> Path:
 
 def table(name: str, dataset: str = PHOTOGRAPHS, folder: Path = REFERENCE) -> pd.DataFrame:
     """A kept table; see `kept_table`."""
-    command = f"python -m alexnet_lib.experiments.trained --dataset {dataset}"
-    return kept_table(folder_of(dataset, folder) / f"{name}.csv", command)
+    path = folder_of(dataset, folder) / f"{name}.csv"
+    return kept_table(path, "" if path.is_file() else command_for(dataset, folder))
+
+
+def command_for(dataset: str, folder: Path = REFERENCE) -> str:
+    """The command that makes the tables, but for its seeds; with the settings of the kept baselines, if there are any.
+
+    Of tables that are kept, the one that made them.
+    """
+    alike = any_kept(dataset, folder)
+    command = f"python -m alexnet_lib.experiments.trained --dataset {dataset}{options_of(alike) if alike else ''}"
+    return about_of(folder_of(dataset, folder)).get("command", command).partition(" --seeds ")[0]
 
 
 def ensemble(nets: dict[int, np.ndarray], labels: np.ndarray) -> list[dict]:
@@ -135,17 +148,18 @@ def measure(
     changes: further settings of the runs, of `common.SETTINGS`.
 
     Raises:
-        ValueError: tables of other epochs or settings, or of more seeds, are kept already.
+        ValueError: tables of other epochs, settings or pictures, or of more seeds, are kept already.
     """
     stores, kept = load_dataset(dataset), folder_of(dataset, folder)
     asked = f"python -m alexnet_lib.experiments.trained --dataset {dataset} --epochs {epochs}{as_options(changes)}"
-    refuse_less(kept, "kernels.csv", asked, seeds)
+    asked_of = {"dataset": dataset, "epochs": epochs, "device": device, "experiment": "ablations"} | changes
+    of_seeds = {seed: check(TrainSettings, asked_of | {"seed": seed}) for seed in seeds}
+    made = made_of(resolve(of_seeds[seeds[0]], stores["train"]), stores)
+    refuse_less(kept, "kernels.csv", asked, seeds, made)
     kept.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict]] = {"kernels": [], "retrieval": [], "labels": []}
     nets = {}
-    for seed in seeds:
-        asked_of = {"dataset": dataset, "epochs": epochs, "seed": seed, "device": device, "experiment": "ablations"}
-        settings = check(TrainSettings, asked_of | changes)
+    for seed, settings in of_seeds.items():
         record = run_variant(settings, "baseline")
         nets[seed] = probabilities(record)
         rows["kernels"] += kernels(record, seed)
@@ -159,7 +173,7 @@ def measure(
             write_table(kept / f"{name}.csv", each)
     config = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("seed", "device")}
     command = f"{asked} --seeds {' '.join(map(str, seeds))}"
-    write_json(kept / "about.json", {"command": command, "config": config, **provenance()})
+    write_json(kept / "about.json", {"command": command, "config": config, **made, **provenance()})
 
 
 def run_to_look_at(dataset: str, name: str = "auto", epochs: int = 10, seed: int = 0, device: str = "auto") -> Record:
@@ -245,7 +259,7 @@ def ensemble_gain(column: str = "top1", dataset: str = PHOTOGRAPHS, folder: Path
     errors = table("ensemble", dataset, folder)
     single = errors.query("kind == 'single'")[column]
     if len(single) < 5:
-        command = f"python -m alexnet_lib.experiments.trained --dataset {dataset} --seeds 0 1 2 3 4"
+        command = f"{command_for(dataset, folder)} --seeds 0 1 2 3 4"
         raise FileNotFoundError(f"{len(single)} nets are kept; `{command}` makes more")
     together = errors[(errors["kind"] == "average") & (errors["nets"] == len(single))]
     return spread_of(single - together[column].item())

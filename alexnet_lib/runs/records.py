@@ -34,7 +34,7 @@ from torch import Tensor
 from ..commands import ends_well, undivided
 from ..files import Damaged, damage, named_values, npy_bytes, read_json, read_table, write_file, write_json
 from ..paths import REFERENCE, REPOSITORY, require_checkout
-from .stored import HISTORY, WHERE, Chosen, Progress, Summary, digests_of
+from .stored import HISTORY, NOT_RECORDED, WHERE, Chosen, Progress, Summary, digests_of
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 ANEW = (
@@ -359,7 +359,7 @@ def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) 
         raise ValueError(f"name = {name!r}; accepted is the name of one folder, without a path")
     record, kept = Record.open(run), folder / name
     if (kept / "config.json").is_file():
-        unlike = differences(read_json(kept / "config.json"), record.config)
+        unlike = differences(read_json(kept / "config.json"), record.config, NOT_RECORDED)
         if (kept / "summary.json").is_file():
             unlike |= data_differences(read_json(kept / "summary.json").get("dataset"), record.summary["dataset"])
         refuse_differences(kept, unlike)

@@ -34,15 +34,15 @@ from ..paths import runs_dir
 from .bfloat16 import computes_in_bf16
 from .fields import LONGEST_NAME, Auto, Count, Dataset, Epochs, FolderName, Positive, Seed, Width, checked
 from .job import usable_gpus
+from .stored import OLDER_DEFAULTS
 
 FEW = 100_000  # training images
 FEW_EPOCHS = 45
 SMALL = 128  # pixels
 SPEEDS = ("repeatable", "fast")
 FEWEST_CORES = 4  # processes that a machine with fewer cores may start nevertheless
-# where a run lies and who does the work, which decides nothing; and what has a default from before there was a choice
+# where a run lies and who does the work, which decides nothing
 NOT_HASHED = ("name", "experiment", "devices", "columns")
-OLDER_DEFAULTS = {"augmentation": "all", "speed": "repeatable"}
 
 
 class Run:

@@ -54,6 +54,11 @@ class Summary(Stored):
 
 # where a run lies and what does the work; none of it decides what is computed
 WHERE = ("name", "experiment", "device", "devices", "columns")
+# what a run did before there was a choice, which its name leaves out
+OLDER_DEFAULTS = {"augmentation": "all", "speed": "repeatable"}
+# what a kept config.json that lacks a field means by that
+NOT_RECORDED = OLDER_DEFAULTS | {"normalization": "own", "pooling": "overlapping", "activation": "relu"}
+NOT_RECORDED |= {"without": None, "geometry": "own", "compiled": False}
 # of summary.json, what numbers are taken from; the rest tells of clocks, warnings and machines
 RESULTS = ("metrics", "epochs", "classes", "dataset", "images", "parameters", "seed")
 
