@@ -14,6 +14,7 @@ from .runs.bfloat16 import emulates_bf16
 from .runs.fast import Fast
 from .runs.folder import require_fit
 from .runs.job import ALONE, Job
+from .runs.provenance import code_commit
 from .runs.records import (
     DamagedCheckpoint,
     are_finite,
@@ -58,6 +59,7 @@ class RunState:
 
     def __init__(self, run, classes: int, job: Job = ALONE, data: dict[str, str] | None = None):
         self.run, self.job, self.classes, self.data = run, job, classes, data or {}
+        code_commit()  # asked before the first step, for the record
         self.net = own_column(build_net(run, classes), job)
         self.optimizer = PaperSGD(run.parameter_groups(self.net), run.learning_rate, run.named.momentum)
         self.rule = PlateauRule(run.learning_rate, patience=patience_for(run.epochs))
@@ -91,12 +93,17 @@ class RunState:
         return self.average.module if self.average is not None and self.average.n_averaged else self.net
 
     @property
+    def emulated(self) -> bool:
+        """Whether products in bfloat16 are multiplied in float32 and rounded."""
+        return emulates_bf16(self.run.device, self.run.precision)
+
+    @property
     def compiled(self) -> bool:
         """Whether its normalisation was compiled: as a part of a kernel in Triton, or else by torch.compile."""
         dtype = torch.bfloat16 if self.run.precision == "bf16" else torch.float32
         wanted = any(getattr(layer, "compiled", False) for layer in self.net.modules())
         by_kernel = any(getattr(layer, "normalises", False) for layer in self.forward.modules())
-        if emulates_bf16(self.run.device, self.run.precision):
+        if self.emulated:
             return False  # it steps aside
         return wanted and (by_kernel or can_compile(torch.device(self.run.device).type, dtype))
 

@@ -34,13 +34,13 @@ from .loader import batches, fits_on, in_memory
 from .progress import PIPE, progress_bar, progress_style, tell
 from .run_state import STALL_WINDOW, RunState, build_net, has_finite_weights
 from .runs import launch, stopping
-from .runs.bfloat16 import emulates_bf16
 from .runs.cifar_settings import BURST, CifarSettings
 from .runs.fields import check
 from .runs.folder import fingerprints, follow, require_fit, require_same, sole
 from .runs.job import Job, JobFailed, inside_job, join, wait_until_prepared
 from .runs.processes import GO_ON
-from .runs.records import Record, final_weights, provenance, restore_tables, whereabouts, write_tables
+from .runs.provenance import provenance
+from .runs.records import Record, final_weights, restore_tables, whereabouts, write_tables
 from .runs.settings import TrainSettings, resolve
 from .runs.step import arithmetic_of, train_step
 from .runs.stopping import Stopped
@@ -335,7 +335,7 @@ def _write_summary(run, stores: dict[str, Store], state: RunState) -> None:
         "devices": state.job.replicas * state.job.columns,  # torchrun may have started them for any settings
         "columns": run.columns,
         "compiled": state.compiled,
-        "emulated": emulates_bf16(run.device, run.precision),
+        "emulated": state.emulated,
         "dataset": fingerprints(stores),
         "lossy_pictures": stores["train"].meta.get("lossy", False),
         **provenance(),

@@ -578,7 +578,7 @@ def main(arguments=None) -> int:
     from alexnet_lib import ALLOCATOR
     from alexnet_lib.paths import REPOSITORY
     from alexnet_lib.runs.launch import has_allocator, with_allocator
-    from alexnet_lib.runs.records import provenance
+    from alexnet_lib.runs.provenance import provenance
     from alexnet_lib.runs.settings import find_device
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])

@@ -27,7 +27,8 @@ from alexnet_lib.files import write_json
 from alexnet_lib.live import live
 from alexnet_lib.live.page import HERE
 from alexnet_lib.paths import REFERENCE
-from alexnet_lib.runs.records import provenance, write_table
+from alexnet_lib.runs.provenance import provenance
+from alexnet_lib.runs.records import write_table
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROUNDS = 24

@@ -120,7 +120,8 @@ def main(arguments=None) -> None:
     from alexnet_lib import cores, prepare
     from alexnet_lib.files import write_json
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.runs.records import provenance, write_table
+    from alexnet_lib.runs.provenance import provenance
+    from alexnet_lib.runs.records import write_table
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--folder", type=Path)

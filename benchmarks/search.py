@@ -53,7 +53,8 @@ def row_of(bits: int, taken: list[dict[int, float]]) -> dict:
 def main(arguments=None) -> None:
     from alexnet_lib.files import write_json
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.runs.records import provenance, write_table
+    from alexnet_lib.runs.provenance import provenance
+    from alexnet_lib.runs.records import write_table
 
     parser = argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="write the reference")

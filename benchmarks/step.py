@@ -171,7 +171,8 @@ def row_of(way: str, times: list[tuple[tuple, tuple]]) -> dict:
 def write(name: str, rows: list[dict], about: dict) -> None:
     from alexnet_lib.files import write_json
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.runs.records import provenance, write_table
+    from alexnet_lib.runs.provenance import provenance
+    from alexnet_lib.runs.records import write_table
 
     folder = REFERENCE / name
     folder.mkdir(exist_ok=True)

@@ -60,7 +60,8 @@ def main(arguments=None) -> int:
         return 1
     if given.keep:
         from alexnet_lib.files import write_json
-        from alexnet_lib.runs.records import provenance, write_table
+        from alexnet_lib.runs.provenance import provenance
+        from alexnet_lib.runs.records import write_table
 
         (kept := REFERENCE / "coverage").mkdir(exist_ok=True)
         write_table(kept / "lines.csv", [*rows, total])

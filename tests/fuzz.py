@@ -699,7 +699,8 @@ def follow(name: str, inputs: int) -> None:
 def keep(rows: list[dict], command: str) -> None:
     from alexnet_lib.files import write_json
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.runs.records import provenance, write_table
+    from alexnet_lib.runs.provenance import provenance
+    from alexnet_lib.runs.records import write_table
 
     (folder := REFERENCE / "fuzz").mkdir(exist_ok=True)
     write_table(folder / "inputs.csv", rows)

@@ -418,7 +418,8 @@ def keep(rows: list[dict], arguments: str) -> None:
 
     from alexnet_lib.files import write_json
     from alexnet_lib.paths import REFERENCE
-    from alexnet_lib.runs.records import provenance, write_table
+    from alexnet_lib.runs.provenance import provenance
+    from alexnet_lib.runs.records import write_table
 
     table = pd.DataFrame(rows).assign(rounds=1).groupby(["part", "signal"], sort=False)
     table = table.agg({"rounds": "sum", "kills": "sum", "seconds to end": "max"}).round(2).reset_index()

@@ -232,7 +232,8 @@ def main(arguments=None) -> None:
             print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
     if given.keep:
         from alexnet_lib.files import write_json
-        from alexnet_lib.runs.records import provenance, write_table
+        from alexnet_lib.runs.provenance import provenance
+        from alexnet_lib.runs.records import write_table
 
         (kept := REFERENCE / "load").mkdir(exist_ok=True)
         write_table(kept / "load.csv", rows)

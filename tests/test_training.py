@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import cache
 from types import SimpleNamespace
 
 import pandas as pd
@@ -20,6 +21,7 @@ from alexnet_lib import ALLOCATOR, loader, progress, run_state, training
 from alexnet_lib.dataset import load_dataset
 from alexnet_lib.paths import REPOSITORY
 from alexnet_lib.run_state import RunState
+from alexnet_lib.runs import provenance
 from alexnet_lib.runs.records import CHECKPOINTS, DamagedCheckpoint, Record, load_checkpoint, save_checkpoint
 from alexnet_lib.runs.settings import resolve
 from alexnet_lib.training import NonFiniteLoss, StallWarning, load_net, main, train
@@ -40,6 +42,16 @@ def test_a_run_learns_and_leaves_a_record(place):
     assert sorted(p.name for p in record.folder.iterdir()) == sorted(
         ["config.json", "history.csv", "losses.csv", "summary.json", "timing.csv", *CHECKPOINTS]
     )
+
+
+def test_a_record_names_the_commit_that_its_run_began_with(place, monkeypatch):
+    """Another may be checked out before it ends."""
+    at = SimpleNamespace(stdout="began\n")
+    monkeypatch.setattr(provenance.subprocess, "run", lambda *_, **__: at)
+    monkeypatch.setattr(provenance, "code_commit", cache(provenance.code_commit.__wrapped__))
+    monkeypatch.setattr(run_state, "code_commit", provenance.code_commit)
+    record = train(settings(epochs=1), on_epoch=lambda _: vars(at).update(stdout="checked out meanwhile\n"))
+    assert record.summary["commit"] == "began"
 
 
 def test_the_trained_net_comes_back(place):

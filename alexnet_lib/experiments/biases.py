@@ -22,7 +22,7 @@ from ..dataset import Store, load_dataset
 from ..files import write_json
 from ..learning import BIASED_LAYERS
 from ..paths import REFERENCE
-from ..runs.records import provenance
+from ..runs.provenance import provenance
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import losses_until
 from ..training import build_net

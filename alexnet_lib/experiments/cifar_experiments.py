@@ -26,7 +26,8 @@ from ..paths import REFERENCE, runs_dir
 from ..runs.cifar_settings import CifarSettings, choose_pictures, published_stages
 from ..runs.fields import check
 from ..runs.folder import require_same
-from ..runs.records import Record, keep, provenance, write_table
+from ..runs.provenance import provenance
+from ..runs.records import Record, keep, write_table
 from ..runs.settings import resolve
 from ..runs.stored import Chosen
 from ..training import NonFiniteLoss

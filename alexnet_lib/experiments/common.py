@@ -19,6 +19,7 @@ from ..learning import RECIPES
 from ..paths import HOME, REFERENCE
 from ..runs.folder import fingerprints, require_same
 from ..runs.job import JobFailed
+from ..runs.provenance import code_commit
 from ..runs.records import Record, data_differences, differences, in_words, what_decides, write_table
 from ..runs.settings import FEW_EPOCHS, SPEEDS, TrainSettings, resolve
 from ..runs.stored import NOT_RECORDED
@@ -302,4 +303,5 @@ def command(parser: argparse.ArgumentParser, arguments=None) -> Iterator[argpars
     given = parser.parse_args(arguments)
     with ends_well(parser, "the runs that are finished are kept, and of the last one its checkpoint", (JobFailed,)):
         torch.set_num_threads(given.threads)
+        code_commit()  # of what runs, for its records
         yield given

@@ -34,7 +34,8 @@ from ..loader import batches
 from ..paths import REFERENCE
 from ..run_state import has_finite_weights
 from ..runs.fields import check
-from ..runs.records import load_checkpoint, provenance, save_checkpoint, write_table
+from ..runs.provenance import provenance
+from ..runs.records import load_checkpoint, save_checkpoint, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import update
 from ..training import NonFiniteLoss, build_net

@@ -26,7 +26,8 @@ from ..files import read_json, write_json
 from ..learning import rescaling
 from ..paths import REFERENCE
 from ..runs.fields import check
-from ..runs.records import differences, provenance, refuse_differences
+from ..runs.provenance import provenance
+from ..runs.records import differences, refuse_differences
 from ..runs.settings import TrainSettings, resolve
 from ..study.probes import losses_until
 from ..training import build_net

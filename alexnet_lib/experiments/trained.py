@@ -31,7 +31,8 @@ from ..evaluation import mean_of, top_k_error
 from ..files import read_array, write_json
 from ..paths import REFERENCE, runs_dir
 from ..runs.fields import check
-from ..runs.records import Record, provenance, write_table
+from ..runs.provenance import provenance
+from ..runs.records import Record, write_table
 from ..runs.settings import TrainSettings, resolve
 from ..study.log2012 import averaged, fit_weights, probabilities
 from ..training import load_net, train

@@ -34,7 +34,7 @@ from ..experiments.evidence import by_chance
 from ..files import read_json, write_file, write_json
 from ..paths import REFERENCE, require_checkout
 from ..runs.fields import check, checked
-from ..runs.records import provenance
+from ..runs.provenance import provenance
 from .measures import MEASURES
 from .page import page
 

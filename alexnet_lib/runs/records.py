@@ -20,20 +20,17 @@ import io
 import json
 import math
 import os
-import platform
-import subprocess
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ..commands import ends_well, undivided
 from ..files import Damaged, damage, named_values, npy_bytes, read_json, read_table, write_file, write_json
-from ..paths import REFERENCE, REPOSITORY, require_checkout
+from ..paths import REFERENCE, require_checkout
 from .stored import HISTORY, NOT_RECORDED, WHERE, Chosen, Progress, Summary, digests_of
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
@@ -326,25 +323,6 @@ def final_weights(record: Record) -> dict[str, Tensor]:
             "trains the rest once more"
         )
     return state.get("averaged", state["net"])
-
-
-def provenance() -> dict:
-    """What the numbers of a run depend on beside its settings."""
-    return {
-        "commit": _git_commit(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "threads": torch.get_num_threads(),
-        "processor": platform.machine(),
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that runs, or None where there is none."""
-    command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def keep(run: Path, name: str, folder: Path = REFERENCE, kernels: bool = False) -> Record:
