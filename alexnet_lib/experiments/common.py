@@ -27,14 +27,8 @@ from ..training import train
 
 PHOTOGRAPHS = "imagenette73"
 RISK = 0.05  # of calling chance an effect
-SETTINGS = (
-    "width",
-    "recipe",
-    "batch_size",
-    "learning_rate",
-    "speed",
-    "precision",
-)  # of a run, that `add_settings` offers
+# of a run, that `add_settings` offers
+SETTINGS = ("width", "recipe", "batch_size", "learning_rate", "speed", "precision")
 LONG = REFERENCE / "augmentation-long"
 PICTURES = {"embedded": "built-in pictures", PHOTOGRAPHS: "photographs"}
 
