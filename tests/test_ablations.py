@@ -348,8 +348,8 @@ def test_a_command_says_the_settings_that_no_default_run_has(kept, changes, said
 
 
 def test_the_command_for_a_long_run_keeps_it_with_the_others(tmp_path):
-    with pytest.raises(FileNotFoundError, match="ablations augmentation --dataset imagenette73 --long` trains them"):
-        ablations.tinted_errors("imagenette73", folder=ablations.LONG)
+    with pytest.raises(FileNotFoundError, match="ablations augmentation --dataset tiny_imagenet --long` trains them"):
+        ablations.tinted_errors("tiny_imagenet", folder=ablations.LONG)
     assert ablations.any_kept("imagenette73", tmp_path) is None
 
 
