@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+import torch
 from hypothesis import settings
 
 from tests.small_runs import prepare_place
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items):
 def place(tmp_path, monkeypatch):
     """A private folder with tiny data, where runs may leave what they like."""
     return prepare_place(tmp_path, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws without a generator of its own is the same each time."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
