@@ -32,8 +32,8 @@ class LocalResponseNorm(nn.Module):
     """Local response normalisation across maps (§3.3). Input and output (N, C, ...), of one shape and type.
 
     In float16, whose squares overflow, and in bfloat16 on a processor without units for it, the computation is in
-    float32. The layer can be differentiated twice, compiled,
-    traced and mapped (`torch.compile`, `torch.export`, `torch.func`).
+    float32. The layer can be differentiated twice, compiled, traced and mapped (`torch.compile`, `torch.export`,
+    `torch.func`).
 
     Args:
         convention: "paper", "code2012" or "caffe": whether the sum is divided by n, and k where none is given.

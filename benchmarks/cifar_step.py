@@ -106,8 +106,9 @@ def own_loop(size, precision):
 
 def main(arguments=None) -> None:
     argparse.ArgumentParser(description=(__doc__ or " ").splitlines()[0]).parse_args(arguments)
-    capable = torch.cpu.get_capabilities()
-    precisions = ["fp32"] + ["bf16"] * bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
+    from alexnet_lib.runs.bfloat16 import computes_in_bf16
+
+    precisions = ["fp32"] + ["bf16"] * computes_in_bf16("cpu")
     for size in (32, 24):
         for precision in precisions:
             ways = (usual_loop, size), (usual_loop, size), (own_loop, size, precision)

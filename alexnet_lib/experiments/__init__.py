@@ -7,7 +7,7 @@ NAMES = {
     "results run_variant silenced_errors slowdowns ten_views_gain tinted_errors",
     "biases": "steps_below",
     "cifar_experiments": "at_best_rate crossed_reference epochs_by_run figure1_reference speedup speedup_table",
-    "common": "PICTURES holm long_folder of_common_seeds spread_of",
+    "common": "PICTURES RISK holm long_folder of_common_seeds spread_of",
     "evidence": "by_chance effects interval missing p_alone",
     "lrn_records": "LRN_NETS LRN_PAIRS VIEWS lrn_curves lrn_gains lrn_pair lrn_table",
     "sequel": "race",

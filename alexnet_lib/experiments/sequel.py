@@ -196,9 +196,9 @@ def long_epochs(runs: dict[str, dict[int, Record]]) -> int:
         return by_length["long"]["epochs"]
     epochs, side = by_length["short"]["epochs"], by_length["short"]["image_size"]
     usual = settings_of("GoogLeNet, fewer epochs", "embedded", EPOCHS, 0, side).epochs
-    return (
-        EPOCHS if usual == epochs else round(epochs * work_of("GoogLeNet", side=side) / work_of("AlexNet", side=side))
-    )
+    if usual == epochs:
+        return EPOCHS
+    return round(epochs * work_of("GoogLeNet", side=side) / work_of("AlexNet", side=side))
 
 
 def gain(ours: str, theirs: str, dataset: str = "embedded", folder: Path = REFERENCE) -> tuple[float, float, int]:
